@@ -191,7 +191,8 @@ fn of_three_accounts(history: &str) -> String {
             let mut payload: Option<Value> =
                 fields["payload"].as_str().map(|payload| serde_json::from_str(payload).unwrap());
             let named = payload.as_mut().unwrap_or(&mut *fields);
-            let is_short = named["side"] == "SELL" || named["positionAmt"].as_str().is_some_and(|amount| amount.starts_with('-'));
+            let is_short =
+                named["side"] == "SELL" || named["positionAmt"].as_str().is_some_and(|amount| amount.starts_with('-'));
             if !account.is_empty() {
                 named["account"] = account.into();
             }

@@ -166,8 +166,8 @@ impl World {
         let row = &offer.row;
         let is_sent = row.is_order() && offer.refusal.is_none();
         // Where entries are lost, the operator has said what no instance may have read.
-        let is_killed = self.checks.is_whole()
-            && self.operator.is_account_killed(&row.account, control.unwrap_or_default());
+        let is_killed =
+            self.checks.is_whole() && self.operator.is_account_killed(&row.account, control.unwrap_or_default());
         if is_sent && is_killed {
             let text = format!("{name} offers the order of {}, and {} is killed", &row.decision_id[..8], row.account);
             self.violate(Promise::NoOrderOfKilledAccount, text);

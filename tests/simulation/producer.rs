@@ -8,7 +8,8 @@ use super::world::World;
 
 const SYMBOLS: [&str; 3] = ["AAAUSDT", "BBBUSDT", "CCCUSDT"];
 /// Account and position side of the books of a symbol, where there are accounts.
-const BOOKS: [(&str, Side); 4] = [("", Side::Both), ("main", Side::Both), ("hedged", Side::Long), ("hedged", Side::Short)];
+const BOOKS: [(&str, Side); 4] =
+    [("", Side::Both), ("main", Side::Both), ("hedged", Side::Long), ("hedged", Side::Short)];
 /// The accounts that the operator can kill alone.
 pub const NAMED: [&str; 2] = ["main", "hedged"];
 /// Of a new position. [base]

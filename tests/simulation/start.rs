@@ -100,7 +100,11 @@ impl World {
             orders: Orders {
                 live: config.emit.live(&config.policy, &config.streams)?,
                 policy: config.policy.hash.clone(),
-                account_policies: config.account_policies.iter().map(|(account, of)| (account.clone(), account_policy(of))).collect(),
+                account_policies: config
+                    .account_policies
+                    .iter()
+                    .map(|(account, of)| (account.clone(), account_policy(of)))
+                    .collect(),
                 age_max_ms: config.emit.max_decision_age_ms,
             },
             outputs: OutputStreams { control: CONTROL.to_owned(), suggestions: config.outputs.suggestions.clone() },

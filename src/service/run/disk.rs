@@ -47,7 +47,8 @@ pub fn keep_journal(
         }
     }
     // After a panic of the event loop the journal is as after a crash.
-    Arc::into_inner(shared).map_or(Ok(()), |journal| journal.into_inner().unwrap_or_else(PoisonError::into_inner).close())
+    Arc::into_inner(shared)
+        .map_or(Ok(()), |journal| journal.into_inner().unwrap_or_else(PoisonError::into_inner).close())
 }
 
 /// Appends lines and makes them durable.

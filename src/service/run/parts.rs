@@ -171,7 +171,14 @@ pub(super) fn spawn_parts(
         fetched: ends.fetched,
         stop: Arc::clone(&stop),
     }));
-    Ok(Running { processor, channels, store, journal: (journal, position), disk, parts: Parts { reader, emitter, lease, stop } })
+    Ok(Running {
+        processor,
+        channels,
+        store,
+        journal: (journal, position),
+        disk,
+        parts: Parts { reader, emitter, lease, stop },
+    })
 }
 
 impl Parts {

@@ -2,22 +2,14 @@
 //!
 //! In reading order: `place` (server, streams, service), `processes` (time and memory that processes took), `backlog`
 //! (entries/s, against `bare`: a client that reads and acknowledges, and nothing else), `steps` (parts of the way of an
-<<<<<<< HEAD
 //! entry, each alone), `latency` (from a price to its decision, against an echo), `disk` (an `fdatasync` alone), `start`
-//! (after a kill, and at rest); `report` prints. `--only latency`, `--only start` and `--only memory` measure that alone.
-
-mod backlog;
-mod bare;
-mod disk;
-=======
-//! entry, each alone), `latency` (from a price to its decision, against an echo), `start` (after a kill, and at rest);
-//! `console` (pages, charts, and browsers that follow); `report` prints. `--only latency`, `start` or `console` measures that
-//! alone.
+//! (after a kill, and at rest), `console` (pages, charts, and browsers that follow); `report` prints. `--only` measures
+//! the latency, the start, the memory or the console alone.
 
 mod backlog;
 mod bare;
 mod console;
->>>>>>> refs/heads/console
+mod disk;
 mod latency;
 mod place;
 mod processes;
@@ -52,11 +44,8 @@ struct Arguments {
 enum Only {
     Latency,
     Start,
-<<<<<<< HEAD
     Memory,
-=======
     Console,
->>>>>>> refs/heads/console
 }
 
 /// Measures and prints.
@@ -68,22 +57,14 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
     if is_asked(Only::Memory) {
         backlogs(&args, &config, &runtime)?;
     }
-<<<<<<< HEAD
     if is_asked(Only::Latency) {
         latencies(&config, &runtime)?;
     }
     if is_asked(Only::Start) {
-=======
-    let is_wanted = |part| args.only.is_none_or(|only| only == part);
-    if is_wanted(Only::Latency) {
-        latencies(&config, &runtime)?;
-    }
-    if is_wanted(Only::Start) {
->>>>>>> refs/heads/console
         let (starts, idle) = runtime.block_on(start::measure(&config))?;
         report::starts(&starts, &idle);
     }
-    if is_wanted(Only::Console) {
+    if is_asked(Only::Console) {
         console::report(&runtime.block_on(console::measure(&config))?);
     }
     Ok(())
@@ -159,16 +140,11 @@ impl Arguments {
                 "--history" => parsed.history = Some(value.into()),
                 "--only" if value == "latency" => parsed.only = Some(Only::Latency),
                 "--only" if value == "start" => parsed.only = Some(Only::Start),
-<<<<<<< HEAD
                 "--only" if value == "memory" => parsed.only = Some(Only::Memory),
-                _ => bail!(
-                    "bench live has no {name} {value}: it takes --entries, --passes, --history, and --only latency, start or memory"
-=======
                 "--only" if value == "console" => parsed.only = Some(Only::Console),
                 _ => bail!(
-                    "bench live has no {name} {value}: it takes --entries, --passes, --history, and --only latency, start or \
-                     console"
->>>>>>> refs/heads/console
+                    "bench live has no {name} {value}: it takes --entries, --passes, --history, and --only latency, start, \
+                     memory or console"
                 ),
             }
         }
