@@ -196,7 +196,8 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         let ahead = ids_ahead(&mut server, &stream.name).await;
         let effect = effect(&word, kill_key, ahead.as_ref());
         let mut plan = Plan { entry, effect, warnings: warnings(&word, key.is_some()) };
-        let mut done = Done { target: target::of(url.as_deref(), &word).await, ..Done::default() };
+        let mut done =
+            Done { target: target::of(url.as_deref(), &word, &config.policy.known_accounts).await, ..Done::default() };
         if how.yes {
             if let &Word::Kill(kill) = &word {
                 // The key is set first: it counts for every order from that moment on, even if the entry cannot be

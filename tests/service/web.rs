@@ -243,6 +243,7 @@ fn control_says_if_a_command_has_no_effect() {
     let added: Vec<&str> = ["XADD", RESULT, "*"].into_iter().chain(fill.split(' ')).collect();
     let of_account = format!("c/SOLUSDT@{}", server.cli(&added).trim());
     until("the fill is folded", || control(&["risk-accept", &of_account]).code == Some(0));
+    until("its account is in the report", || control(&["kill", "on", "--account", "c"]).code == Some(0));
     let (near, absent) = ("NEARUSDT@1770170700000-7", "NEARUSDT@1770163205000-0");
     for (arguments, lacking) in [
         (
@@ -252,6 +253,7 @@ fn control_says_if_a_command_has_no_effect() {
         (&["rearm", absent, "0.5"], "knows no position NEARUSDT@1770163205000-0"),
         (&["rearm", "ARCUSDT@1770170700000-0", "0.5"], "no rung at 0.5 R of ARCUSDT@1770170700000-0 was ever taken"),
         (&["gap-accept", "NOSUCHUSDT"], "knows no symbol NOSUCHUSDT"),
+        (&["kill", "on", "--account", "nosuch"], "has no open position of the account nosuch"),
     ] {
         let ran = control(arguments);
         assert_eq!(ran.code, Some(1), "{arguments:?}: {}{}", ran.out, ran.log);

@@ -1,4 +1,4 @@
-//! The position, the rung or the symbol that a command names, as the running service knows it.
+//! The account, the position, the rung or the symbol that a command names, as the running service knows it.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::codec::view;
 use crate::domain::book::state::book_of_position;
 use crate::shell::web::{self, ClientError};
 
-/// What a service knows of the position, the rung or the symbol that a command names.
+/// What a service knows of the account, the position, the rung or the symbol that a command names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Known,
@@ -34,11 +34,13 @@ impl Target {
     }
 }
 
-/// Asks the service whether it knows what a command names. Returns `None` if the command concerns all symbols.
-pub async fn of(url: Option<&str>, word: &Word) -> Option<Target> {
+/// Asks the service whether it knows what a command names. Returns `None` if the command concerns all accounts or symbols.
+/// `configured` are the accounts that the configuration names.
+pub async fn of(url: Option<&str>, word: &Word, configured: &[Box<str>]) -> Option<Target> {
     let symbol_of = |position: &str| book_of_position(position).unwrap_or(position).to_owned();
     let (symbol, position, rung) = match word {
-        Word::Kill(_) | Word::AccountKill { .. } | Word::GapAccepted { symbol: None, .. } => return None,
+        Word::Kill(_) | Word::GapAccepted { symbol: None, .. } => return None,
+        Word::AccountKill { account, .. } => return Some(account_target(url, account, configured).await),
         Word::GapAccepted { symbol: Some(symbol), account } => {
             (view::written_name(symbol, account.as_deref()), None, None)
         }
@@ -72,4 +74,21 @@ pub async fn of(url: Option<&str>, word: &Word) -> Option<Target> {
         return Some(Target::Known);
     }
     Some(Target::Unknown(format!("by the service at {url}, no rung at {r} R of {position} was ever taken")))
+}
+
+/// An account is known if the configuration names it, or if the service has an open position of it. A mistyped name must
+/// not look like a success.
+async fn account_target(url: Option<&str>, account: &str, configured: &[Box<str>]) -> Target {
+    if configured.iter().any(|known| **known == *account) {
+        return Target::Known;
+    }
+    let Some(url) = url else { return Target::Nobody };
+    let Ok(body) = web::get(url, "/status").await else { return Target::Nobody };
+    match serde_json::from_str::<Value>(&body) {
+        Ok(status) if !status["positions"]["accounts"][account].is_null() => Target::Known,
+        Ok(_) => Target::Unknown(format!(
+            "the service at {url} has no open position of the account {account}, and the configuration does not name it"
+        )),
+        Err(_) => Target::Nobody,
+    }
 }

@@ -59,9 +59,9 @@ impl Plans {
     /// Returns the plan of an id for an account, if it belongs to the symbol: the account's own, else one that serves
     /// all accounts.
     pub fn of(&self, account: AccountId, plan_id: &str, symbol: SymbolId) -> Option<&KnownPlan> {
-        let of = |account| self.by_id.get(&(plan_id.into(), account));
+        let of = |account| self.by_id.get(&(plan_id.into(), account)).filter(|known| known.plan.symbol == symbol);
         let own = if account.is_named() { of(account) } else { None };
-        own.or_else(|| of(AccountId::NONE)).filter(|known| known.plan.symbol == symbol)
+        own.or_else(|| of(AccountId::NONE))
     }
 
     /// Returns the plans of an id that belong to the symbol, of all accounts.

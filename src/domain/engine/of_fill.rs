@@ -60,11 +60,13 @@ impl Engine {
                 rollbacks.save(event, entry.id, book, &self.slots);
                 if is_other_side {
                     self.flag_gap(book);
+                }
+                if is_other_side || self.contradicts_order(book, naming) {
                     // The quantity may be missing in the book that it names.
-                    if let Some(named) = naming.side.and_then(|side| self.known_book(symbol, account, side)) {
-                        rollbacks.save(event, entry.id, named, &self.slots);
-                        self.flag_gap(named);
-                    }
+                    let account = if naming.account.is_named() { naming.account } else { account };
+                    let named = self.intern_book(symbol, account, naming.side.unwrap_or_default());
+                    rollbacks.save(event, entry.id, named, &self.slots);
+                    self.flag_gap(named);
                 }
                 self.name_account(book, naming);
                 Ok(BookFound::Known(book))
@@ -86,6 +88,15 @@ impl Engine {
                 Ok(BookFound::Known(book))
             }
         }
+    }
+
+    /// Returns true if an entry names an account for an order of the account without a name, and fills on the other side
+    /// (BUY, SELL) than the order.
+    fn contradicts_order(&self, book: BookId, naming: &Naming<'_>) -> bool {
+        let is_of_another_account = naming.account.is_named() && !self.slots.book(book).account.is_named();
+        let side = naming.fill.and_then(|fill| fill.side);
+        let is_other = |key: &OrderKey| self.slots.book(book).orders[key].side.is_some_and(|known| Some(known) != side);
+        is_of_another_account && side.is_some() && self.orders_of(book, naming).iter().any(is_other)
     }
 
     /// Lets an order of the account without a name keep the account that an entry names for it first.
@@ -116,8 +127,12 @@ impl Engine {
     /// Notes the mode of an account after a fill that names a side, or that is of an order or a plan with a side.
     pub(super) fn note_mode_of_fill(&mut self, naming: &Naming<'_>, book: BookId) {
         let Book { account, side, .. } = *self.slots.book(book);
+        let by_plan = || {
+            let plan = self.plans.of(account, naming.plan_id?, naming.symbol)?;
+            plan.plan.position_side
+        };
         // An entry that names another side than its order belongs to the order, and states no mode.
-        let is_stated = side.is_hedge() || naming.side == Some(side);
+        let is_stated = side.is_hedge() || naming.side.or_else(by_plan) == Some(side);
         if naming.has_qty && is_stated {
             self.note_mode(account, side);
         }

@@ -104,8 +104,12 @@ impl Engine {
         let policy = self.policy_of(book.account);
         let mark = book.symbol.mark?;
         let hold = self.slots.memory(id).known_at(book, policy, mark.price, now_ms)?;
-        // What was known of a price that has become old since is true but for the holds that come after its age.
         let is_stale = now_ms.saturating_sub(mark.entry.ms) > policy.max_price_age_ms;
+        if is_stale && id != BookId::one_way(id.symbol) {
+            // A quiet book of the index has noted the hold of its band, and no other one.
+            return None;
+        }
+        // What was known of a price that has become old since is true but for the holds that come after its age.
         let hold = hold.map(|hold| if is_stale { hold.min(Hold::StalePrice) } else { hold });
         debug_assert_eq!(self.hold_at(book, now_ms), hold, "the entry changes the outcome");
         hold
