@@ -529,6 +529,33 @@ fn what_was_in_flight_when_the_connection_broke_is_asked_for_again() {
     assert_eq!(rig.actions(), ["append 1 Gap again", "offer 1", all, "record 1770163200009-0?"]);
 }
 
+/// The server loses a decision that it has acknowledged and nobody has read back: no gap shows it.
+#[test]
+fn a_written_decision_is_looked_for_on_the_next_connection_and_under_the_next_lease() {
+    let written = || {
+        let mut rig = with_an_order();
+        assert_eq!(rig.actions()[0], "offer 1");
+        rig.written(1, 1_770_163_200_003);
+        rig.delivery.handle_acknowledged();
+        assert_eq!(rig.actions(), NOTHING);
+        rig
+    };
+    let mut rig = written();
+    rig.delivery.handle_disconnected();
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), ["check 1"]);
+    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["offer 1 again record-only"]);
+
+    let mut rig = written();
+    rig.lead("2 b");
+    assert_eq!(rig.actions(), ["append 1 PolicyInForce", "check 1"]);
+    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    assert_eq!(rig.actions(), NOTHING, "the server still has it");
+}
+
 /// The server loses an entry of ours that nobody has read: no gap shows it, only the connection that broke.
 #[test]
 fn an_entry_of_ours_that_has_not_come_back_is_looked_for_on_the_next_connection() {

@@ -60,6 +60,7 @@ impl Delivery {
         self.refused.lead();
         self.not_before_ms = 0;
         if self.lease.is_some() {
+            self.doubt_recent();
             self.caught_up = CaughtUp::After(server_ms);
             // In this order: once the general policy is adopted, an account without one that was adopted follows it.
             self.adopt_account_policies(engine);
@@ -88,8 +89,8 @@ impl Delivery {
         self.control.stage_once(entry);
     }
 
-    /// Does the same as [`Self::adopt_policy`] for the accounts: each configured policy that the log lacks, and null for each that is configured
-    /// no longer.
+    /// Does the same as [`Self::adopt_policy`] for the accounts: each configured policy that the log lacks, and null for
+    /// each that is configured no longer.
     fn adopt_account_policies(&mut self, engine: &Engine) {
         let adopted = adopted_by_account(engine);
         let configured = &self.settings.account_policies;
@@ -143,8 +144,17 @@ impl Delivery {
     }
 
     /// Handles a new connection. Nothing but a checkpoint is asked for without one.
-    pub const fn handle_connected(&mut self) {
+    pub fn handle_connected(&mut self) {
         self.is_connected = true;
+        self.doubt_recent();
+    }
+
+    /// Looks for the decisions of the last hour again. Another server may answer, which has lost what the former one has
+    /// acknowledged. If that was never read back, no gap shows it.
+    fn doubt_recent(&mut self) {
+        if self.outbox.rows().any(|row| row.written.is_some()) {
+            self.gate.doubt_written();
+        }
     }
 
     /// Handles the loss of the connection: what is in flight may or may not have arrived.
