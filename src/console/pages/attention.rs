@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Link;
+use super::decisions::lacking;
 use crate::codec::plural::plural;
 use crate::console::frame::Scene;
 use crate::drive::film::Origin;
@@ -62,6 +63,15 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
         let what = format!("The chain of decisions has {}.", plural(faults, "fault"));
         let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
         add(Severity::Act, what, vec![link], format!("harvester audit {source}"));
+    }
+    let lacking = lacking(scene);
+    if lacking > 0 {
+        let what = format!(
+            "{} made here and not recorded: the end of the chain may be missing.",
+            if lacking == 1 { "1 decision is".to_owned() } else { format!("{lacking} decisions are") }
+        );
+        let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
+        add(Severity::Check, what, vec![link], format!("harvester audit {source}"));
     }
     if sheet.positions_unknown {
         let what = "No source has ever reported a position. That is not the same as flat.".to_owned();

@@ -65,7 +65,7 @@ struct DecisionsPage {
     verdict: &'static str,
     verdict_text: String,
     is_recorded: bool,
-    made_beside: usize,
+    lacking: u64,
     head_seq: u64,
     head_hash: String,
     good: u64,
@@ -88,6 +88,13 @@ pub fn rows(scene: &Scene<'_>) -> Vec<Row> {
     scene.film.decisions.links.iter().filter(of_past).map(|link| Row::of(scene, link, &outcomes)).collect()
 }
 
+/// Returns the number of decisions that these rules make, and the chain does not have, beside those that still wait to be
+/// sent. A chain whose end was cut off is whole, and lacks them.
+pub fn lacking(scene: &Scene<'_>) -> u64 {
+    let made = u64::try_from(scene.film.made_beside).unwrap_or(u64::MAX);
+    made.saturating_sub(scene.present.map_or(0, |present| present.outbox))
+}
+
 /// Returns the result of the verification as one word and one sentence.
 pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
     let chain = &scene.film.decisions;
@@ -95,7 +102,9 @@ pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
     match (chain.links.len(), faults) {
         (0, 0) => ("empty", "No decision was made.".to_owned()),
         (links, 0) => {
-            ("whole", format!("{}: each hash is right, and each follows the one before it.", plural(links, "decision")))
+            let of = if scene.at.is_some() { " of the whole history" } else { "" };
+            let links = plural(links, "decision");
+            ("whole", format!("{links}{of}: each hash is right, and each follows the one before it."))
         }
         (_, faults) => ("broken", format!("{}.", plural(faults, "fault"))),
     }
@@ -134,7 +143,7 @@ pub fn decisions(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<Strin
         verdict,
         verdict_text,
         is_recorded: scene.film.is_recorded,
-        made_beside: scene.film.made_beside,
+        lacking: lacking(scene),
         head_seq: chain.head.seq,
         head_hash: chain.head.hash.to_string(),
         good: chain.signatures.good,

@@ -104,6 +104,7 @@ struct PositionPage {
     prices_seen: u64,
     bar: String,
     fields: Vec<FieldRow>,
+    ages_of_then: bool,
     arithmetic: Vec<String>,
     rungs: Vec<RungRow>,
     fills: Vec<FillRow>,
@@ -186,7 +187,8 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         charts: drawn,
         prices_seen: lived.prices_seen,
         bar: super::positions::bar(&view),
-        fields: fields(scene, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none)),
+        fields: fields(scene, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none), scene.now_ms()),
+        ages_of_then: false,
         arithmetic: if is_open { arithmetic } else { Vec::new() },
         rungs: rung_rows,
         fills: view.fills.iter().map(|fill| FillRow::of(scene, fill)).collect(),
@@ -218,8 +220,9 @@ fn command(scene: &Scene<'_>, symbol: &str) -> String {
     format!("harvester explain {symbol}{at} {}", scene.film.origin.arguments())
 }
 
-/// Returns the fields that an evaluation rests on, with their streams and shapes.
-pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins) -> Vec<FieldRow> {
+/// Returns the fields that an evaluation rests on, with their streams and shapes, and their age at a time.
+/// [ms since 1970]
+pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins, now_ms: u64) -> Vec<FieldRow> {
     let row = |(name, field): (&'static str, Option<&crate::codec::view::Sourced>)| {
         let of = field.and_then(|field| origins.get(&field.entry));
         let mut streams: Vec<&str> = of.into_iter().flatten().map(|origin| &*origin.stream).collect();
@@ -232,7 +235,7 @@ pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins) -> Vec<
             field: field.map(|field| Field::of(scene, field)),
             streams: streams.join(" "),
             shapes: shapes.join(" "),
-            age: id.map_or_else(String::new, |id| time::span(age_ms(scene.now_ms(), id))),
+            age: id.map_or_else(String::new, |id| time::span(age_ms(now_ms, id))),
         }
     };
     view.inputs().into_iter().map(row).collect()

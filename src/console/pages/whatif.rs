@@ -74,6 +74,8 @@ struct WhatifPage {
     effective: String,
     outcome: Option<Outcome>,
     can_run: bool,
+    /// The moment of the other pages, which this one keeps.
+    at: String,
 }
 
 #[derive(Template)]
@@ -115,6 +117,7 @@ pub fn whatif(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<S
         effective: laid_out(&film.config.policy),
         outcome,
         can_run: film.has_past(),
+        at: scene.parameter("at").to_owned(),
         frame: Frame { time: None, ..Frame::of(scene, "What if", None) },
     };
     Ok(page.render()?)
