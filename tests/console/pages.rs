@@ -667,6 +667,81 @@ fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
     assert_eq!(lanes, ["no_price", "below_min_r", "no_rung"]);
 }
 
+/// Nothing is cut off at the edge, and no name covers the prices or the marks.
+#[test]
+fn the_names_of_a_chart_have_room() {
+    let console = Served::night();
+    // A letter is at most as wide as this, in the units of the drawing.
+    let wide = |text: &str| 7.8 * text.chars().count() as f64;
+    let mut marks = 0;
+    for (symbol, at) in
+        [("ARCUSDT", "02:06"), ("ARCUSDT", "02:07"), ("NEARUSDT", ""), ("ETHUSDT", "02:09"), ("BTCUSDT", "")]
+    {
+        let place = format!("{symbol} at {at:?}");
+        let (_, body) = console.get(&format!("/console/position/{symbol}?at={at}"));
+        let start = body.find("<svg class=\"chart wide\"").expect("a chart");
+        let chart = Document::read(&body[start..body[start..].find("</svg>").expect("its end") + start + "</svg>".len()]);
+        let number = |element: &crate::support::html::Element, name: &str| -> f64 {
+            element.get(name).parse().unwrap_or_else(|_| panic!("{place}: {name} of {element:?}"))
+        };
+        let mut names_begin = f64::INFINITY;
+        for text in chart.all("text") {
+            let x = number(text, "x");
+            match text.get("text-anchor") {
+                "start" => assert!(x + wide(&text.text) <= 1120.0, "{place}: {} is cut off", text.text),
+                "end" => assert!(x - wide(&text.text) >= 0.0, "{place}: {} is cut off", text.text),
+                _ => {}
+            }
+            let is_name = text.text.starts_with("entry ") || text.has_class("rung") && !text.text.contains(['↑', '↓']);
+            if is_name {
+                names_begin = names_begin.min(x - wide(&text.text));
+            }
+        }
+        let reaches = |path: &crate::support::html::Element| {
+            let d = path.get("d");
+            let place = d.rfind('H').map_or(0, |at| at + 1);
+            d[place..].split('V').next().and_then(|x| x.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        for path in chart.all("path").filter(|path| path.has_class("price")) {
+            assert!(
+                reaches(path) <= names_begin,
+                "{place}: the prices end at {}, names begin at {names_begin}",
+                reaches(path)
+            );
+        }
+        for mark in chart.all("path").filter(|path| path.has_class("decision")) {
+            let x: f64 = mark.get("d")[1..].split(' ').next().expect("a place").parse().expect("a number");
+            assert!(x + 7.0 <= names_begin, "{place}: a decision at {x}, names begin at {names_begin}");
+            marks += 1;
+        }
+        if let Some(none) = chart.all("text").find(|text| text.text == "no price was seen") {
+            let entry = chart.all("line").find(|line| line.has_class("entry")).expect("the entry price");
+            assert!((number(none, "y") - number(entry, "y1")).abs() > 20.0, "{place}: the line crosses the text");
+        }
+    }
+    assert!(marks >= 4, "only {marks} decisions were looked at");
+}
+
+#[test]
+fn words_are_explained_and_findings_lead_on_where_they_stand() {
+    let console = Served::night();
+    let now = console.page("/");
+    let held = now.cells_of("below_min_r");
+    assert_eq!((&*held[1], &*held[2]), ("The net gain is below min_r.", "41"), "{held:?}");
+    let positions = console.page("/console/positions");
+    let hold = positions.with_class("hold").next().expect("a hold");
+    assert_eq!(hold.get("title"), "The net gain is below min_r.");
+    let compare =
+        now.all("a").find(|link| link.text == "Compare it in What if").expect("a way on").get("href").to_owned();
+    let compared = console.page(&compare);
+    assert!(compared.with_class("equity").count() > 0, "{compare} compares");
+    let text = |path: &str| console.get(path).1;
+    let story = text("/console/position/ARCUSDT@1770170700000-0?at=02:06");
+    assert!(story.contains("1 entry changed it") && story.contains("0 prices"));
+    // Two empty policies are compared as well: with nothing typed that is what was asked for.
+    assert!(console.page("/console/whatif?compare=1").with_class("equity").count() > 0);
+}
+
 /// A console over the night, with the audit of the command line.
 fn audited() -> Served {
     let config = config(None);

@@ -43,6 +43,7 @@ pub struct Row {
     /// Hash, signature and order: true if it was verified, false if it is a fault, `None` if there is nothing to verify.
     pub hash: bool,
     pub signature: Option<bool>,
+    pub is_signed: bool,
     pub order: bool,
     pub faults: Vec<String>,
 }
@@ -199,6 +200,7 @@ impl Row {
                 (Some(_), false) if film.decisions.signatures.good > 0 => Some(true),
                 (Some(_) | None, false) => None,
             },
+            is_signed: link.signature.is_some(),
             order: !has(&["previous", "seq", "order", "fork", "gap", "id", "twin", "anchor"]),
             faults: faults.iter().map(|fault| format!("{}: {}", fault.what.name(), fault.why)).collect(),
         }

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::attention::{Need, needs};
 use super::decisions::{Row, lacking, rows, verdict};
-use super::{age_ms, tone_of};
+use super::{age_ms, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
@@ -27,6 +27,7 @@ const DECISIONS_SHOWN: usize = 6;
 
 struct HoldRow {
     name: String,
+    meaning: String,
     tone: &'static str,
     /// [1]
     positions: usize,
@@ -116,6 +117,7 @@ pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> 
             share: positions * 100 / open.max(1),
             longest: if longest > 0 { time::span(longest) } else { String::new() },
             href: scene.to("/console/positions").with("hold", name),
+            meaning: meaning_of(name),
             name: name.to_owned(),
         })
         .collect();

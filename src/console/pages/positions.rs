@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use askama::Template;
 use rust_decimal::Decimal;
 
-use super::{Field, age_ms, book_of, tone_of};
+use super::{Field, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::time;
 use crate::codec::view::PositionView;
 use crate::console::address::Address;
@@ -66,6 +66,7 @@ pub struct Row {
     next: Option<(String, Option<Number>)>,
     away: Option<Decimal>,
     hold: String,
+    meaning: String,
     tone: &'static str,
     since: String,
     missing: Vec<String>,
@@ -238,6 +239,7 @@ impl Row {
             next: next.map(|next| (next.r.clone(), Number::of_option(next.price.as_ref()))),
             away: mark.zip(next_price).and_then(|(mark, price)| format::away(&mark.value, price)),
             tone: tone_of(position.hold.as_deref()),
+            meaning: meaning_of(&hold),
             hold,
             since: since_ms.map_or_else(String::new, time::span),
             missing: position.missing.clone(),
