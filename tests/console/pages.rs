@@ -680,7 +680,8 @@ fn the_names_of_a_chart_have_room() {
         let place = format!("{symbol} at {at:?}");
         let (_, body) = console.get(&format!("/console/position/{symbol}?at={at}"));
         let start = body.find("<svg class=\"chart wide\"").expect("a chart");
-        let chart = Document::read(&body[start..body[start..].find("</svg>").expect("its end") + start + "</svg>".len()]);
+        let chart =
+            Document::read(&body[start..body[start..].find("</svg>").expect("its end") + start + "</svg>".len()]);
         let number = |element: &crate::support::html::Element, name: &str| -> f64 {
             element.get(name).parse().unwrap_or_else(|_| panic!("{place}: {name} of {element:?}"))
         };
