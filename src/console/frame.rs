@@ -11,6 +11,7 @@ use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::drive::film::Film;
 use crate::drive::sheet::Sheet;
+use crate::drive::stop::Stop;
 
 /// What a page is made from: the film, the moment, and the address.
 pub struct Scene<'a> {
@@ -68,6 +69,11 @@ impl Scene<'_> {
         self.to(&format!("/console/decision/{}", part(decision_id)))
     }
 
+    /// Returns the entries of each stream up to the moment, in the order of the film. [1]
+    pub fn counts(&self, stop: &Stop) -> anyhow::Result<Arc<[u64]>> {
+        self.film.counts(self.at, stop)
+    }
+
     /// Returns the positions at the moment.
     pub fn sheet(&self, closed_too: bool) -> anyhow::Result<Sheet> {
         let sheet = Sheet::of_at(&self.engine, &self.film.rows, None, closed_too, self.now_ms())?;
@@ -115,12 +121,26 @@ impl Part {
     }
 }
 
+/// The last entry up to a moment.
+pub enum LastEntry {
+    /// The moment is that of the entry.
+    Same,
+    Before(When),
+    /// The moment is before the first entry.
+    None,
+}
+
 /// The moment that is shown, and the ways to others.
 pub struct TimeBar {
     pub is_past: bool,
     /// The moment as it was typed.
     pub typed: String,
+    /// The moment that was asked for, or the last entry.
     pub shown: When,
+    /// The entry after which the state is shown.
+    pub since: LastEntry,
+    /// Its id.
+    pub entry: String,
     pub first: When,
     pub last: When,
     pub first_ms: u64,
@@ -228,10 +248,18 @@ impl TimeBar {
         let kept = here.query().iter().filter(|(name, _)| name != "at").cloned().collect();
         let decided: Vec<u64> = film.decisions.links.iter().map(|link| link.id.ms).collect();
         let shown = at.min(film.last).max(film.first);
+        let past = scene.at.filter(|at| *at < film.last);
+        let last = scene.engine.globals().last;
         Self {
-            is_past: scene.at.is_some_and(|at| at < film.last),
+            is_past: past.is_some(),
             typed: scene.parameter("at").to_owned(),
-            shown: When::of(scene.engine.globals().last),
+            shown: past.map_or_else(|| When::of(last), When::of),
+            since: match past {
+                Some(_) if last == EntryId::default() => LastEntry::None,
+                Some(at) if at.ms != last.ms => LastEntry::Before(When::of(last)),
+                Some(_) | None => LastEntry::Same,
+            },
+            entry: last.to_string(),
             first: When::of(film.first),
             last: When::of(film.last),
             first_ms: film.first.ms,
@@ -242,7 +270,7 @@ impl TimeBar {
             earliest: (at > film.first).then(|| to(film.first)),
             before: before.map(to),
             after: after.map(to),
-            latest: scene.at.is_some_and(|at| at < film.last).then(|| here.clone().with("at", "")),
+            latest: past.is_some().then(|| here.clone().with("at", "")),
             play: after.filter(|_| !is_playing).map(|id| to(id).with("play", "1")),
             stop: is_playing.then(|| here.clone()),
             strip: chart::strip(&film.parts, (film.first.ms, film.last.ms), &decided, shown.ms),

@@ -75,9 +75,11 @@ impl Live {
     {
         let seen = {
             let mut boards = self.boards();
+            // A page that nobody follows any more is gone after its next pause, and counts no longer.
+            let followed = boards.values().filter(|board| board.receiver_count() > 0).count();
             match boards.get(address) {
                 Some(board) => board.subscribe(),
-                None if boards.len() >= BOARDS_MAX => return None,
+                None if followed >= BOARDS_MAX || boards.len() >= 2 * BOARDS_MAX => return None,
                 None => {
                     let (board, seen) = watch::channel(Version::default());
                     boards.insert(address.to_owned(), board);

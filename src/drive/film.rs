@@ -43,6 +43,8 @@ pub const PARTS: usize = 160;
 pub(super) struct Frame {
     /// Entries that were folded. [1]
     pub entries: u64,
+    /// Those of each stream; empty before the first one. [1]
+    pub counts: Vec<u64>,
     /// Position of the next entry in the journal; 0 in other histories. [1]
     pub position: u64,
     pub engine: Engine,
@@ -116,6 +118,9 @@ impl Rows for KeptRows {
     }
 }
 
+/// A past state, and the entries of each stream up to it. [1]
+type Past = (Arc<Engine>, Arc<[u64]>);
+
 /// A life with its position and its end.
 pub(super) type LifeKept = ((String, EntryId), Arc<Life>);
 
@@ -128,7 +133,7 @@ pub struct Film {
     /// The state at the end.
     pub(super) latest: Arc<Engine>,
     /// Recently asked states.
-    pub(super) states: Mutex<VecDeque<(EntryId, Arc<Engine>)>>,
+    pub(super) states: Mutex<VecDeque<(EntryId, Past)>>,
     /// Recently asked lives, by position and end.
     pub(super) lives: Mutex<VecDeque<LifeKept>>,
     /// Closed positions that the engine has forgotten.
@@ -223,33 +228,45 @@ impl Film {
 
     /// Returns the state after the last entry up to `at`; without a bound, the last state.
     pub fn state(&self, at: Option<EntryId>, stop: &Stop) -> anyhow::Result<Arc<Engine>> {
-        let Some(at) = at.filter(|at| *at < self.last && self.has_past()) else { return Ok(Arc::clone(&self.latest)) };
-        let known = |states: &mut VecDeque<(EntryId, Arc<Engine>)>| {
-            states.iter().find(|(of, _)| *of == at).map(|(_, engine)| Arc::clone(engine))
+        Ok(self.past(at, stop)?.0)
+    }
+
+    /// Returns the entries of each stream up to `at`, in the order of [`Self::streams`]; without a bound, all. [1]
+    pub fn counts(&self, at: Option<EntryId>, stop: &Stop) -> anyhow::Result<Arc<[u64]>> {
+        Ok(self.past(at, stop)?.1)
+    }
+
+    fn past(&self, at: Option<EntryId>, stop: &Stop) -> anyhow::Result<Past> {
+        let Some(at) = at.filter(|at| *at < self.last && self.has_past()) else {
+            let counts = self.streams.iter().map(|stream| stream.entries).collect();
+            return Ok((Arc::clone(&self.latest), counts));
         };
-        if let Some(engine) = known(&mut self.states.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(engine);
+        let known = |states: &mut VecDeque<(EntryId, Past)>| {
+            states.iter().find(|(of, _)| *of == at).map(|(_, past)| past.clone())
+        };
+        if let Some(past) = known(&mut self.states.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(past);
         }
-        let mut driver = self.fold(None, Some(at), stop, |_, _, _, _| Ok(()))?;
+        let (mut driver, counts) = self.fold(None, Some(at), stop, |_, _, _, _| Ok(()))?;
         driver.engine.ignore_changes();
-        let engine = Arc::new(driver.engine);
+        let past: Past = (Arc::new(driver.engine), counts.into());
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        states.push_back((at, Arc::clone(&engine)));
+        states.push_back((at, past.clone()));
         while states.len() > STATES_KEPT {
             states.pop_front();
         }
-        Ok(engine)
+        Ok(past)
     }
 
     /// Folds on from the nearest frame, at the latest that before `from`, up to `until`. `each` gets each entry after it
-    /// was folded, with its line.
+    /// was folded, with its line. Returns the driver, and the entries of each stream. [1]
     pub(super) fn fold(
         &self,
         from: Option<EntryId>,
         until: Option<EntryId>,
         stop: &Stop,
         mut each: impl FnMut(&Engine, &Entry, &[u8], &Stepped) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Driver> {
+    ) -> anyhow::Result<(Driver, Vec<u64>)> {
         let is_before = |frame: &&Arc<Frame>| from.is_none_or(|from| frame.engine.globals().last < from);
         let options = Options { until, ..Options::default() };
         let (frame, mut history, position) = if let Origin::Journal(dir) = &self.origin {
@@ -279,18 +296,21 @@ impl Film {
             }
         };
         driver.engine.ignore_changes();
+        let mut counts = frame.map_or_else(Vec::new, |frame| frame.counts.clone());
+        counts.resize(self.streams.len(), 0);
         let firsts = history.journal_firsts();
         driver.pipeline(&mut history, false, |engine, batch| {
             for ((entry, range), place) in batch.entries.iter().zip(&batch.places) {
                 stop.check()?;
                 if reel::position_of(&firsts, *place).is_none_or(|of| of >= position) {
+                    counts[usize::from(entry.stream.0)] += 1;
                     let folded = Stepped::by(engine, entry);
                     each(engine, entry, &batch.bytes[range.clone()], &folded)?;
                 }
             }
             Ok(())
         })?;
-        Ok(driver)
+        Ok((driver, counts))
     }
 
     fn too_early(&self) -> TooEarly {

@@ -314,7 +314,7 @@ impl Reading {
         });
         let ms = |key: Option<crate::domain::event::ids::SortKey>| key.map_or(0, |key| key.ms);
         Self {
-            frames: vec![Arc::new(Frame { entries: 0, position, engine: driver.engine.clone() })],
+            frames: vec![Arc::new(Frame { entries: 0, counts: Vec::new(), position, engine: driver.engine.clone() })],
             frames_max,
             distance: FRAME_ENTRIES_MIN,
             entries: 0,
@@ -366,7 +366,8 @@ impl Reading {
             }
         }
         if self.entries.is_multiple_of(self.distance) {
-            let frame = Frame { entries: self.entries, position: self.position, engine: engine.clone() };
+            let counts = self.streams.iter().map(|stream| stream.entries).collect();
+            let frame = Frame { entries: self.entries, counts, position: self.position, engine: engine.clone() };
             self.frames.push(Arc::new(frame));
             if self.frames.len() > self.frames_max {
                 self.distance *= 2;

@@ -296,6 +296,54 @@ fn keys_reach_filter_rows_help_and_changes() {
     browser.until("document.readyState === 'complete'");
 }
 
+/// Keys do on every page what the list of them says, and take nothing away that the browser does by itself.
+#[test]
+fn keys_work_where_there_is_no_filter_and_no_row() {
+    let Some(browser) = Browser::start() else { return };
+    let night = Night::start();
+    let ready = "document.readyState === 'complete' && document.documentElement.classList.contains('scripted')";
+    let go = |path: &str| {
+        browser.go(&format!("{}{path}", night.url));
+        browser.until(ready);
+    };
+    browser.size(1440, 900);
+    go("/?at=02:08");
+    browser.press("/");
+    browser.until("location.pathname === '/console/positions' && document.activeElement.name === 'q'");
+    assert_eq!(browser.eval("new URLSearchParams(location.search).get('at')"), json!("02:08"), "the moment is kept");
+    // A chosen row has the focus, in the table that scrolls and not below its head.
+    go("/console/positions");
+    browser.press("\u{e015}");
+    browser.press("\u{e015}");
+    browser.until("document.activeElement.closest('tr.at') === document.querySelectorAll('tbody tr')[1]");
+    // Without rows the arrows scroll, as they do everywhere.
+    browser.size(1440, 400);
+    go("/console/whatif");
+    browser.eval("document.body.style.minHeight = '3000px'");
+    browser.press("\u{e015}");
+    browser.until("scrollY > 0");
+    // What was not set when a form was sent can be set after the way back.
+    go("/console/positions");
+    browser
+        .eval("(() => { const q = document.querySelector('[name=q]'); q.value = 'eth'; q.form.requestSubmit(); })()");
+    browser.until("location.search === '?q=eth' && document.readyState === 'complete'");
+    browser.eval("history.back()");
+    browser.until("location.search === '' && document.readyState === 'complete'");
+    assert_eq!(browser.eval("document.querySelectorAll('.filters :disabled').length"), json!(0));
+    // Keys go along the choices of a filter and take none of them.
+    browser.eval("document.querySelector('[name=side]').focus()");
+    browser.press("L");
+    browser.until("document.querySelector('[name=side]').value === 'LONG'");
+    assert_eq!(browser.eval("location.search"), json!(""));
+    // The slider goes in steps that are seen, and is in hand again.
+    browser.eval("document.querySelector('.slider input[type=range]').focus()");
+    browser.press("\u{e012}");
+    browser.until("document.querySelector('.time.past') !== null && document.readyState === 'complete'");
+    browser.until("document.activeElement.type === 'range' && document.activeElement.ariaValueText?.endsWith(' UTC')");
+    let stepped = "1770171058600 - Number(new URLSearchParams(location.search).get('at'))";
+    assert_eq!(browser.eval(&format!("({stepped}) >= 20000")), json!(true));
+}
+
 #[test]
 fn the_slider_shows_the_moment_that_it_is_moved_to() {
     let Some(browser) = Browser::start() else { return };

@@ -198,7 +198,7 @@ fn a_page_as_of_a_moment_shows_the_state_of_that_moment() {
             assert_eq!(row[0], position.symbol, "{spelling}");
             assert_eq!(row[1], position.side, "{spelling}");
             assert_eq!(row[2], short(&position.qty), "{spelling} {}", position.symbol);
-            assert_eq!(row[6], of(position.unrealized_pnl.as_ref().or(position.realized_pnl.as_ref())));
+            assert_eq!(row[6], of(position.unrealized_pnl.as_ref()), "{spelling} {}: all are open", position.symbol);
             assert_eq!(row[7], of(position.r_net.as_ref()), "{spelling} {}", position.symbol);
             assert_eq!(row[11], position.hold.clone().unwrap_or_else(|| "nothing".to_owned()), "{spelling}");
         }
@@ -457,6 +457,142 @@ fn a_chain_that_was_altered_is_broken_on_its_page() {
     }
 }
 
+/// Without its last decisions a chain is whole, and these rules make what it lacks.
+#[test]
+fn a_chain_whose_end_was_cut_off_needs_someone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lines =
+        fs::read_to_string(root().join("replay/nights/incident-2026-02-04/expected.jsonl")).expect("the golden lines");
+    let read = |line: &str| -> serde_json::Value { serde_json::from_str(line).expect("a golden line is JSON") };
+    let decisions: Vec<String> = lines
+        .lines()
+        .map(read)
+        .filter(|line| line["decision"].is_object())
+        .map(|line| line["decision"].to_string())
+        .collect();
+    for (kept, is_lacking) in [(8, true), (10, false)] {
+        let path = folder.path().join("decisions.jsonl");
+        fs::write(&path, decisions[..kept].join("\n")).expect("the decisions are written");
+        let console = Served::of(film_of(&[night(), path], &config(None)), "");
+        let verdict = console.page("/console/decisions").with_class("verdict").next().expect("a verdict").text.clone();
+        assert_eq!(verdict.contains("make 2 more, which are not recorded"), is_lacking, "{verdict}");
+        let now = console.page("/");
+        let needs = now.with_class("needs").next().expect("needs").text.clone();
+        assert_eq!(needs.contains("2 decisions are made here and not recorded"), is_lacking, "{needs}");
+        let tile = now.all("li").find(|tile| tile.text.contains("chain")).expect("a tile").text.clone();
+        assert_eq!(tile.contains("2 more made than recorded"), is_lacking, "{tile}");
+        // The audit compares: its page says nothing else.
+        assert_eq!(console.page("/console/audit").with_class("notice").count(), 0);
+    }
+}
+
+/// The moment is the one that was asked for, which may be later than the last entry before it.
+#[test]
+fn the_head_names_the_moment_and_the_last_entry_before_it() {
+    let console = Served::night();
+    for (at, shown, entry) in [
+        ("02:06", "02:06:59.999", "last entry 02:05:00"),
+        ("02:07", "02:07:59.999", "last entry 02:07:58.600"),
+        ("2026-02-04T02:07", "02:07:00", ""),
+        ("1770170700000-43", "02:05:00", ""),
+        ("2020-01-01", "2020-01-01 00:00:00", "before the first entry"),
+    ] {
+        for page in ["/", "/console/position/ARCUSDT@1770170700000-0"] {
+            let page = console.page(&format!("{page}?at={at}"));
+            let moment = page.with_class("moment").next().expect("a moment").text.clone();
+            let moment = moment.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(moment.contains(&format!("{shown} UTC")), "{at}: {moment}");
+            assert!(moment.contains(entry) && moment.contains("entry") != entry.is_empty(), "{at}: {moment}");
+        }
+    }
+    // Both pages are of the same entries, and the holds have lasted up to the moment.
+    let held = |at: &str| {
+        let page = console.page(&format!("/console/position/ARCUSDT@1770170700000-0?at={at}"));
+        page.with_class("hold-line").next().expect("a hold").text.clone()
+    };
+    assert!(held("02:06").contains("for 119s") && held("1770170700000-43").contains("for 0.0s"));
+}
+
+/// Entries and rates are those up to the moment, counted here from the file.
+#[test]
+fn inputs_are_counted_up_to_the_moment() {
+    let console = Served::night();
+    let text = fs::read_to_string(night()).expect("the night");
+    let entries: Vec<(String, EntryId)> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"))
+        .map(|line| {
+            let field = |name: &str| line[name].as_str().expect("a text").to_owned();
+            (field("stream"), field("id").parse().expect("an entry id"))
+        })
+        .collect();
+    let cells = |path: &str, stream: &str| console.page(path).cells_of(stream);
+    for at in ["1770166800000-0", "02:05", "02:07", "02:08:11", ""] {
+        let until = if at.is_empty() { console.film.last } else { console.film.until(at).expect("a moment") };
+        for stream in ["trade.intent", "apply.plan", "harvest.observation", "market.tick", "harvest.decision"] {
+            let name = format!("quantum:stream:{stream}");
+            let ids: Vec<EntryId> =
+                entries.iter().filter(|(of, id)| *of == name && *id <= until).map(|(_, id)| *id).collect();
+            let of_stream = cells(&format!("/console/streams?at={at}"), &name);
+            assert_eq!(of_stream[2], ids.len().to_string(), "{at} {stream}: {of_stream:?}");
+            let span_ms = ids.iter().max().map_or(0, |last| last.ms - ids.iter().min().expect("a first").ms);
+            let rate = if span_ms < 10_000 { None } else { Some(ids.len() as f64 * 60_000.0 / span_ms as f64) };
+            let of_now = cells(&format!("/?at={at}"), stream);
+            let shown = of_now.last().expect("a rate").parse::<f64>().ok();
+            assert_eq!(shown.is_some(), rate.is_some(), "{at} {stream}: {of_now:?}");
+            let off = shown.zip(rate).map_or(0.0, |(shown, rate)| (shown - rate).abs() / rate);
+            assert!(off < 0.01, "{at} {stream}: {of_now:?}, {rate:?}");
+        }
+    }
+    assert_eq!(cells("/", "market.tick").last().map(String::as_str), Some("266"));
+    assert_eq!(cells("/", "apply.plan").last().map(String::as_str), Some("0.82"));
+}
+
+#[test]
+fn a_decision_shows_how_old_its_numbers_were_then() {
+    let console = Served::night();
+    let page = console.page("/console/decision/0d09dc2c172b6a1fe23fb784f2910cba");
+    let age = |field: &str| page.cells_of(field).last().cloned().unwrap_or_default();
+    assert_eq!((&*age("mark_price"), &*age("entry_price")), ("0.0s", "3m"));
+    let cause = console.page("/console/decision/0d09dc2c172b6a1fe23fb784f2910cba?at=1770170891000-0");
+    assert_eq!(cause.cells_of("mark_price"), page.cells_of("mark_price"), "at any moment");
+}
+
+/// A profit that is not known is not zero.
+#[test]
+fn an_open_position_without_a_price_has_no_profit() {
+    let console = Served::night();
+    let rows = console.page("/console/positions?at=1770170700000-3").rows();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row[6] == "–" && row[7] == "–"), "{rows:?}");
+}
+
+#[test]
+fn a_distance_that_is_none_is_refused_and_not_passed_over() {
+    let console = Served::night();
+    for (within, is_refused) in
+        [("abc", true), ("NaN", true), ("-1", true), ("0.5", false), ("0.5%25", false), ("", false)]
+    {
+        let page = console.page(&format!("/console/positions?within={within}"));
+        assert_eq!(page.with_class("refused").count() == 1, is_refused, "{within}");
+        assert_eq!(page.rows().len() == 44, is_refused || within.is_empty(), "{within}");
+    }
+}
+
+/// The pages over the whole history lead back to the moment that one came from.
+#[test]
+fn the_moment_is_kept_by_the_forms_of_what_if_and_audit() {
+    let console = audited();
+    for path in ["/console/whatif", "/console/audit"] {
+        let kept = |path: &str| {
+            let page = console.page(path);
+            page.all("input").find(|field| field.get("name") == "at").map(|field| field.get("value").to_owned())
+        };
+        assert_eq!(kept(&format!("{path}?at=02:07")).as_deref(), Some("02:07"), "{path}");
+        assert_eq!(kept(path), None, "{path}");
+    }
+}
+
 #[test]
 fn a_page_that_is_not_there_and_a_host_that_is_not_ours_are_refused() {
     let console = Served::night();
@@ -531,6 +667,82 @@ fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
     assert_eq!(lanes, ["no_price", "below_min_r", "no_rung"]);
 }
 
+/// Nothing is cut off at the edge, and no name covers the prices or the marks.
+#[test]
+fn the_names_of_a_chart_have_room() {
+    let console = Served::night();
+    // A letter is at most as wide as this, in the units of the drawing.
+    let wide = |text: &str| 7.8 * text.chars().count() as f64;
+    let mut marks = 0;
+    for (symbol, at) in
+        [("ARCUSDT", "02:06"), ("ARCUSDT", "02:07"), ("NEARUSDT", ""), ("ETHUSDT", "02:09"), ("BTCUSDT", "")]
+    {
+        let place = format!("{symbol} at {at:?}");
+        let (_, body) = console.get(&format!("/console/position/{symbol}?at={at}"));
+        let start = body.find("<svg class=\"chart wide\"").expect("a chart");
+        let chart =
+            Document::read(&body[start..body[start..].find("</svg>").expect("its end") + start + "</svg>".len()]);
+        let number = |element: &crate::support::html::Element, name: &str| -> f64 {
+            element.get(name).parse().unwrap_or_else(|_| panic!("{place}: {name} of {element:?}"))
+        };
+        let mut names_begin = f64::INFINITY;
+        for text in chart.all("text") {
+            let x = number(text, "x");
+            match text.get("text-anchor") {
+                "start" => assert!(x + wide(&text.text) <= 1120.0, "{place}: {} is cut off", text.text),
+                "end" => assert!(x - wide(&text.text) >= 0.0, "{place}: {} is cut off", text.text),
+                _ => {}
+            }
+            let is_name = text.text.starts_with("entry ") || text.has_class("rung") && !text.text.contains(['↑', '↓']);
+            if is_name {
+                names_begin = names_begin.min(x - wide(&text.text));
+            }
+        }
+        let reaches = |path: &crate::support::html::Element| {
+            let d = path.get("d");
+            let place = d.rfind('H').map_or(0, |at| at + 1);
+            d[place..].split('V').next().and_then(|x| x.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        for path in chart.all("path").filter(|path| path.has_class("price")) {
+            assert!(
+                reaches(path) <= names_begin,
+                "{place}: the prices end at {}, names begin at {names_begin}",
+                reaches(path)
+            );
+        }
+        for mark in chart.all("path").filter(|path| path.has_class("decision")) {
+            let x: f64 = mark.get("d")[1..].split(' ').next().expect("a place").parse().expect("a number");
+            assert!(x + 7.0 <= names_begin, "{place}: a decision at {x}, names begin at {names_begin}");
+            marks += 1;
+        }
+        if let Some(none) = chart.all("text").find(|text| text.text == "no price was seen") {
+            let entry = chart.all("line").find(|line| line.has_class("entry")).expect("the entry price");
+            assert!((number(none, "y") - number(entry, "y1")).abs() > 20.0, "{place}: the line crosses the text");
+        }
+    }
+    assert!(marks >= 4, "only {marks} decisions were looked at");
+}
+
+#[test]
+fn words_are_explained_and_findings_lead_on_where_they_stand() {
+    let console = Served::night();
+    let now = console.page("/");
+    let held = now.cells_of("below_min_r");
+    assert_eq!((&*held[1], &*held[2]), ("The net gain is below min_r.", "41"), "{held:?}");
+    let positions = console.page("/console/positions");
+    let hold = positions.with_class("hold").next().expect("a hold");
+    assert_eq!(hold.get("title"), "The net gain is below min_r.");
+    let compare =
+        now.all("a").find(|link| link.text == "Compare it in What if").expect("a way on").get("href").to_owned();
+    let compared = console.page(&compare);
+    assert!(compared.with_class("equity").count() > 0, "{compare} compares");
+    let text = |path: &str| console.get(path).1;
+    let story = text("/console/position/ARCUSDT@1770170700000-0?at=02:06");
+    assert!(story.contains("1 entry changed it") && story.contains("0 prices"));
+    // Two empty policies are compared as well: with nothing typed that is what was asked for.
+    assert!(console.page("/console/whatif?compare=1").with_class("equity").count() > 0);
+}
+
 /// A console over the night, with the audit of the command line.
 fn audited() -> Served {
     let config = config(None);
@@ -565,6 +777,8 @@ fn the_audit_runs_on_request_and_says_what_the_command_says() {
     let console = audited();
     let before = console.page("/console/audit");
     assert!(before.all("pre").next().is_none());
+    let notice = before.with_class("notice").next().expect("nothing is recorded").text.clone();
+    assert!(notice.contains("counts each decision that these rules make as missing"), "{notice}");
     let run = before.all("input").find(|field| field.get("name") == "run").expect("a button that runs it");
     let path = format!("/console/audit?run={}", run.get("value"));
     let (_, body) = console.get(&path);

@@ -89,6 +89,16 @@ impl Document {
         .collect()
     }
 
+    /// The cells of the first row whose head has this text.
+    pub fn cells_of(&self, head: &str) -> Vec<String> {
+        let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let is_head = |element: &&Element| element.name == "th" && line(&element.text) == head;
+        let Some(row) = self.0.iter().find(is_head).and_then(|head| head.within.last()) else { return Vec::new() };
+        let is_cell = |element: &&Element| matches!(&*element.name, "td" | "th");
+        let cells = self.0.iter().filter(|element| element.within.last() == Some(row)).filter(is_cell);
+        cells.map(|cell| line(&cell.text)).collect()
+    }
+
     pub fn links(&self) -> Vec<String> {
         self.all("a").map(|link| link.get("href").to_owned()).collect()
     }

@@ -126,6 +126,10 @@ impl Top {
         if key.kind == KeyEventKind::Release {
             return Effect::None;
         }
+        if key.modifiers.contains(KeyModifiers::ALT) {
+            // A terminal sends Alt as the escape key before the other one. When both are read at once, that is what it was.
+            let _ = self.press(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
+        }
         let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('c') if is_control => return Effect::End,

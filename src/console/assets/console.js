@@ -16,15 +16,58 @@ document.addEventListener("mouseover", (event) => {
 const ofSlider = (event) => event.target.matches(".slider input[type=range]") && event.target;
 document.addEventListener("input", (event) => {
   const slider = ofSlider(event);
-  if (slider) one(".slider output").textContent = new Date(Number(slider.value)).toISOString().replace("T", " ").replace("Z", " UTC");
+  if (!slider) return;
+  const moment = new Date(Number(slider.value)).toISOString().replace("T", " ").replace("Z", " UTC");
+  one(".slider output").textContent = moment;
+  slider.setAttribute("aria-valuetext", moment);
 });
+// A choice counts at once where it is pointed at. Keys go from choice to choice: Enter or the button takes one.
+let isPointed = false;
+document.addEventListener("pointerdown", () => { isPointed = true; }, true);
+document.addEventListener("keydown", () => { isPointed = false; }, true);
 document.addEventListener("change", (event) => {
-  if (ofSlider(event) || event.target.matches(".filters select, .filters input[type=checkbox]")) event.target.form.requestSubmit();
+  const isChoice = isPointed && event.target.matches(".filters select, .filters input[type=checkbox]");
+  if (ofSlider(event) || isChoice) event.target.form.requestSubmit();
 });
-document.addEventListener("submit", (event) => {
+document.addEventListener("formdata", (event) => {
   // An address says only what is set.
-  if (event.target.method === "get") for (const field of event.target.elements) if (field.name && !field.value) field.disabled = true;
+  if (event.target.method === "get") for (const [name, value] of [...event.formData]) if (!value) event.formData.delete(name);
 });
+
+// Keys move the slider by a 200th of the history (pages: a 20th), and at rest it goes there. The new page has it in hand again.
+const KEYS_REST_MS = 700;
+const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
+let resting;
+document.addEventListener("keydown", (event) => {
+  const slider = ofSlider(event);
+  if (!slider || !(event.key in steps)) return;
+  event.preventDefault();
+  const step = Math.max(1000, Math.round((slider.max - slider.min) / 200000) * 1000);
+  slider.value = Number(slider.value) + steps[event.key] * step;
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+  clearTimeout(resting);
+  resting = setTimeout(() => {
+    sessionStorage.setItem("slider", "1");
+    slider.form.requestSubmit();
+  }, KEYS_REST_MS);
+});
+if (sessionStorage.getItem("slider")) {
+  sessionStorage.removeItem("slider");
+  one(".slider input[type=range]")?.focus();
+}
+if (location.hash === "#filter") one(".filter")?.focus();
+
+// Tables that are wider than their place can be scrolled with keys.
+function reachScrollers() {
+  for (const box of document.querySelectorAll(".scroll:not([role])")) {
+    if (box.scrollWidth <= box.clientWidth) continue;
+    box.tabIndex = 0;
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-label", `Table of ${(box.closest("section")?.querySelector("h2") ?? one("h1")).textContent.trim()}`);
+  }
+}
+reachScrollers();
+addEventListener("resize", reachScrollers);
 
 if (one(".playing")) {
   const next = one(".steps a[rel=next]");
@@ -47,12 +90,14 @@ let pause = RETRY_MIN_MS;
 const isBusy = () => document.activeElement?.matches("input, select, textarea") || !getSelection().isCollapsed;
 function apply() {
   if (isBusy()) return;
+  const isInRow = document.activeElement?.closest("tr.at");
   for (const [name, html] of parts) {
     const part = document.querySelector(`[data-part="${CSS.escape(name)}"]`);
     if (part) part.innerHTML = html;
   }
   parts.clear();
-  mark();
+  mark(isInRow);
+  reachScrollers();
 }
 function follow() {
   if (!live || document.hidden || source) return;
@@ -92,15 +137,23 @@ if (live) {
 
 const rows = () => [...document.querySelectorAll("tr[data-href]")];
 let at = -1;
-function mark() {
-  rows()[at]?.classList.add("at");
+let chosen = null;
+// The row that was chosen is the one that leads to the same place, wherever it is now.
+function mark(isInRow) {
+  at = chosen === null ? -1 : rows().findIndex((row) => row.dataset.href === chosen);
+  const row = rows()[at];
+  row?.classList.add("at");
+  if (isInRow) row?.querySelector("a")?.focus({ preventScroll: true });
 }
 function go(step) {
   const all = rows();
   if (!all.length) return;
   all[at]?.classList.remove("at");
   at = Math.max(0, Math.min(all.length - 1, at + step));
+  chosen = all[at].dataset.href;
   all[at].classList.add("at");
+  // The link has the focus, so that it is read aloud, and Enter opens it.
+  all[at].querySelector("a")?.focus({ preventScroll: true });
   all[at].scrollIntoView({ block: "nearest" });
 }
 
@@ -110,24 +163,32 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
     if (one("dialog[open]")) return;
     if (typing) return event.target.blur();
-    if (history.length > 1) history.back();
+    // Back within the console; from its first page, up to the list.
+    if (window.navigation ? navigation.canGoBack : history.length > 1) history.back();
+    else {
+      const list = one("nav a[aria-current]");
+      if (list && list.pathname !== location.pathname) list.click();
+    }
     return;
   }
   if (typing) return;
   const follow = (selector) => one(selector)?.click();
   const keys = {
-    "/": () => one(".filter")?.focus(),
+    // A page without a filter leads to that of the positions.
+    "/": () => one(".filter") ? one(".filter").focus() : location.assign(`${document.querySelectorAll("nav a")[1].href}#filter`),
     "?": () => one("#keys").showModal(),
     t: () => one("#at")?.focus(),
     "[": () => follow(".steps a[rel=prev]"),
     "]": () => follow(".steps a[rel=next]"),
     ArrowDown: () => go(1),
     ArrowUp: () => go(-1),
-    Enter: () => { if (at >= 0 && event.target === document.body) location.assign(rows()[at].dataset.href); },
+    Enter: () => { if (at >= 0 && event.target === document.body) location.assign(chosen); },
   };
   const page = document.querySelectorAll("nav a")[Number(event.key) - 1];
   const act = keys[event.key] ?? (page && (() => page.click()));
   if (!act) return;
+  // Without rows the arrows scroll.
+  if (event.key.startsWith("Arrow") && !rows().length) return;
   if (event.key !== "Enter") event.preventDefault();
   act();
 });

@@ -75,10 +75,15 @@ const LANE_HEIGHT: f64 = 26.0;
 /// A rung further away than this share of the range of prices is named at the edge instead of drawn. [1]
 const FAR: f64 = 1.5;
 
+/// Width of a letter of a label, bold ones included. [units of the drawing]
+const LETTER: f64 = 7.8;
+
 struct Area {
     x: Scale,
     y: Scale,
     left: f64,
+    /// Where the time ends. Beyond it are the names of the lines.
+    end: f64,
     right: f64,
     top: f64,
     bottom: f64,
@@ -91,15 +96,25 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
         Size::Narrow => (380.0, 240.0, 58.0, 34.0),
     };
     let lanes = lanes(chart.holds);
-    let (left, right, top) = (left_margin, width - right_margin, 20.0);
+    let top = 20.0;
     let bottom = top + plot_height;
     let height = bottom + 26.0 + LANE_HEIGHT * lanes.len() as f64 + 4.0;
     let (from_ms, to_ms) = (chart.range_ms.0, chart.range_ms.1.max(chart.range_ms.0 + 1000));
     let (low, high) = range(chart);
+    // The values of both axes have as much room as the longest of them needs.
+    let axis = Axes::of(chart, (low, high), size);
+    let room = |values: &[(f64, String)], least: f64| {
+        values.iter().map(|(_, text)| 11.0 + LETTER * text.chars().count() as f64).fold(least, f64::max)
+    };
+    let (left, right) = (room(&axis.prices, left_margin), width - room(&axis.r, right_margin));
+    let names = names(chart, (low, high), size);
+    let longest = names.iter().map(|name| name.text.chars().count()).max().unwrap_or(0);
+    let end = if size == Size::Wide { right - 8.0 - LETTER * longest as f64 } else { right };
     let area = Area {
-        x: Scale::new((0.0, (to_ms - from_ms) as f64), (left, right)),
+        x: Scale::new((0.0, (to_ms - from_ms) as f64), (left, end)),
         y: Scale::new((low, high), (bottom, top)),
         left,
+        end,
         right,
         top,
         bottom,
@@ -111,14 +126,17 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
     let mut svg = Svg::new(class, (width, height), &chart.label);
     let x = |ms: u64| area.x.at(ms.clamp(from_ms, to_ms).saturating_sub(from_ms) as f64);
     bands(&mut svg, chart, &area, x);
-    axes(&mut svg, chart, &area, (from_ms, to_ms), size);
-    if chart.prices.is_empty() {
-        svg.text("label none", (f64::midpoint(left, right), f64::midpoint(top, bottom)), "middle", "no price was seen");
-    } else {
-        let columns = (right - left) as usize;
+    axes(&mut svg, &axis, &area, (from_ms, to_ms), size);
+    if !chart.prices.is_empty() {
+        let columns = (end - left) as usize;
         svg.path("price", &price_path(&thinned(chart.prices, columns / 4), &area, x, to_ms), "");
     }
-    rung_lines(&mut svg, chart, &area, size);
+    lines(&mut svg, &names, &area);
+    far_rungs(&mut svg, chart, &area, size);
+    if chart.prices.is_empty() {
+        // The entry price may be in the middle.
+        svg.text("label none", (f64::midpoint(left, end), top + 24.0), "middle", "no price was seen");
+    }
     marks(&mut svg, chart, &area, x);
     hold_lanes(&mut svg, chart, &lanes, &area, x, (from_ms, to_ms));
     svg.finish()
@@ -169,32 +187,47 @@ fn bands(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u64) 
     }
 }
 
-fn axes(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, range_ms: (u64, u64), size: Size) {
-    let (rows, columns) = match size {
-        Size::Wide => (6, 9),
-        Size::Narrow => (5, 3),
-    };
-    let (prices, places) = scale::ticks((area.y.from, area.y.to), rows);
-    for price in prices {
-        let y = area.y.at(price);
-        svg.line("grid", (area.left, y), (area.right, y));
-        svg.text("label", (area.left - 6.0, y + 4.0), "end", &format!("{price:.places$}"));
-    }
-    if let (Some((entry, _)), Some((risk, cost))) = (&chart.lines.entry, chart.lines.risk) {
-        let sign = if chart.lines.is_short { -1.0 } else { 1.0 };
-        let r_of = |price: f64| (sign * (price - entry) - cost) / risk;
-        let price_of = |r: f64| entry + sign * (r * risk + cost);
-        let (a, b) = (r_of(area.y.from), r_of(area.y.to));
-        let (values, places) = scale::ticks((a.min(b), a.max(b)), rows);
-        for r in values {
-            let y = area.y.at(price_of(r));
-            svg.line("tick", (area.right, y), (area.right + 4.0, y));
-            svg.text("label", (area.right + 7.0, y + 4.0), "start", &format!("{r:.places$}"));
+/// The values that the axes of price and R name, each with its text.
+struct Axes {
+    prices: Vec<(f64, String)>,
+    /// By price.
+    r: Vec<(f64, String)>,
+}
+
+impl Axes {
+    fn of(chart: &PositionChart<'_>, (low, high): (f64, f64), size: Size) -> Self {
+        let rows = if size == Size::Wide { 6 } else { 5 };
+        let (prices, places) = scale::ticks((low, high), rows);
+        let prices = prices.into_iter().map(|price| (price, format!("{price:.places$}"))).collect();
+        let mut r = Vec::new();
+        if let (Some((entry, _)), Some((risk, cost))) = (&chart.lines.entry, chart.lines.risk) {
+            let sign = if chart.lines.is_short { -1.0 } else { 1.0 };
+            let r_of = |price: f64| (sign * (price - entry) - cost) / risk;
+            let price_of = |r: f64| entry + sign * (r * risk + cost);
+            let (a, b) = (r_of(low), r_of(high));
+            let (values, places) = scale::ticks((a.min(b), a.max(b)), rows);
+            r.extend(values.into_iter().map(|r| (price_of(r), format!("{r:.places$}"))));
         }
+        Self { prices, r }
+    }
+}
+
+fn axes(svg: &mut Svg, axis: &Axes, area: &Area, range_ms: (u64, u64), size: Size) {
+    for (price, text) in &axis.prices {
+        let y = area.y.at(*price);
+        svg.line("grid", (area.left, y), (area.right, y));
+        svg.text("label", (area.left - 6.0, y + 4.0), "end", text);
+    }
+    for (price, text) in &axis.r {
+        let y = area.y.at(*price);
+        svg.line("tick", (area.right, y), (area.right + 4.0, y));
+        svg.text("label", (area.right + 7.0, y + 4.0), "start", text);
+    }
+    if !axis.r.is_empty() {
         svg.text("label unit", (area.right + 7.0, area.top - 6.0), "start", "R");
     }
     svg.text("label unit", (area.left - 6.0, area.top - 6.0), "end", "price");
-    let (times, are_days) = scale::times(range_ms, columns);
+    let (times, are_days) = scale::times(range_ms, if size == Size::Wide { 9 } else { 3 });
     for ms in times {
         let x = area.x.at(ms.saturating_sub(range_ms.0) as f64);
         let iso = time::iso(ms);
@@ -205,40 +238,65 @@ fn axes(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, range_ms: (u64, u
     svg.line("axis", (area.left, area.bottom), (area.right, area.bottom));
 }
 
-/// Draws entry and rungs, each with its price. Labels that would cover each other move apart.
-fn rung_lines(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, size: Size) {
-    let mut labels: Vec<(f64, String, &str)> = Vec::new();
-    let (mut above, mut below) = (Vec::new(), Vec::new());
-    if let Some((price, text)) = &chart.lines.entry {
-        let y = area.y.at(*price);
-        svg.line("entry", (area.left, y), (area.right, y));
-        labels.push((y, format!("entry {text}"), "label entry"));
-    }
-    for rung in &chart.lines.rungs {
-        let is_taken = !matches!(&*rung.state, "armed" | "refused" | "failed");
-        let (sign, class) = if is_taken { ("●", "label rung taken") } else { ("○", "label rung") };
-        let text = format!("{sign} {} R  {}", rung.r_text, rung.price_text);
-        if area.y.contains(rung.price) {
-            let y = area.y.at(rung.price);
-            svg.line(if is_taken { "rung taken" } else { "rung" }, (area.left, y), (area.right, y));
-            labels.push((y, format!("{text}  {}", rung.state), class));
-        } else if rung.price > area.y.to {
-            above.push(text);
-        } else {
-            below.push(text);
+/// A line across the chart: the entry price, or a rung that is not far away.
+struct Named {
+    price: f64,
+    text: String,
+    line: &'static str,
+    label: &'static str,
+}
+
+fn is_taken(state: &str) -> bool {
+    !matches!(state, "armed" | "refused" | "failed")
+}
+
+/// Returns a rung as text, with a sign for its state.
+fn rung_text(rung: &RungLine) -> String {
+    format!("{} {} R  {}", if is_taken(&rung.state) { "●" } else { "○" }, rung.r_text, rung.price_text)
+}
+
+fn names(chart: &PositionChart<'_>, (low, high): (f64, f64), size: Size) -> Vec<Named> {
+    let entry = chart.lines.entry.iter().map(|(price, text)| Named {
+        price: *price,
+        text: format!("entry {text}"),
+        line: "entry",
+        label: "label entry",
+    });
+    let near = chart.lines.rungs.iter().filter(|rung| (low..=high).contains(&rung.price));
+    let rungs = near.map(|rung| {
+        let taken = is_taken(&rung.state);
+        let text = format!("{}  {}", rung_text(rung), rung.state);
+        Named {
+            price: rung.price,
+            text: if size == Size::Narrow { text.replace("  ", " ") } else { text },
+            line: if taken { "rung taken" } else { "rung" },
+            label: if taken { "label rung taken" } else { "label rung" },
         }
+    });
+    entry.chain(rungs).collect()
+}
+
+/// Draws entry and rungs, each with its price. Labels that would cover each other move apart.
+fn lines(svg: &mut Svg, names: &[Named], area: &Area) {
+    let mut labels: Vec<(f64, &Named)> = names.iter().map(|name| (area.y.at(name.price), name)).collect();
+    for (y, name) in &labels {
+        svg.line(name.line, (area.left, *y), (area.right, *y));
     }
-    far(svg, "↑", above, (area.right - 4.0, area.top - 6.0), size);
-    far(svg, "↓", below, (area.right - 4.0, area.bottom - 6.0), size);
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut last, step) = (f64::NEG_INFINITY, 13.0);
-    let is_narrow = size == Size::Narrow;
-    for (y, text, class) in labels {
+    for (y, name) in labels {
         let y = (y - 4.0).max(last + step).max(area.top + 10.0);
         last = y;
-        let text = if is_narrow { text.replace("  ", " ") } else { text };
-        svg.text(class, (area.right - 4.0, y), "end", &text);
+        svg.text(name.label, (area.right - 4.0, y), "end", &name.text);
     }
+}
+
+fn far_rungs(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, size: Size) {
+    let far_ones = chart.lines.rungs.iter().filter(|rung| !area.y.contains(rung.price));
+    let (above, below): (Vec<&RungLine>, Vec<&RungLine>) = far_ones.partition(|rung| rung.price > area.y.to);
+    let texts = |rungs: Vec<&RungLine>| rungs.into_iter().map(rung_text).collect();
+    far(svg, "↑", texts(above), (area.right - 4.0, area.top - 6.0), size);
+    far(svg, "↓", texts(below), (area.right - 4.0, area.bottom - 6.0), size);
 }
 
 /// Names the rungs that are far away in one line at the edge; a narrow chart names the first one.
@@ -306,7 +364,7 @@ fn hold_lanes(
     let top = area.bottom + 26.0;
     for (place, name) in lanes.iter().enumerate() {
         let y = top + LANE_HEIGHT * place as f64;
-        svg.line("lane", (area.left, y + 20.0), (area.right, y + 20.0));
+        svg.line("lane", (area.left, y + 20.0), (area.end, y + 20.0));
         svg.text("label lane", (area.left, y + 10.0), "start", name);
     }
     let ends = chart.holds.iter().skip(1).map(|point| point.since.ms).chain([to_ms]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Link;
+use super::decisions::lacking;
 use crate::codec::plural::plural;
 use crate::console::frame::Scene;
 use crate::drive::film::Origin;
@@ -10,6 +11,10 @@ use crate::drive::sheet::Sheet;
 
 /// Symbols that a line names. [1]
 const NAMED_MAX: usize = 6;
+
+/// What is said of a risk that is too large.
+const RISK_TOO_LARGE: &str = "The risk per unit is at least the entry price. Its ATR may be a fraction of the price: \
+                              compare a policy with risk_too_large = \"as_fraction\"";
 
 /// How much it matters: the order of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +39,8 @@ pub struct Need {
     pub severity: Severity,
     pub what: String,
     pub who: Vec<Link>,
+    /// A page of the console that goes on from here.
+    pub here: Option<Link>,
     /// Further ones that are not named. [1]
     pub more: usize,
     /// A command. It changes nothing as it stands: what changes something is a dry run without `--yes`.
@@ -47,7 +54,7 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
     let mut needs = Vec::new();
     let mut add = |severity, what: String, who: Vec<Link>, next: String| {
         let more = who.len().saturating_sub(NAMED_MAX);
-        needs.push(Need { severity, what, who: who.into_iter().take(NAMED_MAX).collect(), more, next });
+        needs.push(Need { severity, what, who: who.into_iter().take(NAMED_MAX).collect(), here: None, more, next });
     };
     for finding in scene.present.iter().flat_map(|present| &present.findings) {
         let about = finding.about.as_deref().filter(|about| !finding.says.contains(about)).unwrap_or_default();
@@ -62,6 +69,15 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
         let what = format!("The chain of decisions has {}.", plural(faults, "fault"));
         let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
         add(Severity::Act, what, vec![link], format!("harvester audit {source}"));
+    }
+    let lacking = lacking(scene);
+    if lacking > 0 {
+        let what = format!(
+            "{} made here and not recorded: the end of the chain may be missing.",
+            if lacking == 1 { "1 decision is".to_owned() } else { format!("{lacking} decisions are") }
+        );
+        let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
+        add(Severity::Check, what, vec![link], format!("harvester audit {source}"));
     }
     if sheet.positions_unknown {
         let what = "No source has ever reported a position. That is not the same as flat.".to_owned();
@@ -97,13 +113,7 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
             "A rung was refused too often and is given up",
             format!("harvester explain SYMBOL {source}"),
         ),
-        (
-            "risk_too_large",
-            Severity::Check,
-            "The risk per unit is at least the entry price. Its ATR may be a fraction of the price: compare a policy with \
-             risk_too_large = \"as_fraction\"",
-            format!("harvester whatif --policy FILE {source}"),
-        ),
+        ("risk_too_large", Severity::Check, RISK_TOO_LARGE, format!("harvester whatif --policy FILE {source}")),
         (
             "risk_too_small",
             Severity::Check,
@@ -164,6 +174,13 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
             sheet.unconfirmed.join(" ")
         );
         add(Severity::Know, what, Vec::new(), "harvester reconcile --store DIR".to_owned());
+    }
+    let fraction = || Link {
+        text: "Compare it in What if".to_owned(),
+        href: scene.to("/console/whatif").with("b", super::whatif::EXAMPLE),
+    };
+    for need in needs.iter_mut().filter(|need| need.what.starts_with(RISK_TOO_LARGE)) {
+        need.here = scene.film.has_past().then(fraction);
     }
     needs.sort_by_key(|need| need.severity);
     needs

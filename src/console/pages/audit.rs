@@ -34,6 +34,10 @@ struct AuditPage {
     audited: Option<Audited>,
     failure: Option<String>,
     can_run: bool,
+    /// The moment of the other pages, which this one keeps.
+    at: String,
+    /// True if the history has decisions to compare with.
+    is_recorded: bool,
     command: String,
 }
 
@@ -66,6 +70,8 @@ pub fn audit(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<Strin
         audited,
         failure,
         can_run: auditor.is_some(),
+        at: scene.parameter("at").to_owned(),
+        is_recorded: scene.film.is_recorded || !scene.film.has_past(),
         command: format!("harvester audit {}", scene.film.origin.arguments()),
         frame: Frame { time: None, refresh_s: running.as_ref().map(|_| REFRESH_S), ..frame },
         running,

@@ -8,6 +8,7 @@ use super::{Link, Missing};
 use crate::codec::time;
 use crate::console::format::When;
 use crate::console::frame::{Frame, Scene};
+use crate::domain::event::ids::EntryId;
 use crate::drive::explain::{Explanation, Origins, Subject, decision as explained, origins};
 use crate::drive::film::Origin;
 use crate::drive::stop::Stop;
@@ -34,6 +35,7 @@ struct DecisionPage {
     position: Option<Link>,
     bar: String,
     fields: Vec<FieldRow>,
+    ages_of_then: bool,
     outcome: Option<(&'static str, String, bool)>,
     events: Vec<OutcomeRow>,
     others: Vec<HeldBy>,
@@ -66,6 +68,8 @@ pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     let Subject::Decision(decided) = subject else { anyhow::bail!("the explanation of {wanted} is not of a decision") };
     let cause = decided.decision["cause"].as_str().unwrap_or_default().to_owned();
     let cause_id = cause.rsplit_once('/').map_or("", |(_, id)| id).to_owned();
+    // Ages are those of then, as the arithmetic is.
+    let decided_ms = cause_id.parse().map_or_else(|_| scene.now_ms(), |id: EntryId| id.ms);
     let emitted = decided.emission.and_then(|emission| emission.emitted);
     let none = Origins::new();
     let view = seen.as_ref().and_then(|seen| seen.position.as_ref());
@@ -76,7 +80,8 @@ pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         emitted: emitted.map(|emitted| (emitted.entry, emitted.seq, emitted.hash)),
         position: view.map(|view| Link { text: view.position_id.clone(), href: scene.position(&view.position_id) }),
         bar: view.map_or_else(String::new, super::positions::bar),
-        fields: view.map_or_else(Vec::new, |view| fields(scene, view, origins.as_ref().unwrap_or(&none))),
+        fields: view.map_or_else(Vec::new, |view| fields(scene, view, origins.as_ref().unwrap_or(&none), decided_ms)),
+        ages_of_then: true,
         outcome: decided.outcome.as_ref().map(|outcome| (outcome.state, outcome.plan_id.clone(), outcome.expired)),
         events: decided.outcome.map_or_else(Vec::new, |outcome| {
             let of = |event: crate::drive::explain::OutcomeEvent| OutcomeRow {

@@ -43,6 +43,7 @@ pub struct Row {
     /// Hash, signature and order: true if it was verified, false if it is a fault, `None` if there is nothing to verify.
     pub hash: bool,
     pub signature: Option<bool>,
+    pub is_signed: bool,
     pub order: bool,
     pub faults: Vec<String>,
 }
@@ -65,7 +66,7 @@ struct DecisionsPage {
     verdict: &'static str,
     verdict_text: String,
     is_recorded: bool,
-    made_beside: usize,
+    lacking: u64,
     head_seq: u64,
     head_hash: String,
     good: u64,
@@ -88,6 +89,13 @@ pub fn rows(scene: &Scene<'_>) -> Vec<Row> {
     scene.film.decisions.links.iter().filter(of_past).map(|link| Row::of(scene, link, &outcomes)).collect()
 }
 
+/// Returns the number of decisions that these rules make, and the chain does not have, beside those that still wait to be
+/// sent. A chain whose end was cut off is whole, and lacks them.
+pub fn lacking(scene: &Scene<'_>) -> u64 {
+    let made = u64::try_from(scene.film.made_beside).unwrap_or(u64::MAX);
+    made.saturating_sub(scene.present.map_or(0, |present| present.outbox))
+}
+
 /// Returns the result of the verification as one word and one sentence.
 pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
     let chain = &scene.film.decisions;
@@ -95,7 +103,9 @@ pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
     match (chain.links.len(), faults) {
         (0, 0) => ("empty", "No decision was made.".to_owned()),
         (links, 0) => {
-            ("whole", format!("{}: each hash is right, and each follows the one before it.", plural(links, "decision")))
+            let of = if scene.at.is_some() { " of the whole history" } else { "" };
+            let links = plural(links, "decision");
+            ("whole", format!("{links}{of}: each hash is right, and each follows the one before it."))
         }
         (_, faults) => ("broken", format!("{}.", plural(faults, "fault"))),
     }
@@ -134,7 +144,7 @@ pub fn decisions(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<Strin
         verdict,
         verdict_text,
         is_recorded: scene.film.is_recorded,
-        made_beside: scene.film.made_beside,
+        lacking: lacking(scene),
         head_seq: chain.head.seq,
         head_hash: chain.head.hash.to_string(),
         good: chain.signatures.good,
@@ -190,6 +200,7 @@ impl Row {
                 (Some(_), false) if film.decisions.signatures.good > 0 => Some(true),
                 (Some(_) | None, false) => None,
             },
+            is_signed: link.signature.is_some(),
             order: !has(&["previous", "seq", "order", "fork", "gap", "id", "twin", "anchor"]),
             faults: faults.iter().map(|fault| format!("{}: {}", fault.what.name(), fault.why)).collect(),
         }

@@ -34,6 +34,7 @@ use super::frame::Scene;
 use crate::codec::view::{PositionView, Sourced};
 use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
+use crate::domain::exit::Hold;
 
 /// A text that leads somewhere.
 #[derive(Clone, Debug)]
@@ -73,6 +74,12 @@ fn tone_of(hold: Option<&str>) -> &'static str {
         Some("killed" | "history_gap" | "diverged" | "awaiting_result" | "out_of_range") => "bad",
         Some(_) => "warn",
     }
+}
+
+/// Returns what a hold means, in one sentence; nothing for a name that is none.
+fn meaning_of(name: &str) -> String {
+    let hold = Hold::ALL.into_iter().find(|hold| hold.name() == name);
+    hold.map_or_else(String::new, |hold| hold.meaning().replace('`', ""))
 }
 
 /// Returns how long ago an entry was. [ms]

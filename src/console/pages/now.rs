@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
+use rust_decimal::Decimal;
 
 use super::attention::{Need, needs};
-use super::decisions::{Row, rows, verdict};
-use super::{age_ms, tone_of};
+use super::decisions::{Row, lacking, rows, verdict};
+use super::{age_ms, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
@@ -19,11 +20,14 @@ use crate::shell::web::Asked;
 
 /// An input that is further behind needs someone. [ms]
 const LAG_BAD_MS: u64 = 60_000;
+/// A rate needs entries over so long a time. [ms]
+const RATE_SPAN_MIN_MS: u64 = 10_000;
 /// Decisions that the page lists. [1]
 const DECISIONS_SHOWN: usize = 6;
 
 struct HoldRow {
     name: String,
+    meaning: String,
     tone: &'static str,
     /// [1]
     positions: usize,
@@ -37,6 +41,7 @@ struct InputRow {
     name: String,
     last: Option<When>,
     age: String,
+    /// From its first entry to its last one up to the moment. [1/min]
     rate: String,
     /// What a running service knows of it.
     present: Option<InputNow>,
@@ -76,7 +81,8 @@ struct NowPage {
     positions_href: Address,
     decisions_href: Address,
     decided: usize,
-    chain: (&'static str, String),
+    /// The word, what it is of, and its tone.
+    chain: (&'static str, String, &'static str),
     policy: String,
     policy_since: Option<When>,
     min_r: String,
@@ -91,7 +97,7 @@ struct NowPage {
 }
 
 /// Makes the page.
-pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
+pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
     let sheet = scene.sheet(false)?;
     let (engine, film) = (&scene.engine, scene.film);
     let since = held_since(engine, scene.now_ms());
@@ -111,31 +117,42 @@ pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
             share: positions * 100 / open.max(1),
             longest: if longest > 0 { time::span(longest) } else { String::new() },
             href: scene.to("/console/positions").with("hold", name),
+            meaning: meaning_of(name),
             name: name.to_owned(),
         })
         .collect();
     holds.sort_by(|a, b| b.positions.cmp(&a.positions).then(a.name.cmp(&b.name)));
     let all = rows(scene);
-    let (verdict, verdict_text) = verdict(scene);
+    let (verdict, _) = verdict(scene);
+    let lacking = lacking(scene);
+    let chain_of = match (film.is_recorded, lacking) {
+        (true, 0) => "as recorded".to_owned(),
+        (true, more) => format!("{more} more made than recorded"),
+        (false, _) => "made here, nothing recorded".to_owned(),
+    };
     let quarantine: Vec<(&'static str, u64)> =
         engine.counters.quarantined.iter().map(|(reason, n)| (reason.name(), *n)).collect();
     let quarantined = quarantine.iter().map(|(_, n)| n).sum();
     let policy = engine.policy();
-    let inputs = engine.streams().iter().zip(&film.streams).map(|((id, stream), count)| {
-        let last = engine.cursor(id);
-        let present = scene.present.map(|present| present.inputs.iter().find(|input| input.stream == stream.name));
-        let minutes = count.last.zip(count.first).map_or(0, |(last, first)| last.ms.saturating_sub(first.ms)) / 60_000;
-        InputRow {
-            name: stream.short_name().to_owned(),
-            last: last.map(When::of),
-            age: match present {
-                Some(of) => of.and_then(|input| input.age_ms).map_or_else(String::new, time::span),
-                None => last.map_or_else(String::new, |last| time::span(age_ms(scene.now_ms(), last))),
-            },
-            present: present.flatten().map(InputNow::of),
-            rate: if count.entries > 0 && minutes > 0 { (count.entries / minutes).to_string() } else { String::new() },
-        }
-    });
+    let counts = scene.counts(stop)?;
+    let inputs =
+        engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {
+            let last = engine.cursor(id);
+            let present = scene.present.map(|present| present.inputs.iter().find(|input| input.stream == stream.name));
+            InputRow {
+                name: stream.short_name().to_owned(),
+                last: last.map(When::of),
+                age: match present {
+                    Some(of) => of.and_then(|input| input.age_ms).map_or_else(String::new, time::span),
+                    None => last.map_or_else(String::new, |last| time::span(age_ms(scene.now_ms(), last))),
+                },
+                present: present.flatten().map(InputNow::of),
+                rate: count
+                    .first
+                    .zip(last)
+                    .map_or_else(String::new, |(first, last)| per_minute(*entries, first.ms, last.ms)),
+            }
+        });
     let page = NowPage {
         needs: needs(scene, &sheet, quarantined, film.decisions.tampered.len()),
         open,
@@ -143,7 +160,7 @@ pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
         positions_href: scene.to("/console/positions"),
         decisions_href: scene.to("/console/decisions"),
         decided: all.len(),
-        chain: (verdict, verdict_text),
+        chain: (verdict, chain_of, if verdict == "broken" || lacking > 0 { "bad" } else { "" }),
         policy: policy.hash.get(..12).unwrap_or_default().to_owned(),
         policy_since: film.policy_since(scene.until()).map(When::of),
         min_r: policy.min_r.to_string(),
@@ -158,6 +175,18 @@ pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
         frame: Frame::of(scene, "Now", None),
     };
     Ok(page.render()?)
+}
+
+/// Returns the rate of entries between the first and the last one, with three digits; nothing if the time is too short.
+/// [1/min]
+fn per_minute(entries: u64, first_ms: u64, last_ms: u64) -> String {
+    let span_ms = last_ms.saturating_sub(first_ms);
+    if entries == 0 || span_ms < RATE_SPAN_MIN_MS {
+        return String::new();
+    }
+    let rate = Decimal::from(entries) * Decimal::from(60_000) / Decimal::from(span_ms);
+    let places = if rate < Decimal::TEN { 2 } else { u32::from(rate < Decimal::ONE_HUNDRED) };
+    rate.round_dp(places).normalize().to_string()
 }
 
 impl InputRow {
@@ -241,6 +270,17 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_the_time_of_its_entries() {
+        let rate = |entries, span_ms| per_minute(entries, 1_000, 1_000 + span_ms);
+        assert_eq!(rate(1012, 228_600), "266");
+        assert_eq!(rate(133, 299_500), "26.6");
+        assert_eq!(rate(46, 3_510_000), "0.79");
+        assert_eq!(rate(44, 0), "", "in one millisecond there is no rate");
+        assert_eq!(per_minute(0, 2_000, 1_000), "", "the first one comes later");
+        assert_eq!(rate(u64::MAX, u64::MAX - 1_000), "60000");
+    }
 
     #[test]
     fn an_input_is_marked_where_it_is_wrong() {

@@ -7,7 +7,8 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::message::not_yet;
-use super::{Field, Link, Missing, age_ms, book_of, tone_of};
+use super::{Field, Link, Missing, age_ms, book_of, meaning_of, tone_of};
+use crate::codec::plural::plural;
 use crate::codec::shown;
 use crate::codec::time;
 use crate::codec::view::{Fill, PositionView};
@@ -41,6 +42,7 @@ pub struct FieldRow {
 /// Other positions with the same hold.
 pub struct HeldBy {
     pub hold: String,
+    pub meaning: String,
     pub positions: u64,
     pub href: Address,
 }
@@ -52,6 +54,7 @@ impl HeldBy {
         let list = if scene.film.has_past() { list.with("at", at) } else { list };
         let of = |(hold, positions): (&str, u64)| Self {
             hold: hold.to_owned(),
+            meaning: meaning_of(hold),
             positions,
             href: list.clone().with("hold", hold),
         };
@@ -101,14 +104,16 @@ struct PositionPage {
     why: Vec<String>,
     later: Option<Later>,
     charts: Vec<String>,
-    prices_seen: u64,
+    prices_seen: String,
     bar: String,
     fields: Vec<FieldRow>,
+    ages_of_then: bool,
     arithmetic: Vec<String>,
     rungs: Vec<RungRow>,
     fills: Vec<FillRow>,
     story: Vec<StoryRow>,
     story_cut: usize,
+    changed_by: String,
     siblings: Vec<(Link, PositionView, bool)>,
     others: Vec<HeldBy>,
     policy: String,
@@ -184,12 +189,14 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         why: if is_open { seen.why } else { Vec::new() },
         later: Later::of(&scene.engine, book_of(&view), scene.now_ms()).filter(|_| is_open),
         charts: drawn,
-        prices_seen: lived.prices_seen,
+        prices_seen: plural(lived.prices_seen, "price"),
         bar: super::positions::bar(&view),
-        fields: fields(scene, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none)),
+        fields: fields(scene, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none), scene.now_ms()),
+        ages_of_then: false,
         arithmetic: if is_open { arithmetic } else { Vec::new() },
         rungs: rung_rows,
         fills: view.fills.iter().map(|fill| FillRow::of(scene, fill)).collect(),
+        changed_by: plural(story.len() + story_cut, "entry"),
         story,
         story_cut,
         siblings,
@@ -218,8 +225,9 @@ fn command(scene: &Scene<'_>, symbol: &str) -> String {
     format!("harvester explain {symbol}{at} {}", scene.film.origin.arguments())
 }
 
-/// Returns the fields that an evaluation rests on, with their streams and shapes.
-pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins) -> Vec<FieldRow> {
+/// Returns the fields that an evaluation rests on, with their streams and shapes, and their age at a time.
+/// [ms since 1970]
+pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins, now_ms: u64) -> Vec<FieldRow> {
     let row = |(name, field): (&'static str, Option<&crate::codec::view::Sourced>)| {
         let of = field.and_then(|field| origins.get(&field.entry));
         let mut streams: Vec<&str> = of.into_iter().flatten().map(|origin| &*origin.stream).collect();
@@ -232,7 +240,7 @@ pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins) -> Vec<
             field: field.map(|field| Field::of(scene, field)),
             streams: streams.join(" "),
             shapes: shapes.join(" "),
-            age: id.map_or_else(String::new, |id| time::span(age_ms(scene.now_ms(), id))),
+            age: id.map_or_else(String::new, |id| time::span(age_ms(now_ms, id))),
         }
     };
     view.inputs().into_iter().map(row).collect()

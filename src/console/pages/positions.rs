@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use askama::Template;
 use rust_decimal::Decimal;
 
-use super::{Field, age_ms, book_of, tone_of};
+use super::{Field, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::time;
 use crate::codec::view::PositionView;
 use crate::console::address::Address;
@@ -66,6 +66,7 @@ pub struct Row {
     next: Option<(String, Option<Number>)>,
     away: Option<Decimal>,
     hold: String,
+    meaning: String,
     tone: &'static str,
     since: String,
     missing: Vec<String>,
@@ -103,6 +104,8 @@ struct PositionsPage {
     total: usize,
     text: String,
     within: String,
+    /// True if it is no distance: then it excludes nothing.
+    within_refused: bool,
     closed: bool,
     selects: Vec<Select>,
     kept: Vec<(String, String)>,
@@ -166,6 +169,7 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
         total,
         text: scene.parameter("q").to_owned(),
         within: scene.parameter("within").to_owned(),
+        within_refused: within(scene).is_some_and(|most| most.is_err()),
         closed,
         selects,
         kept: kept.cloned().collect(),
@@ -177,6 +181,13 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
         frame: Frame::of(scene, "Positions", None),
     };
     Ok(page.render()?)
+}
+
+/// Returns the distance to the next rung that the address asks for, or that it is none. [percent]
+fn within(scene: &Scene<'_>) -> Option<Result<Decimal, ()>> {
+    let text = scene.parameter("within").trim().trim_end_matches('%').trim_end();
+    let distance = || format::decimal(text).filter(|most| !most.is_sign_negative()).ok_or(());
+    (!text.is_empty()).then(distance)
 }
 
 /// Returns the rungs of a position as ticks.
@@ -198,6 +209,9 @@ impl Row {
         let number = |text: Option<&String>| text.and_then(|text| format::decimal(text));
         let (entry, mark) = (position.entry_price.as_ref(), position.mark_price.as_ref());
         let age_ms_ = mark.and_then(|mark| mark.entry.parse().ok()).map(|id| age_ms(scene.now_ms(), id));
+        // What is realized is not what an open position is worth.
+        let pnl = if position.closed.is_some() { &position.realized_pnl } else { &position.unrealized_pnl };
+        let pnl = pnl.as_ref();
         let next = position.next_rung.as_ref();
         let next_price = next.and_then(|next| next.price.as_ref());
         let is_closed = position.closed.is_some();
@@ -219,12 +233,13 @@ impl Row {
             entry: entry.map(|field| Field::of(scene, field)),
             mark: mark.map(|field| Field::of(scene, field)),
             age: age_ms_.map_or_else(String::new, time::span),
-            pnl: Number::of_option(position.unrealized_pnl.as_ref().or(position.realized_pnl.as_ref())),
+            pnl: Number::of_option(pnl),
             r: Number::of_option(position.r_net.as_ref()),
             bar: bar(position),
             next: next.map(|next| (next.r.clone(), Number::of_option(next.price.as_ref()))),
             away: mark.zip(next_price).and_then(|(mark, price)| format::away(&mark.value, price)),
             tone: tone_of(position.hold.as_deref()),
+            meaning: meaning_of(&hold),
             hold,
             since: since_ms.map_or_else(String::new, time::span),
             missing: position.missing.clone(),
@@ -234,7 +249,7 @@ impl Row {
                 entry: number(entry.map(|field| &field.value)),
                 mark: number(mark.map(|field| &field.value)),
                 age_ms: age_ms_,
-                pnl: number(position.unrealized_pnl.as_ref()),
+                pnl: number(pnl),
                 r: number(position.r_net.as_ref()),
                 next: number(next_price),
                 since_ms,
@@ -253,10 +268,9 @@ impl Row {
             let text = text.to_uppercase();
             self.symbol.to_uppercase().contains(&text) || self.position_id.to_uppercase().contains(&text)
         });
-        let within = wanted("within")
-            .and_then(format::decimal)
-            .is_none_or(|most| self.away.is_some_and(|away| away.abs() <= most));
-        text && within
+        let within = within(scene).and_then(Result::ok);
+        let is_near = within.is_none_or(|most| self.away.is_some_and(|away| away.abs() <= most));
+        text && is_near
             && wanted("account").is_none_or(|account| self.account == account)
             && wanted("side").is_none_or(|side| self.side == side)
             && wanted("hold").is_none_or(|hold| self.hold == hold)

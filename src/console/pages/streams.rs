@@ -72,15 +72,16 @@ struct StreamsPage {
 }
 
 /// Makes the page.
-pub fn streams(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
+pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
     let (engine, film, until) = (&scene.engine, scene.film, scene.until());
-    let rows = engine.streams().iter().zip(&film.streams).map(|((id, stream), count)| {
+    let counts = scene.counts(stop)?;
+    let rows = engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {
         let cursor = engine.cursor(id);
         StreamRow {
             name: stream.name.clone(),
             kind: stream.kind.name(),
-            entries: Some(count.entries).filter(|_| film.has_past()),
-            first: count.first.map(When::of),
+            entries: Some(*entries).filter(|_| film.has_past()),
+            first: count.first.filter(|first| *first <= until).map(When::of),
             href: cursor.map(|id| scene.entry(&id.to_string())),
             age: cursor.map_or_else(String::new, |id| time::span(age_ms(scene.now_ms(), id))),
             cursor: cursor.map(When::of),

@@ -16,7 +16,7 @@ use crate::drive::whatif::{self, Compared, Document, PolicyResult};
 use crate::shell::web::Asked;
 
 /// An example for the second policy.
-const EXAMPLE: &str = "risk_too_large = \"as_fraction\"";
+pub const EXAMPLE: &str = "risk_too_large = \"as_fraction\"";
 
 /// A policy as it is typed: what differs from the configured one.
 struct Typed {
@@ -50,7 +50,8 @@ struct OnlyRow {
     of: String,
     when: Option<When>,
     symbol: String,
-    what: String,
+    side: String,
+    qty: Number,
     r: Number,
     pnl: Option<Number>,
     href: Address,
@@ -74,6 +75,8 @@ struct WhatifPage {
     effective: String,
     outcome: Option<Outcome>,
     can_run: bool,
+    /// The moment of the other pages, which this one keeps.
+    at: String,
 }
 
 #[derive(Template)]
@@ -87,7 +90,7 @@ struct WhatifFile {
 /// Makes the page. Without policies in the address it shows the form alone.
 pub fn whatif(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
     let film = scene.film;
-    let is_asked = asked.value("a").is_some() || asked.value("b").is_some();
+    let is_asked = ["a", "b", "compare"].into_iter().any(|name| asked.value(name).is_some());
     let text = |name: &str| asked.value(name).unwrap_or_default();
     let mut typed = vec![
         Typed { label: "A", name: "a", text: text("a"), refusal: None },
@@ -115,6 +118,7 @@ pub fn whatif(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<S
         effective: laid_out(&film.config.policy),
         outcome,
         can_run: film.has_past(),
+        at: scene.parameter("at").to_owned(),
         frame: Frame { time: None, ..Frame::of(scene, "What if", None) },
     };
     Ok(page.render()?)
@@ -205,7 +209,8 @@ impl Outcome {
                     of: result.name.to_owned(),
                     when: When::of_text(cause),
                     symbol: text("symbol").to_owned(),
-                    what: format!("{} {}", text("side"), text("qty")),
+                    side: text("side").to_owned(),
+                    qty: Number::of(text("qty")),
                     r: Number::of(text("r_net")),
                     pnl: decision.fill.and_then(|fill| Some(Number::of(&fill.pnl?.to_string()))),
                     href: entry(cause),

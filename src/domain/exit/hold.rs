@@ -27,12 +27,12 @@ pub enum PriceDependence {
 }
 
 macro_rules! holds {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal, $class:ident, $dependence:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal, $class:ident, $dependence:ident;)*) => {
         /// Why nothing is harvested, in the order of the contract (docs/spec/decision.md, "Reasons to hold"). The first
         /// one that applies counts.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Hold {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl Hold {
@@ -42,6 +42,13 @@ macro_rules! holds {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Returns when it applies, in a sentence. Names of settings are between backticks.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),*).trim_ascii(),)*
                 }
             }
 
