@@ -8,7 +8,7 @@ use crate::support::binary::{harvester, name, run};
 use crate::support::redis::RedisServer;
 use crate::support::service::{
     CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, SUGGESTIONS, add, decisions, entries, field_of_all, import,
-    is_read, is_read_to, open_position, payloads, price, until,
+    is_read, is_read_to, open_position, payloads, price, until, until_leader,
 };
 use crate::support::{config, replayed, root, shared_history};
 use harvester::cli::replay::Request;
@@ -72,7 +72,8 @@ fn live_order_is_replay_order() {
     let server = RedisServer::start();
     let place = Place::new(&server);
     let service = place.start();
-    service.until_logged(&["HARVEST_START"]);
+    // One that begins to lead moves the group over what it has read and not applied yet.
+    until_leader(&service);
     let symbols = ["AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT"];
     std::thread::scope(|scope| {
         for (writer, stream) in [INTENT, RESULT, PRICE, PLAN].into_iter().enumerate() {
