@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::night;
 use crate::support::binary::run_with;
 use crate::support::lab::entry_line;
 use crate::support::{cases, config, replayed, root};
@@ -33,10 +34,6 @@ struct Stats {
 struct WhatIf {
     #[command(flatten)]
     args: whatif::Args,
-}
-
-fn night() -> PathBuf {
-    root().join("replay/nights/incident-2026-02-04/events.jsonl")
 }
 
 fn case(name: &str) -> (PathBuf, Config) {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{config, root};
+use crate::night;
+use crate::support::config;
 use harvester::console::{Console, site};
 use harvester::drive::film::{Film, Origin};
 use harvester::drive::stop::Stop;
@@ -174,7 +175,7 @@ struct Night {
 impl Night {
     fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let path = root().join("replay/nights/incident-2026-02-04/events.jsonl");
+        let path = night();
         let film = Film::read(Origin::Histories(vec![path]), Arc::new(config(None)), &Stop::never()).expect("it reads");
         let console = Console::new(Arc::new(film), "the night of 4 February 2026", "");
         let server = runtime

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::browser::{Browser, LOW_CONTRAST, TOO_WIDE};
+use crate::night;
 use crate::support::binary::{name, run_with};
+use crate::support::config;
 use crate::support::html::Document;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::service::{
     DECISION, Place, RESULT, Service, add, entries, import, open_position, price, until, until_leader,
 };
-use crate::support::{config, root};
 use harvester::codec::checksum::state_checksum;
 use harvester::domain::event::ids::EntryId;
 use harvester::drive::film::{Film, Origin};
@@ -88,7 +89,7 @@ fn until_settled(url: &Url, applied: u64) {
 #[test]
 fn the_pages_of_a_service_follow_it_in_a_browser() {
     let server = RedisServer::start();
-    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
+    import(&night(), &server);
     let (place, url) = place(&server, "");
     let _service = place.start();
     until_settled(&url, 1235);
@@ -191,7 +192,7 @@ fn the_pages_of_a_service_follow_it_in_a_browser() {
 #[test]
 fn a_page_of_a_service_is_that_of_its_journal() {
     let server = RedisServer::start();
-    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
+    import(&night(), &server);
     let (place, url) = place(&server, "");
     let service = place.start();
     until_settled(&url, 1235);
@@ -221,7 +222,7 @@ fn a_page_of_a_service_is_that_of_its_journal() {
 #[test]
 fn the_audit_runs_in_the_service_and_finds_what_the_command_finds() {
     let server = RedisServer::start();
-    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
+    import(&night(), &server);
     let (place, url) = place(&server, "");
     let service = place.start();
     until_settled(&url, 1235);
@@ -401,8 +402,7 @@ fn decided(server: &RedisServer) -> usize {
 fn a_journal_that_is_read_on_gives_the_film_of_the_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, snapshots_dir) = (folder.path().join("journal"), folder.path().join("state.snapshots"));
-    let text =
-        std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).expect("the night");
+    let text = std::fs::read_to_string(night()).expect("the night");
     let lines: Vec<&str> = text.lines().collect();
     let config = Arc::new(config(None));
     let mut journal = Journal::open(&dir, Limits { rotate_bytes: 4_000 }).expect("a journal");

@@ -12,3 +12,8 @@ mod refused;
 mod telling;
 mod time;
 mod top;
+
+/// The bundled night of 4 February.
+fn night() -> std::path::PathBuf {
+    support::root().join("replay/nights/incident-2026-02-04/events.jsonl")
+}

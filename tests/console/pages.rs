@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::night;
 use crate::support::binary::run_with;
 use crate::support::html::Document;
 use crate::support::service::until;
@@ -24,10 +25,6 @@ use harvester::shell::web::{ClientError, Guard, Site, WebServer, get};
 const PAGES_MAX: usize = 160;
 /// Size of a page. [bytes]
 const PAGE_BYTES_MAX: usize = 150_000;
-
-fn night() -> PathBuf {
-    root().join("replay/nights/incident-2026-02-04/events.jsonl")
-}
 
 fn film_of(paths: &[PathBuf], config: &Config) -> Film {
     let origin = Origin::Histories(paths.to_vec());
@@ -422,18 +419,18 @@ fn a_field_that_is_missing_is_seen_to_be_missing() {
     assert!(now.contains("entry_price is missing: 1 open position"), "{now}");
 }
 
+/// Returns the golden decisions of the night, as history lines.
+fn decisions_of_the_night() -> Vec<String> {
+    let lines = fs::read_to_string(night().with_file_name("expected.jsonl")).expect("the golden lines");
+    let read = |line: &str| -> serde_json::Value { serde_json::from_str(line).expect("a golden line is JSON") };
+    let decisions = lines.lines().map(read).filter(|line| line["decision"].is_object());
+    decisions.map(|line| line["decision"].to_string()).collect()
+}
+
 #[test]
 fn a_chain_that_was_altered_is_broken_on_its_page() {
     let folder = tempfile::tempdir().expect("a folder");
-    let night_folder = root().join("replay/nights/incident-2026-02-04");
-    let lines = fs::read_to_string(night_folder.join("expected.jsonl")).expect("the golden lines");
-    let read = |line: &str| -> serde_json::Value { serde_json::from_str(line).expect("a golden line is JSON") };
-    let decisions: Vec<String> = lines
-        .lines()
-        .map(read)
-        .filter(|line| line["decision"].is_object())
-        .map(|line| line["decision"].to_string())
-        .collect();
+    let decisions = decisions_of_the_night();
     assert_eq!(decisions.len(), 10, "ten decisions");
     let altered = |n: usize| {
         let lines: Vec<String> = decisions
@@ -461,15 +458,7 @@ fn a_chain_that_was_altered_is_broken_on_its_page() {
 #[test]
 fn a_chain_whose_end_was_cut_off_needs_someone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let lines =
-        fs::read_to_string(root().join("replay/nights/incident-2026-02-04/expected.jsonl")).expect("the golden lines");
-    let read = |line: &str| -> serde_json::Value { serde_json::from_str(line).expect("a golden line is JSON") };
-    let decisions: Vec<String> = lines
-        .lines()
-        .map(read)
-        .filter(|line| line["decision"].is_object())
-        .map(|line| line["decision"].to_string())
-        .collect();
+    let decisions = decisions_of_the_night();
     for (kept, is_lacking) in [(8, true), (10, false)] {
         let path = folder.path().join("decisions.jsonl");
         fs::write(&path, decisions[..kept].join("\n")).expect("the decisions are written");

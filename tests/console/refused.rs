@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::browser::Browser;
+use crate::night;
+use crate::support::config;
 use crate::support::redis::free_port;
 use crate::support::service::until;
-use crate::support::{config, root};
 use harvester::console::{Begin, Console, site};
 use harvester::domain::event::ids::EntryId;
 use harvester::drive::film::Origin;
@@ -36,7 +37,7 @@ impl Followed {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("journal");
-        let night = std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl"));
+        let night = std::fs::read_to_string(night());
         let lines = night.expect("the night").lines().map(str::to_owned).collect();
         let journal = Journal::open(&dir, Limits { rotate_bytes: 1 << 20 }).expect("a journal");
         let console = Console::following(begin(&dir), None, "a test", "");

@@ -12,6 +12,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::style::{Color, Modifier};
 use serde_json::json;
 
+use crate::night;
 use crate::support::binary::{harvester, name, run, run_with};
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::service::{Place, import, open_position, price, until, until_leader};
@@ -29,7 +30,7 @@ const NOW_MS: u64 = 1_770_170_900_000;
 
 /// The positions of the night at a moment.
 fn sheet(at: &str) -> Box<Sheet> {
-    let path = root().join("replay/nights/incident-2026-02-04/events.jsonl");
+    let path = night();
     let film = Film::read(Origin::Histories(vec![path]), Arc::new(config(None)), &Stop::never()).expect("it reads");
     let at = film.until(at).expect("a moment");
     let engine = film.state(Some(at), &Stop::never()).expect("a state");
@@ -474,7 +475,7 @@ impl Drop for Tmux {
 fn a_real_terminal_shows_a_real_service_and_is_given_back() {
     let Some(tmux) = Tmux::start((120, 40)) else { return };
     let server = RedisServer::start();
-    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
+    import(&night(), &server);
     let mut place = Place::new(&server);
     place.listen = format!("127.0.0.1:{}", free_port());
     let service = place.start();

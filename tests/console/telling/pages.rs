@@ -15,8 +15,9 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::well;
+use crate::night;
 use crate::support::binary::{Ran, name, run_with};
-use crate::support::{config, replayed, root};
+use crate::support::{config, replayed};
 
 /// Pages of a report, served on a free port until it is dropped.
 struct Served {
@@ -87,11 +88,7 @@ fn incident_store(folder: &Path) -> std::path::PathBuf {
     let closing = folder.join("closing.jsonl");
     // 02:12:00 and 02:13:10: more than the grace lies between.
     std::fs::write(&closing, format!("{}\n{}\n", line(1_770_171_120_000), line(1_770_171_190_000))).expect("written");
-    let request = Request {
-        histories: vec![root().join("replay/nights/incident-2026-02-04/events.jsonl"), closing],
-        store: Some(store.clone()),
-        ..Request::default()
-    };
+    let request = Request { histories: vec![night(), closing], store: Some(store.clone()), ..Request::default() };
     replayed(&request, &config(None));
     store
 }
