@@ -613,6 +613,46 @@ fn a_page_that_is_not_there_and_a_host_that_is_not_ours_are_refused() {
 }
 
 #[test]
+fn pages_are_compressed_for_a_browser_that_takes_it() {
+    use std::io::{Read as _, Write as _};
+    let console = Served::night();
+    let address = console.url.trim_start_matches("http://");
+    let ask = |path: &str, accepted: &str| {
+        let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: {accepted}\r\n\r\n").expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let body = answer.split_off(end);
+        (String::from_utf8(answer).expect("a head of text").to_lowercase(), body)
+    };
+    for path in ["/", "/console/positions", "/console/assets/console.css"] {
+        let (head, plain) = ask(path, "gzip;q=0, zstd");
+        assert!(!head.contains("content-encoding"), "{path}: {head}");
+        assert!(head.contains("vary: accept-encoding"), "a cache keeps the two apart: {head}");
+        let (head, packed) = ask(path, "gzip, deflate, br, zstd");
+        assert!(head.contains("content-encoding: gzip"), "{path}: {head}");
+        let body = unchunked(&packed);
+        assert!(body.len() < plain.len() / 2, "{path}: {} of {} bytes", body.len(), plain.len());
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&*body).read_to_end(&mut unpacked).expect("the page unpacks");
+        assert_eq!(String::from_utf8(unpacked), String::from_utf8(plain), "{path}");
+    }
+}
+
+/// Returns a body that was sent in chunks, whole.
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = body.windows(2).position(|two| two == b"\r\n") {
+        let size = std::str::from_utf8(&body[..end]).expect("a size in hexadecimal digits");
+        let size = usize::from_str_radix(size, 16).expect("a size");
+        whole.extend(&body[end + 2..end + 2 + size]);
+        body = &body[end + 2 + size + 2..];
+    }
+    whole
+}
+
+#[test]
 fn behind_a_prefix_every_address_begins_with_it() {
     let console = Served::of(film_of(&[night()], &config(None)), "/ops/h");
     let page = console.page("/ops/h/?at=02:07");

@@ -137,6 +137,12 @@ fn two_cells_in_one_process_decide_what_one_service_does() {
     std::fs::write(&file, history()).expect("the history is written");
     import(&file, &server);
     place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
+    let log = place.log("log");
+    let of_no_cell: Vec<&str> = log.lines().filter(|line| !line.contains("cell{cell=")).collect();
+    assert_eq!(of_no_cell, Vec::<&str>::new(), "each line of the log names its cell");
+    for cell in [0, 1] {
+        assert!(log.contains(&format!("cell{{cell={cell}}}: HARVEST_START")), "{log}");
+    }
     let of_cells = [decisions(&server, 0), decisions(&server, 1)];
     let accounts = |of: &[String]| -> Vec<String> {
         let mut accounts: Vec<String> = of.iter().map(|payload| account_of(payload)).collect();

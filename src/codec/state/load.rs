@@ -140,7 +140,7 @@ fn recently_closed<R: Rows>(rows: &R, book: &str, from_ms: u64) -> Result<Vec<Po
 fn plain_book<R: Rows>(rows: &R, name: &str) -> Result<(Symbol, Book), R::Error> {
     type PlainHot = (Option<Mark>, Option<Mark>, HotValue, Option<Instrument>, bool, Vec<Rescale>);
     type PlainCold =
-        (BTreeMap<OrderKey, Order>, VecDeque<Intent>, VecDeque<ExitIntent>, Option<Intent>, Option<Intent>);
+        (BTreeMap<OrderKey, Box<Order>>, VecDeque<Intent>, VecDeque<ExitIntent>, Option<Intent>, Option<Intent>);
     let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
     let mut book = Book::new(AccountId::NONE, "", name, PositionSide::Both);
     if let Some((mark, held_price, hot, instrument, named, rescales)) = one::<R, PlainHot>(rows, HOT, name)? {

@@ -50,7 +50,8 @@ pub struct Book {
     /// `SYMBOL`, with `ACCOUNT/` before it and `:LONG` or `:SHORT` after it where there is one.
     pub name: Box<str>,
     pub hot: Hot,
-    pub orders: BTreeMap<OrderKey, Order>,
+    /// By exchange id or plan. Boxed: most books have one order, and a node of the map has room for eleven.
+    pub orders: BTreeMap<OrderKey, Box<Order>>,
     /// Closed positions whose orders are still remembered, oldest first.
     pub closed: Vec<Position>,
     /// When all orders were last searched for old ones. [ms since 1970]
@@ -116,7 +117,8 @@ impl Book {
     pub fn orders_of_id<'s>(&'s self, id: &'s str) -> impl Iterator<Item = (&'s OrderKey, &'s Order)> {
         let first = self.orders.get_key_value(&OrderKey::Id(id.into()));
         let shared = OrderKey::Shared { id: id.into(), plan: "".into() };
-        first.into_iter().chain(self.orders.range(shared..).take_while(move |(key, _)| key.id() == Some(id)))
+        let shared = self.orders.range(shared..).take_while(move |(key, _)| key.id() == Some(id));
+        first.into_iter().chain(shared).map(|(key, order)| (key, &**order))
     }
 
     /// Forgets orders that are too old. Returns true if there were any.

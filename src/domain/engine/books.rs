@@ -143,7 +143,7 @@ impl Engine {
         if of.order_id.is_some() {
             // The order was known by its plan only, and gets its id now.
             let key = OrderKey::Plan(plan_id.into());
-            let has_key = |book: &Book| book.orders.get(&key).is_some_and(is_fresh);
+            let has_key = |book: &Book| book.orders.get(&key).is_some_and(|order| is_fresh(order));
             return self.books_where(of.symbol, |book| is_compatible(book) && has_key(book));
         }
         let has_plan = |book: &Book| book.orders.values().any(|order| order.has_plan(plan_id) && is_fresh(order));
@@ -159,7 +159,7 @@ impl Engine {
             let known = self.slots.book(book).orders_of_id(id).filter(|(_, order)| is_it(order));
             let keys: Vec<OrderKey> = known.map(|(key, _)| key.clone()).collect();
             let by_plan = of.plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
-            let by_plan = by_plan.filter(|key| keys.is_empty() && orders.get(key).is_some_and(is_fresh));
+            let by_plan = by_plan.filter(|key| keys.is_empty() && orders.get(key).is_some_and(|order| is_fresh(order)));
             return keys.into_iter().chain(by_plan).collect();
         }
         let Some(plan_id) = of.plan_id else { return Vec::new() };

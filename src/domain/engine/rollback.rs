@@ -66,7 +66,7 @@ impl Prices {
 struct Rollback {
     prices: Prices,
     hot: Hot,
-    orders: Vec<(OrderKey, Option<Order>)>,
+    orders: Vec<(OrderKey, Option<Box<Order>>)>,
     closed: usize,
     changed_closed: Vec<(usize, Position)>,
 }

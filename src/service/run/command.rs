@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use crossbeam_channel::{Sender, bounded};
 use tokio::runtime::Runtime;
+use tracing::Span;
 
 use super::claim;
 use super::connect::{Connect, patiently};
 use super::event_loop::EventLoop;
-use super::parts::{RELEASE_LIMIT, Running, spawn_parts};
+use super::parts::{RELEASE_LIMIT, Running, span_of_cell, spawn_parts};
 use super::preflight;
 use super::publish::Publisher;
 use super::several;
@@ -69,12 +70,25 @@ pub fn run(args: &Args, config: &Config, cells: Option<Cells>, audit: AuditOf) -
 /// Runs one service until a signal stops it, or the process of several services ends.
 pub(super) fn run_one(config: &Config, how: How, of_process: Option<Arc<AtomicBool>>) -> anyhow::Result<()> {
     config.check_cell()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let span = span_of_cell(config);
+    let _in_cell = span.enter();
+    let of_worker = span.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .on_thread_start(move || enter_for_good(&of_worker))
+        .build()?;
     match serve(runtime, config, how, of_process) {
         // There may be more disk space at the next start.
         Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
         done => done,
     }
+}
+
+/// Enters a span that the thread never leaves.
+#[expect(clippy::mem_forget, reason = "a guard that is dropped when its thread ends would ask a log that has ended")]
+fn enter_for_good(span: &Span) {
+    std::mem::forget(span.clone().entered());
 }
 
 fn is_disk_full(error: &anyhow::Error) -> bool {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tracing::Span;
 
 use super::claim::OwnClaim;
 use super::command::stop_on_signal;
@@ -299,6 +300,11 @@ async fn stop_with_process(of_process: Arc<AtomicBool>, stop: Arc<AtomicBool>, e
     let _ = events.send(Event::Stop);
 }
 
+/// Returns the span that names the cell in each line of the log; an empty one where there are no cells.
+pub(super) fn span_of_cell(config: &Config) -> Span {
+    config.run.cell.map_or_else(Span::none, |cell| tracing::error_span!("cell", cell))
+}
+
 /// Starts a thread with a name: of its part and, if there are several, of its cell.
 fn spawn<T: Send + 'static>(
     config: &Config,
@@ -306,7 +312,8 @@ fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<JoinHandle<T>> {
     let name = config.run.cell.map_or_else(|| part.to_owned(), |cell| format!("cell-{cell} {part}"));
-    std::thread::Builder::new().name(name).spawn(work)
+    let span = span_of_cell(config);
+    std::thread::Builder::new().name(name).spawn(move || span.in_scope(work))
 }
 
 /// Decisions and control entries are read from the beginning of their streams, wherever the other streams start.

@@ -23,6 +23,7 @@ use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tower_http::compression::CompressionLayer;
 
 use super::door::{CONNECTION_LIMIT, ConnectionSlot, Door, HEAD_BYTES_MAX, HEAD_LIMIT, HEADERS_MAX};
 use super::guard::Guard;
@@ -233,7 +234,9 @@ impl WebServer {
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let names = host::names(&site.hosts, address).into();
-        Ok(Self { address, stop, serving: tokio::spawn(serve(listener, site.router, names, stopped)) })
+        // Streams of events stay as they are.
+        let router = site.router.layer(CompressionLayer::new());
+        Ok(Self { address, stop, serving: tokio::spawn(serve(listener, router, names, stopped)) })
     }
 
     /// Returns the address that it listens on.

@@ -269,9 +269,9 @@ impl BookFold<'_> {
     /// Returns the order of a key. An order that is not remembered is created.
     pub(super) fn order<'s>(&self, book: &'s mut Book, key: &OrderKey) -> &'s mut Order {
         let open = book.hot.open.as_ref();
-        book.orders
-            .entry(key.clone())
-            .or_insert_with(|| Order { parts_from: open.map_or(0, |open| open.next_part(key)), ..Order::default() })
+        book.orders.entry(key.clone()).or_insert_with(|| {
+            Box::new(Order { parts_from: open.map_or(0, |open| open.next_part(key)), ..Order::default() })
+        })
     }
 
     /// Returns the order that was found, and adds to it what the entry names: plan, side and decision. The caller sets

@@ -155,11 +155,11 @@ async fn pages(path: &Path, config: &Config) -> anyhow::Result<(Vec<(&'static st
     Ok((measured, assets))
 }
 
-/// Asks for a page over a connection of its own. Returns the time [ms] and the size. [bytes]
+/// Asks for a page over a connection of its own, as a browser does. Returns the time [ms] and the size. [bytes]
 fn asked(address: SocketAddr, path: &str) -> anyhow::Result<(f64, usize)> {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let took = 1000.0 * began.elapsed().as_secs_f64();
