@@ -30,12 +30,14 @@ const ATTACKS: &str = "200";
 const PROFILE: [&str; 2] = ["--profile", "soak"];
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     /// Time of fuzzing. [min]
     minutes: u64,
     /// Runs of the simulator. [1]
     seeds: u64,
+    /// Only the part of this name.
+    only: Option<String>,
 }
 
 /// Runs all parts, whatever fails on the way, and ends with what each came to.
@@ -57,6 +59,13 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         parts.push(("fuzzing of replies", libfuzzer("frames", minutes)?));
     } else {
         parts.push(("mutations", mutations(minutes)));
+    }
+    if let Some(only) = &asked.only {
+        let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
+        if !names.contains(&only.as_str()) {
+            bail!("--only {only}: the parts are {}", names.join("; "));
+        }
+        parts.retain(|(name, _)| name == only);
     }
     let mut report = Vec::new();
     let mut failed = Vec::new();
@@ -80,14 +89,16 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 }
 
 fn asked(args: &[String]) -> anyhow::Result<Asked> {
-    let mut asked = Asked { minutes: MINUTES, seeds: SEEDS };
+    const TAKES: &str = "soak takes --minutes N, --seeds K and --only PART";
+    let mut asked = Asked { minutes: MINUTES, seeds: SEEDS, only: None };
     for pair in args.chunks(2) {
-        let [name, value] = pair else { bail!("soak takes --minutes N and --seeds K, got {args:?}") };
-        let number = value.parse().with_context(|| format!("{name} {value}: want a whole number"))?;
+        let [name, value] = pair else { bail!("{TAKES}, got {args:?}") };
+        let number = || value.parse().with_context(|| format!("{name} {value}: want a whole number"));
         match name.as_str() {
-            "--minutes" => asked.minutes = number,
-            "--seeds" => asked.seeds = number,
-            _ => bail!("soak takes --minutes N and --seeds K, got {name}"),
+            "--minutes" => asked.minutes = number()?,
+            "--seeds" => asked.seeds = number()?,
+            "--only" => asked.only = Some(value.clone()),
+            _ => bail!("{TAKES}, got {name}"),
         }
     }
     Ok(asked)
