@@ -265,10 +265,13 @@ fn names(chart: &PositionChart<'_>, (low, high): (f64, f64), size: Size) -> Vec<
     let near = chart.lines.rungs.iter().filter(|rung| (low..=high).contains(&rung.price));
     let rungs = near.map(|rung| {
         let taken = is_taken(&rung.state);
-        let text = format!("{}  {}", rung_text(rung), rung.state);
         Named {
             price: rung.price,
-            text: if size == Size::Narrow { text.replace("  ", " ") } else { text },
+            text: match size {
+                Size::Wide => format!("{}  {}", rung_text(rung), rung.state),
+                // The sign has to do: a longer name would cover prices and marks.
+                Size::Narrow => rung_text(rung).replace("  ", " "),
+            },
             line: if taken { "rung taken" } else { "rung" },
             label: if taken { "label rung taken" } else { "label rung" },
         }
