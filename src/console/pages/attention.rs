@@ -6,6 +6,7 @@ use super::Link;
 use super::decisions::lacking;
 use crate::codec::plural::plural;
 use crate::console::frame::Scene;
+use crate::domain::exit::{Flag, Hold};
 use crate::drive::film::Origin;
 use crate::drive::sheet::Sheet;
 
@@ -85,43 +86,43 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
     }
     let link = |symbol: &str, id: &str| Link { text: symbol.to_owned(), href: scene.position(id) };
     let open = || sheet.positions.iter().filter(|position| position.closed.is_none());
-    let with_flag = |flag: &str| -> Vec<Link> {
-        open().filter(|p| p.flags.iter().any(|of| of == flag)).map(|p| link(&p.symbol, &p.position_id)).collect()
+    let with_flag = |flag: Flag| -> Vec<Link> {
+        open().filter(|p| p.flags.iter().any(|of| of == flag.name())).map(|p| link(&p.symbol, &p.position_id)).collect()
     };
     for (flag, severity, what, next) in [
         (
-            "diverged",
+            Flag::Diverged,
             Severity::Act,
             "The exchange reports another quantity",
             "harvester reconcile --store DIR".to_owned(),
         ),
         (
-            "result_unknown",
+            Flag::ResultUnknown,
             Severity::Act,
             "An order has no result, and its time is up",
             format!("harvester explain SYMBOL {source}"),
         ),
         (
-            "history_gap",
+            Flag::HistoryGap,
             Severity::Act,
             "Entries of the history are missing",
             "harvester control gap-accept SYMBOL --reason \"…\"".to_owned(),
         ),
         (
-            "rung_failed",
+            Flag::RungFailed,
             Severity::Check,
             "A rung was refused too often and is given up",
             format!("harvester explain SYMBOL {source}"),
         ),
-        ("risk_too_large", Severity::Check, RISK_TOO_LARGE, format!("harvester whatif --policy FILE {source}")),
+        (Flag::RiskTooLarge, Severity::Check, RISK_TOO_LARGE, format!("harvester whatif --policy FILE {source}")),
         (
-            "risk_too_small",
+            Flag::RiskTooSmall,
             Severity::Check,
             "The risk per unit is very small: its ATR may be in another unit",
             format!("harvester explain SYMBOL {source}"),
         ),
         (
-            "entry_price_disagrees",
+            Flag::EntryPriceDisagrees,
             Severity::Check,
             "Exchange and fills state different entry prices",
             format!("harvester explain SYMBOL {source}"),
@@ -145,18 +146,18 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
         };
         add(Severity::Act, format!("{field} is missing: {}.", plural(who.len(), "open position")), who, next);
     }
-    let held_by = |hold: &str| -> Vec<Link> {
-        open().filter(|p| p.hold.as_deref() == Some(hold)).map(|p| link(&p.symbol, &p.position_id)).collect()
+    let held_by = |hold: Hold| -> Vec<Link> {
+        open().filter(|p| p.hold.as_deref() == Some(hold.name())).map(|p| link(&p.symbol, &p.position_id)).collect()
     };
     for (hold, what) in
-        [("stale_price", "have a price that is too old"), ("stale_position", "were not confirmed for too long")]
+        [(Hold::StalePrice, "have a price that is too old"), (Hold::StalePosition, "were not confirmed for too long")]
     {
         let who = held_by(hold);
         if !who.is_empty() {
             add(Severity::Act, format!("{} open positions {what}.", who.len()), who, "harvester doctor".to_owned());
         }
     }
-    let who = held_by("price_jump");
+    let who = held_by(Hold::PriceJump);
     if !who.is_empty() {
         let what =
             format!("The last price jumped, and a second one must confirm it: {}.", plural(who.len(), "position"));

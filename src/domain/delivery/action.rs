@@ -54,10 +54,10 @@ pub struct Needed {
 
 /// The answer of the emission script to one offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum OfferAnswer {
     /// The decision is in the stream, with the reason why its order was not sent, if it was not.
     Written { entry: EntryId, refusal: Option<String>, is_new: bool },
-    /// Another process holds the lease.
+    /// Another process owns the lease.
     Stale,
     /// The decision before it in the pipeline was not written.
     Halted,

@@ -58,7 +58,7 @@ impl Delivery {
         self.acks.delivered(stream, ids);
     }
 
-    /// Handles the news that the reader has begun anew: what the group has delivered is told again.
+    /// Handles the news that the reader has begun anew: what the group has delivered is delivered again.
     pub fn handle_delivered_anew(&mut self, engine: &Engine) {
         self.acks.delivered_anew(|stream| engine.cursor(stream));
     }

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_with_more_behind_its_last_entry_holds_back_what_is_later() {
+    fn a_stream_with_more_behind_its_last_entry_delays_what_is_later() {
         let mut reorder = ReorderBuffer::new(2);
         for seq in 0..2 {
             reorder.push(INTENT, EntryId::new(5, seq), ());

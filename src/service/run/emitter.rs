@@ -17,7 +17,7 @@ use super::fail;
 use super::kill_gate::KillGate;
 use crate::codec::own_entry;
 use crate::domain::delivery::action::{
-    Action, Answer, Append, Appended, GapNotice, Offer, Record, Recorded, WrittenDecision,
+    Action, Append, Appended, GapNotice, Offer, OfferAnswer, Record, Recorded, WrittenDecision,
 };
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::Streams;
@@ -141,7 +141,7 @@ impl Emitting {
             let answer = match offered {
                 Offered::Written { decision, request: _, refusal, is_new } => {
                     self.all_can_be_written();
-                    Answer::Written { entry: decision, refusal, is_new }
+                    OfferAnswer::Written { entry: decision, refusal, is_new }
                 }
                 Offered::Stale => {
                     // A node that was cut off may not know the lease that was kept at its successor.
@@ -149,15 +149,15 @@ impl Emitting {
                     if server.is_cluster() {
                         failed.get_or_insert(ServerError::LeaseElsewhere { server: server.name().to_owned() });
                     }
-                    Answer::Stale
+                    OfferAnswer::Stale
                 }
-                Offered::Halted => Answer::Halted,
-                Offered::Behind => Answer::Behind,
-                Offered::Lost => Answer::Lost,
-                Offered::Doubtful { known } => Answer::Doubtful { known },
+                Offered::Halted => OfferAnswer::Halted,
+                Offered::Behind => OfferAnswer::Behind,
+                Offered::Lost => OfferAnswer::Lost,
+                Offered::Doubtful { known } => OfferAnswer::Doubtful { known },
                 Offered::Unfit { key, why } => {
                     self.output(&key, Some(why.says().to_owned()));
-                    Answer::Unfit
+                    OfferAnswer::Unfit
                 }
             };
             self.send(Event::Offered { seq: offer.row.seq, answer, took: began.elapsed() });

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::processor::JournalLines;
-use crate::domain::delivery::action::{Answer, Appended, Recorded};
+use crate::domain::delivery::action::{Appended, OfferAnswer, Recorded};
 use crate::shell::journal::JournalError;
 
 /// One thing that happened.
@@ -25,7 +25,7 @@ pub enum Event {
     /// The script answered an offer.
     Offered {
         seq: u64,
-        answer: Answer,
+        answer: OfferAnswer,
         took: Duration,
     },
     Appended {

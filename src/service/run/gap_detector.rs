@@ -276,7 +276,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::shell::redis::{Answer, GroupState, RawEntry, Round, Sent, Take};
+    use crate::shell::redis::{GroupState, RawEntry, Round, RoundAnswer, Sent, Take};
 
     fn stream_stats(added: u64, length: u64, next: Option<u64>) -> StreamStats {
         StreamStats {
@@ -386,7 +386,7 @@ mod tests {
             unreachable!("nothing is read")
         }
 
-        fn receive_round(&mut self) -> Result<Answer, ServerError> {
+        fn receive_round(&mut self) -> Result<RoundAnswer, ServerError> {
             unreachable!("nothing is read")
         }
 

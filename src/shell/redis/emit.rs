@@ -12,7 +12,7 @@ use crate::codec::signing::SigningKey;
 use crate::domain::delivery::action::{Offer, Tried};
 use crate::domain::delivery::row::{FieldTexts, OutboxRow};
 use crate::domain::event::ids::EntryId;
-use script::{Answer, EMIT, Late, read_answer};
+use script::{EMIT, Late, ScriptAnswer, read_answer};
 
 mod lost;
 mod script;
@@ -100,8 +100,8 @@ impl Emitter {
         for (offer, reply) in offers.iter().zip(replies) {
             let answer = reply::checked(reply).and_then(read_answer).map_err(failed(offer))?;
             match answer {
-                Answer::Offered(offered) => answers.push(offered),
-                Answer::Late(late) => return Ok(Some(late)),
+                ScriptAnswer::Offered(offered) => answers.push(offered),
+                ScriptAnswer::Late(late) => return Ok(Some(late)),
             }
         }
         Ok(None)

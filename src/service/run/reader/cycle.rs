@@ -9,7 +9,7 @@ use crate::domain::event::ids::{EntryId, StreamId};
 use crate::service::run::clocks::Clocks;
 use crate::service::run::message::Message;
 use crate::service::run::source::Source;
-use crate::shell::redis::{Answer, ServerError, StreamFault};
+use crate::shell::redis::{RoundAnswer, ServerError, StreamFault};
 
 /// With a larger lag than this, the watermark is not sent, because no order is sent then. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
@@ -61,8 +61,8 @@ impl Reader {
     pub fn cycle(&mut self, consumer: &mut impl Source) -> Result<(), ReadError> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let round = match consumer.receive_round() {
-            Ok(Answer::Read(round)) => round,
-            Ok(Answer::LeaseChanged) => return Ok(()),
+            Ok(RoundAnswer::Read(round)) => round,
+            Ok(RoundAnswer::LeaseChanged) => return Ok(()),
             Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
                 return self.find_barred(consumer, error);
             }

@@ -147,7 +147,7 @@ pub enum Offered {
 }
 
 /// The script's answer to one offer.
-pub(super) enum Answer {
+pub(super) enum ScriptAnswer {
     Offered(Offered),
     Late(Late),
 }
@@ -158,7 +158,7 @@ pub(super) struct Late {
     pub(super) id_ms: u64,
 }
 
-pub(super) fn read_answer(reply: Value) -> Result<Answer, RedisError> {
+pub(super) fn read_answer(reply: Value) -> Result<ScriptAnswer, RedisError> {
     let mut parts = reply::array(reply, "the script answered no list")?.into_iter();
     let mut text = |what| reply::text(parts.next().unwrap_or_default(), what);
     let word = text("the script answered no word")?;
@@ -166,7 +166,7 @@ pub(super) fn read_answer(reply: Value) -> Result<Answer, RedisError> {
         let kind = redis::ErrorKind::UnexpectedReturnType;
         RedisError::from((kind, "the script answered no ids", answer.to_owned()))
     };
-    Ok(Answer::Offered(match word.as_str() {
+    Ok(ScriptAnswer::Offered(match word.as_str() {
         "stale" => Offered::Stale,
         "halted" => Offered::Halted,
         "lost" => Offered::Lost,
@@ -179,7 +179,7 @@ pub(super) fn read_answer(reply: Value) -> Result<Answer, RedisError> {
         "doubt" => Offered::Doubtful { known: text("the script answered no ids")? },
         "late" => {
             let id_ms = text("the script answered no time")?;
-            return Ok(Answer::Late(Late { id_ms: id_ms.parse().map_err(|_| no_ids(&id_ms))? }));
+            return Ok(ScriptAnswer::Late(Late { id_ms: id_ms.parse().map_err(|_| no_ids(&id_ms))? }));
         }
         word => {
             let answer = text("the script answered no ids")?;
