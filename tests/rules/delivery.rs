@@ -58,7 +58,7 @@ impl Rig {
         let lease = Lease { value: lease.to_owned(), until_ms: LONG };
         self.delivery.handle_lease(Some(lease), 100, &self.lab.engine);
         self.delivery.handle_server_time(101);
-        self.delivery.handle_read_to(101);
+        self.delivery.handle_watermark(101);
     }
 
     /// Folds a line. Its decision is an order if the rig is live.
@@ -312,15 +312,15 @@ fn an_order_waits_until_everything_is_folded_that_was_there_when_we_began_to_lea
     assert_eq!(rig.actions(), ["append 1 PolicyInForce"]);
     rig.delivery.handle_appended(1, Appended::Written(EntryId::new(5, 1), None), 1, &rig.lab.engine);
     rig.delivery.handle_server_time(200);
-    rig.delivery.handle_read_to(1_000);
+    rig.delivery.handle_watermark(1_000);
     assert_eq!(rig.actions(), NOTHING, "no round was read with the lease");
     rig.delivery.handle_server_time(2_000);
     assert_eq!(rig.actions(), NOTHING, "what that round read is not folded");
-    rig.delivery.handle_read_to(2_000);
+    rig.delivery.handle_watermark(2_000);
     assert_eq!(rig.actions(), ["offer 1"]);
     rig.delivery.handle_offered(1, OfferAnswer::Behind, 1);
     assert_eq!(rig.actions(), NOTHING, "sent back: it rests on old data");
-    rig.delivery.handle_read_to(2_001);
+    rig.delivery.handle_watermark(2_001);
     assert_eq!(rig.actions(), ["offer 1"]);
 }
 
@@ -330,7 +330,7 @@ fn an_order_waits_while_entries_about_positions_have_ids_ahead_of_the_clock() {
     let offers = |rig: &mut Rig| rig.actions().iter().filter(|action| action.starts_with("offer")).count();
     rig.delivery.handle_facts_ahead(true);
     assert_eq!(offers(&mut rig), 0, "one of them may close the position");
-    rig.delivery.handle_read_to(3_600_000);
+    rig.delivery.handle_watermark(3_600_000);
     assert_eq!(offers(&mut rig), 0);
     rig.delivery.handle_facts_ahead(false);
     assert_eq!(offers(&mut rig), 1);

@@ -102,10 +102,10 @@ impl World {
                 format!("the order of {short} is {} ms old when it is sent", now_ms - row.cause_ms),
             );
         }
-        if now_ms.saturating_sub(offer.folded_to_ms) > 2_000 {
+        if now_ms.saturating_sub(offer.watermark_ms) > 2_000 {
             self.violate(
                 Promise::OrderIsFresh,
-                format!("the order of {short} rests on what was folded before {}", offer.folded_to_ms),
+                format!("the order of {short} rests on what was folded before {}", offer.watermark_ms),
             );
         }
         if self.redis.get(KILL_KEY).is_some_and(|value| operator::kills(value.as_bytes())) {

@@ -150,7 +150,7 @@ impl World {
                 }
             }
             Message::DeliveredAnew => processor.delivery.handle_delivered_anew(&processor.driver.engine),
-            Message::ReadTo { ms } => processor.delivery.handle_read_to(ms),
+            Message::Watermark { ms } => processor.delivery.handle_watermark(ms),
             Message::FactsAhead(are_ahead) => processor.delivery.handle_facts_ahead(are_ahead),
             Message::Gap(gap) => {
                 let name = &processor.driver.streams().get(gap.stream).name;

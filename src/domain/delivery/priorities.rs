@@ -67,7 +67,7 @@ impl Delivery {
                 lease: lease.clone(),
                 refusal: if is_order { self.refusal(row, engine) } else { None },
                 age_max_ms: if is_order { self.settings.age_max_ms } else { 0 },
-                folded_to_ms: if is_order { self.gate.folded_to_ms } else { 0 },
+                watermark_ms: if is_order { self.gate.watermark_ms } else { 0 },
                 kill_was_set: self.kills.was_set(),
                 after: after.filter(|after| before.is_none() && !self.gate.is_checked(*after)),
                 needs: before.map(|before| Needed {

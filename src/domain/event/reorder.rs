@@ -60,7 +60,7 @@ impl<T> ReorderBuffer<T> {
     }
 
     /// Returns the watermark: all entries before this time can be released. [ms since 1970]
-    pub fn complete_to_ms(&self) -> u64 {
+    pub fn watermark_ms(&self) -> u64 {
         self.next.iter().map(|next| next.ms).min().unwrap_or(0)
     }
 

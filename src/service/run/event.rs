@@ -8,7 +8,7 @@ use crate::shell::journal::JournalError;
 
 /// One thing that happened.
 #[derive(Debug)]
-pub enum Event {
+pub enum LoopEvent {
     /// The journal is on disk. The lines come back empty, for the next ones.
     Synced {
         lines: JournalLines,

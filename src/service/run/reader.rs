@@ -105,7 +105,7 @@ pub struct Reader {
     /// Set if the key holds something else than a stream: only its type is read then.
     barred: Vec<Option<Barred>>,
     /// True for a stream that is read without the group: it does not share a slot with the lease.
-    is_shared: Vec<bool>,
+    is_ungrouped: Vec<bool>,
     /// By stream: the clock of its server in the last round. [ms since 1970]
     clocks_ms: Vec<u64>,
     gap_detector: GapDetector,
@@ -120,7 +120,7 @@ pub struct Reader {
     /// Entries requested at a time, fewer than `setup.count` where entries are large. [1]
     count: usize,
     /// The watermark that was published last. [ms since 1970]
-    published_to_ms: u64,
+    published_watermark_ms: u64,
     /// Entries about positions up to this time wait, because their ids were ahead of the clocks when they were read. [ms
     /// since 1970]
     facts_ahead_to_ms: Option<u64>,
@@ -164,7 +164,7 @@ impl Reader {
             range_to: vec![None; setup.streams.len()],
             was_full: vec![true; setup.streams.len()],
             barred: vec![None; setup.streams.len()],
-            is_shared: setup
+            is_ungrouped: setup
                 .streams
                 .iter()
                 .map(|name| !setup.connect.address().share_slot(name, &setup.membership.lease_key))
@@ -172,7 +172,7 @@ impl Reader {
             clocks_ms: vec![0; setup.streams.len()],
             mode: Mode::Unsettled,
             count: setup.count,
-            published_to_ms: 0,
+            published_watermark_ms: 0,
             facts_ahead_to_ms: None,
             began: Instant::now(),
             checked_at: None,

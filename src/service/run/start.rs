@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::connect::{Connect, patiently};
 use super::crash_guard::CrashGuard;
-use super::orders::Orders;
+use super::orders::OrderSettings;
 use super::processor::{OutputStreams, Processor, ProcessorParts, Stored};
 use super::publish::Publisher;
 use crate::codec::line::{self, Fields};
@@ -139,7 +139,7 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
         driver,
         rows,
         signing: keys::configured(config)?,
-        orders: Orders {
+        order_settings: OrderSettings {
             live: config.live()?,
             policy: config.policy.hash.clone(),
             account_policies: config

@@ -102,7 +102,7 @@ impl Reader {
 
     /// Returns true if there are entries that `>` has not returned, although everything was read a moment ago.
     fn was_skipped(&self, index: usize, stream_stats: &StreamStats) -> bool {
-        let is_by_group = matches!(self.mode, Mode::Group { .. }) && !self.is_shared[index];
+        let is_by_group = matches!(self.mode, Mode::Leader { .. }) && !self.is_ungrouped[index];
         let is_new = is_by_group && self.range_to[index].is_none();
         is_new && !self.was_full[index] && stream_stats.next_id.is_some_and(|next| next > self.read[index])
     }

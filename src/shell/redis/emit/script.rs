@@ -2,6 +2,7 @@
 
 use redis::{RedisError, Value};
 
+use super::arguments::read_arguments;
 use crate::domain::event::ids::EntryId;
 use crate::shell::redis::reply;
 use crate::shell::redis::server::StreamFault;
@@ -22,15 +23,18 @@ use crate::shell::redis::server::StreamFault;
 ///
 /// The script reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was
 /// set and is now missing still counts, and so does one of another type (docs/spec/emission.md, "Kill key").
-pub(super) const EMIT: &str = r"
+pub(super) const EMIT: &str = concat!(
+    r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local kill_was_set, refusal, length_max, fields = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local record_only, requests_are_ours = ARGV[9] == '1', ARGV[10] == '1'
-local hash, again, after, folded_to_ms, folded_age_max_ms = ARGV[11], ARGV[12] == '1', ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
-local issued_ms, signed = tonumber(ARGV[16]), cjson.decode(ARGV[17])
-local needed_id, needed_hash = ARGV[18], ARGV[19]
-local begin = 19
+-- The number of arguments that were read. The fields of the entries come after them.
+local begin = 0
+local function text() begin = begin + 1 return ARGV[begin] end
+local function number() return tonumber(text()) end
+local function flag() return text() == '1' end
+local function json() return cjson.decode(text()) end
+",
+    read_arguments!(),
+    r"
 if redis.call('GET', lease) ~= token then return {'stale'} end
 if requests == decisions then return redis.error_reply('ERR requests and decisions are one stream') end
 -- Nothing is undone in a script: all that could fail on its way is looked at before the first write. Where no expiry can
@@ -69,7 +73,7 @@ end
 if full then return {'unfit', full, 'ids'} end
 if after ~= '' and not entry(after) then return {'lost', after} end
 local now_ms = 0
-if age_max_ms > 0 or folded_to_ms > 0 or issued_ms > 0 then
+if age_max_ms > 0 or watermark_ms > 0 or issued_ms > 0 then
   local now = redis.call('TIME')
   now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 end
@@ -81,12 +85,12 @@ if type(kill) == 'table' then
 elseif kill then
   kill = string.lower(string.gsub(kill, '%s+', ''))
   if kill ~= '' and kill ~= '0' and kill ~= 'false' then refusal = 'killed' end
-elseif kill_was_set == '1' then
+elseif kill_was_set then
   refusal = 'killed'
 end
 if refusal == '' and age_max_ms > 0 and now_ms - cause_ms > age_max_ms then refusal = 'max_decision_age' end
 if record_only then refusal = '' end
-if refusal == '' and folded_to_ms > 0 and now_ms - folded_to_ms > folded_age_max_ms then return {'behind', ''} end
+if refusal == '' and watermark_ms > 0 and now_ms - watermark_ms > watermark_age_max_ms then return {'behind', ''} end
 if refusal ~= '' and issued_ms > 0 then
   local last = redis.call('XREVRANGE', control, '+', '-', 'COUNT', 1)[1]
   local id_ms = last and math.max(now_ms, tonumber(string.match(last[1], '^%d+'))) or now_ms
@@ -125,7 +129,8 @@ elseif #ARGV > begin + fields and not known then
 end
 local answer = written .. ' ' .. requested .. ' ' .. refusal
 redis.call('HSET', memory, decision_id, answer)
-return {'written', answer}";
+return {'written', answer}"
+);
 
 /// The script's answer to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
