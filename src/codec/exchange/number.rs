@@ -21,7 +21,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The same for an average. It is rounded where it has more digits than a decimal holds, because an average is computed
+/// The same for an average. It is rounded where it has more digits than a decimal has, because an average is computed
 /// and not agreed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Average(pub Decimal);

@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(written_trade("main", &fields), None, "another account's");
         assert_eq!((found.symbol.as_str(), found.id, found.time_ms), ("ADAUSDT", 7, 1_770_163_395_196));
         assert_eq!(observed_position("", &fields), None, "a trade");
-        let held = |qty: i64| {
+        let open = |qty: i64| {
             let observation = observe::position(&PositionRow {
                 position_amt: Qty::new(Decimal::from(qty)),
                 ..PositionRow::flat("ADAUSDT", "BOTH")
@@ -114,6 +114,6 @@ mod tests {
             let bytes = |(name, value): (&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
             observed_position("main", &observation.of_account("main").fields().map(bytes))
         };
-        assert_eq!((held(-5), held(0)), (Some(("ADAUSDT".to_owned(), true)), Some(("ADAUSDT".to_owned(), false))));
+        assert_eq!((open(-5), open(0)), (Some(("ADAUSDT".to_owned(), true)), Some(("ADAUSDT".to_owned(), false))));
     }
 }

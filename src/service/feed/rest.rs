@@ -86,7 +86,7 @@ impl UserFeed {
         let Some(symbol) = next else { return };
         match missed(&self.exchange, &self.written, &symbol, now_ms()).await {
             Ok(missed) if missed.trades.is_empty() => {}
-            Ok(_) => self.delivery.suspect(&symbol, Instant::now() + GRACE.min(self.compare)),
+            Ok(_) => self.delivery.expect_event(&symbol, Instant::now() + GRACE.min(self.compare)),
             Err(error) => self.not_read(&symbol, &error),
         }
     }

@@ -12,7 +12,7 @@ use crate::codec::exchange::{TradesFrom, UserTrade, is_hedge_side};
 use crate::codec::{observe, time};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, OpenPosition, Unexplained, Want};
-use crate::service::exchange::{CLOCKS_APART_MS, of_account};
+use crate::service::exchange::{EXCHANGE_CLOCK_APART_MAX_MS, of_account};
 use crate::shell::exchange::CallError;
 
 impl Fetcher {
@@ -131,8 +131,8 @@ impl Fetcher {
         }
         self.fills.orders.extend(open.unpriced_orders.iter().map(|order| (open.position_id.clone(), order.clone())));
         self.asked.insert((open.book.name(), Want::Fills), turn.now_ms);
-        let to_ms = turn.now_ms.saturating_add(CLOCKS_APART_MS);
-        let opened_ms = open.opened_ms.saturating_sub(CLOCKS_APART_MS);
+        let to_ms = turn.now_ms.saturating_add(EXCHANGE_CLOCK_APART_MAX_MS);
+        let opened_ms = open.opened_ms.saturating_sub(EXCHANGE_CLOCK_APART_MAX_MS);
         let window = TradesFrom::Window {
             from_ms: opened_ms.max(to_ms.saturating_sub(self.exchange.terms().trades_window_ms)),
             to_ms,

@@ -10,6 +10,7 @@ use crate::codec::observe::{self, Observation};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, NeedyBook, Want, Why};
 use crate::domain::event::PositionSide;
+use crate::service::report::PositionMode;
 use crate::shell::exchange::Positions;
 
 /// Time between two requests for the mode of an account without open positions. [ms]
@@ -82,7 +83,7 @@ impl Fetcher {
         let account = &mut self.accounts[at];
         account.mode.known = mode;
         if let Some(differs) = account.mode_differs(needs) {
-            let (exchange, entries) = (differs.exchange.name(), differs.entries.name());
+            let PositionMode { exchange, entries, .. } = differs;
             turn.note(account.says(format!("position_mode: {exchange} at the exchange, {entries} in the entries")));
         }
         let name = account.name.clone();
@@ -133,7 +134,7 @@ fn side_of(row: &PositionRow) -> PositionSide {
 }
 
 /// Returns an observation of each row that is not zero, with its side, and an explicit zero for every book of the account
-/// without a row that we hold or doubt. No row is invented for a side that the account does not have: an account in
+/// without a row whose position is open or in doubt here. No row is invented for a side that the account does not have: an account in
 /// hedge mode has no BOTH, one in one-way mode no LONG and SHORT. `listed` is a symbol that the exchange always has.
 fn observations(
     positions: &Positions,

@@ -41,7 +41,7 @@ mod tests {
         // Another server is 3 s ahead: all that is known is what happened 3 s ago.
         let ahead = Clocks { fastest_us: 13_000_000, ..alone };
         assert_eq!((ahead.apart_ms(), ahead.home_watermark_ms(10_000)), (3_000, 7_000));
-        // Another is 3 s behind: it holds the watermark back by itself.
+        // Another is 3 s behind: it keeps the watermark back by itself.
         let behind = Clocks { slowest_us: 7_000_000, ..alone };
         assert_eq!((behind.apart_ms(), behind.home_watermark_ms(7_000)), (3_000, 7_000));
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::connect::{Connect, RetryDelay};
+use super::connect::Connect;
 use super::event::LoopEvent;
 use super::fail;
 use super::kill_gate::KillGate;
@@ -21,6 +21,7 @@ use crate::domain::delivery::action::{
 };
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::Streams;
+use crate::service::retry_delay::RetryDelay;
 use crate::shell::redis::{EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, borrowed};
 
 /// The most entries of a quarantine stream that are read at once. [1]
@@ -66,7 +67,7 @@ pub fn run(setup: EmitterSetup) {
 
 impl Emitting {
     fn run(mut self, runtime: &Runtime) {
-        let mut delay = RetryDelay::default();
+        let mut delay = RetryDelay::of_server();
         let mut connections = 0;
         while !self.setup.give_up.load(Ordering::Relaxed) {
             let error = match runtime.block_on(self.setup.connect.server()) {

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn i11_a_stretch_that_may_be_missing_is_noticed_by_counting() {
+    fn i11_a_range_that_may_be_missing_is_noticed_by_counting() {
         let at = |ms| ReadState { read: EntryId::new(ms, 0), is_at_end: false, is_connected_anew: false };
         // Of 10 entries added, 3 were read; then what is left after trimming.
         let cases = [

@@ -43,7 +43,7 @@ pub struct LeaseSetup {
     pub events: Sender<LoopEvent>,
 }
 
-/// Holds the lease until it is stopped, then releases it.
+/// Keeps the lease until it is stopped, then releases it.
 pub async fn keep_lease(setup: LeaseSetup) {
     let owner = format!("{} {:016x}", setup.consumer, fastrand::u64(..));
     let mut lease: Option<Lease> = None;
@@ -93,7 +93,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
                     );
                     failed = error;
                 }
-                // The lease is held until its time is over; the role knows that time.
+                // The lease is ours until its time is over; the role knows that time.
                 tokio::time::sleep(AGAIN).await;
                 lease = reconnected(&setup, lease).await;
                 continue;

@@ -108,9 +108,9 @@ impl Processor {
             control: outputs.control.as_str().into(),
             faults,
         };
-        let unrecorded = stored.unrecorded.iter().filter_map(|held| {
+        let unrecorded = stored.unrecorded.iter().filter_map(|entry| {
             // A line that does not parse has no record.
-            Some((held.stream.as_str().into(), held.id, record(&held.stream, held.id, &held.reason, &held.line)?))
+            Some((entry.stream.as_str().into(), entry.id, record(&entry.stream, entry.id, &entry.reason, &entry.line)?))
         });
         let restored = Restored {
             outbox: stored.outbox,

@@ -376,8 +376,8 @@ impl From<&Fetched> for report::Backfill {
             circuit_open: fetched.is_circuit_open,
             weight_used: fetched.weight_used,
             last_error: fetched.last_error.clone(),
-            refusals: fetched.refusals.iter().map(report::AccountRefusal::of).collect(),
-            modes_differ: fetched.modes_differ.iter().map(report::PositionMode::of).collect(),
+            refusals: fetched.refusals.clone(),
+            modes_differ: fetched.modes_differ.clone(),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
-use super::connect::{Connect, RetryDelay};
+use super::connect::Connect;
 use super::gap_detector::GapDetector;
 use super::kill_gate::KillGate;
 use super::lines::{Batch, WaitingLines};
@@ -34,6 +34,7 @@ use crate::domain::delivery::fault::Faults;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::reorder::ReorderBuffer;
 use crate::domain::event::streams::StreamKind;
+use crate::service::retry_delay::RetryDelay;
 use crate::shell::redis::{Membership, ServerError};
 use check::Barred;
 use lease::Mode;
@@ -102,7 +103,7 @@ pub struct Reader {
     range_to: Vec<Option<EntryId>>,
     /// True if the last read of a stream did not reach its end.
     was_full: Vec<bool>,
-    /// Set if the key holds something else than a stream: only its type is read then.
+    /// Set if the key is no stream: only its type is read then.
     barred: Vec<Option<Barred>>,
     /// True for a stream that is read without the group: it does not share a slot with the lease.
     is_ungrouped: Vec<bool>,
@@ -129,7 +130,7 @@ pub struct Reader {
     checked_at: Option<Duration>,
     /// Nothing was read on this connection yet.
     is_connected_anew: bool,
-    /// Since when the server does not know the lease that we hold, by the clock of the source.
+    /// Since when the server does not know our lease, by the clock of the source.
     fenced: Option<Duration>,
 }
 
@@ -186,7 +187,7 @@ impl Reader {
     }
 
     fn run(mut self) {
-        let mut delay = RetryDelay::default();
+        let mut delay = RetryDelay::of_server();
         while !self.setup.stop.load(Ordering::Relaxed) {
             match self.connected(&mut delay) {
                 Ok(()) | Err(ReadError::Shutdown) => return,

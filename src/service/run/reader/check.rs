@@ -1,4 +1,4 @@
-//! Checks of the streams: gaps, entries that the group skipped, and keys that hold something else than a stream.
+//! Checks of the streams: gaps, entries that the group skipped, and keys that are no streams.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::shell::redis::{ServerError, StreamFault, StreamStats};
 /// Time between two reads of the statistics of all streams, for the gap detector.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When a key was found to hold something else than a stream.
+/// When a key was found to be no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Barred {
     /// At the start: its entries were not read ahead.
@@ -70,7 +70,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Bars a key that holds something else than a stream, and one that is no longer a stream.
+    /// Bars a key that is no stream, and one that is no longer a stream.
     fn bar(&mut self, index: usize, stream_stats: &StreamStats, is_first: bool) -> Result<(), Shutdown> {
         let is_barred = stream_stats.fault == Some(StreamFault::NotAStream);
         match (self.barred[index], is_barred) {

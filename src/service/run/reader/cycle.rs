@@ -20,7 +20,7 @@ const WATERMARK_STEP_MS: u64 = 50;
 const WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// How long nothing is asked after the lease was found to be another's.
 const FENCED_PAUSE: Duration = Duration::from_millis(10);
-/// How long a node of a cluster may not know the lease that we hold. Then its successor is looked for.
+/// How long a node of a cluster may not know our lease. Then its successor is looked for.
 const FENCED_MAX: Duration = Duration::from_secs(1);
 
 /// The server's clock in a round.
