@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::codec::hashes::{self, LegacyPosition, same_value};
 use crate::domain::book::position::Position;
 use crate::domain::engine::Engine;
+use crate::domain::event::Direction;
 use crate::domain::exit;
 use crate::domain::units::Qty;
 use crate::shell::redis::{FieldChange, HashText, Server, ServerError, Written};
@@ -54,8 +55,7 @@ impl HashChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goal {
     pub symbol: Box<str>,
-    /// LONG or SHORT.
-    side: &'static str,
+    side: Direction,
     /// Magnitude. [base]
     qty: Qty,
     /// [base]
@@ -70,7 +70,7 @@ pub fn goals(engine: &Engine) -> Vec<Goal> {
     let open = open.filter_map(|book| book.book.hot.open.as_ref().map(|open| (book, open)));
     open.map(|(book, open)| Goal {
         symbol: book.name.clone(),
-        side: open.direction.name(),
+        side: open.direction,
         qty: open.totals.qty.abs(),
         step_size: book.step_size(),
         fields: wanted(engine, open),
@@ -137,7 +137,7 @@ fn is_of(hash: &HashText, goal: &Goal) -> Result<(), String> {
     if let Some(side) = side
         && side != goal.side
     {
-        return Err(format!("it tells of a {side} position, ours is {}", goal.side));
+        return Err(format!("it tells of a {} position, ours is {}", side.name(), goal.side.name()));
     }
     match quantity.map(|quantity| Qty::new(quantity.abs())) {
         Some(stated) if !stated.same(goal.qty, goal.step_size) => {

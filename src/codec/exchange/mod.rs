@@ -19,9 +19,7 @@ mod venue;
 mod written;
 
 pub use credentials::{CredentialProblem, Credentials, Given};
-pub use facts::{
-    AccountMode, Forced, InstrumentRow, MarkPrice, Marks, PositionRow, Unreadable, UserEvent, UserTrade, is_hedge_side,
-};
+pub use facts::{AccountMode, Forced, InstrumentRow, MarkPrice, Marks, PositionRow, Unreadable, UserEvent, UserTrade};
 pub use key::KeyKind;
 pub use venue::{
     Access, Call, Cause, Environment, Meaning, Message, Method, Parameter, Question, Refusal, RefusalText, Stamp,

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::{Duration, Instant};
 
 use crate::codec::exchange::PositionRow;
+use crate::domain::event::PositionSide;
 use crate::domain::units::Qty;
 
 /// Symbol and position side: the two sides of a hedge account are rows of their own.
-pub(super) type Side = (String, String);
+pub(super) type Side = (String, PositionSide);
 
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
@@ -48,7 +49,7 @@ impl Delivery {
         let Some((before, shown)) = self.shown.replace((began, rows.clone())) else { return };
         let sides: BTreeSet<&Side> = shown.keys().chain(rows.keys()).collect();
         for side in sides {
-            let now = rows.get(side).cloned().unwrap_or_else(|| PositionRow::flat(&side.0, &side.1));
+            let now = rows.get(side).cloned().unwrap_or_else(|| PositionRow::flat(&side.0, side.1));
             if shown.get(side).map_or(Qty::ZERO, |row| row.position_amt) == now.position_amt {
                 continue;
             }
@@ -115,20 +116,23 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(5);
 
     fn side(symbol: &str, position_side: &str) -> Side {
-        (symbol.to_owned(), position_side.to_owned())
+        (symbol.to_owned(), PositionSide::of_name(position_side).expect("a side"))
     }
 
     fn rows(given: &[(&str, &str, i64)]) -> BTreeMap<Side, PositionRow> {
         let row = |(symbol, position_side, qty): &(&str, &str, i64)| {
             let qty = Qty::new(Decimal::from(*qty));
-            (side(symbol, position_side), PositionRow { position_amt: qty, ..PositionRow::flat(symbol, position_side) })
+            let side = side(symbol, position_side);
+            let row = PositionRow { position_amt: qty, ..PositionRow::flat(symbol, side.1) };
+            (side, row)
         };
         given.iter().map(row).collect()
     }
 
     /// Returns what is to be written, without removing it.
     fn unwritten(delivery: &Delivery) -> Vec<String> {
-        let name = |((symbol, side), row): (&Side, &PositionRow)| format!("{symbol} {side} {}", row.position_amt);
+        let name =
+            |((symbol, side), row): (&Side, &PositionRow)| format!("{symbol} {} {}", side.name(), row.position_amt);
         delivery.unwritten.iter().map(name).collect()
     }
 

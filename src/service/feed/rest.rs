@@ -123,8 +123,8 @@ impl UserFeed {
         }
     }
 
-    /// Returns all symbols that may have trades: ours, those that events and REST name, and those that the service
-    /// holds.
+    /// Returns all symbols that may have trades: ours, those that events and REST name, and those with a position in the
+    /// service.
     async fn symbols_to_ask(&self) -> BTreeSet<String> {
         let of_events = self.waiting.keys().map(|(symbol, _)| symbol);
         let mut symbols: BTreeSet<String> =
@@ -142,5 +142,5 @@ impl UserFeed {
 }
 
 fn rows(positions: &Positions) -> BTreeMap<Side, PositionRow> {
-    positions.open().map(|row| ((row.symbol.clone(), row.position_side.clone()), row.clone())).collect()
+    positions.open().map(|row| ((row.symbol.clone(), row.position_side), row.clone())).collect()
 }

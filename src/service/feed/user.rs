@@ -269,7 +269,7 @@ impl UserFeed {
         let now = Instant::now();
         self.state.delivered();
         for row in rows {
-            let side = (row.symbol.clone(), row.position_side.clone());
+            let side = (row.symbol.clone(), row.position_side);
             self.delivery.changed(side.clone(), row.position_amt, now);
             if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(&side) {
                 self.waiting.insert(side, (row, now + POSITION_DELAY));

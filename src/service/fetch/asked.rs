@@ -196,7 +196,7 @@ impl Progress {
         let within: Vec<UserTrade> = trades.into_iter().filter(before).collect();
         let has_more = is_full && !within.is_empty();
         self.read_to = within.last().filter(|_| has_more).map(|last| last.id);
-        self.page.extend(within.into_iter().filter(|trade| trade.position_side == side.name()));
+        self.page.extend(within.into_iter().filter(|trade| trade.position_side == side));
         if has_more {
             return Followed::More;
         }

@@ -8,7 +8,7 @@ use super::asked::{Followed, Progress};
 use super::fetcher::{Fetcher, Turn};
 use super::prices::{DELISTED, REFUSED};
 use super::report::FetchError;
-use crate::codec::exchange::{TradesFrom, UserTrade, is_hedge_side};
+use crate::codec::exchange::{TradesFrom, UserTrade};
 use crate::codec::{observe, time};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, OpenPosition, Unexplained, Want};
@@ -93,7 +93,7 @@ impl Fetcher {
         let answered = self.accounts[account].exchange.trades(&open.book.symbol, from).await;
         let Some(trades) = self.answered(open, answered, turn) else { return Ok(false) };
         let Some(progress) = self.fills.chains.get_mut(&open.position_id) else { return Ok(false) };
-        if !open.book.side.is_hedge() && trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
+        if !open.book.side.is_hedge() && trades.iter().any(|trade| trade.position_side.is_hedge()) {
             progress.done = true;
             let name = open.book.name();
             let note = format!("{name}: its trades are those of a hedge account, LONG and SHORT; none is taken");

@@ -115,17 +115,12 @@ impl Fetcher {
         for asked in calls {
             let covered = wanted.iter().filter(|symbol| asked.is_none_or(|asked| *asked == ***symbol));
             if self.is_refused(Want::Price, asked.unwrap_or_default(), turn.now_ms) {
-                covered
-                    .for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{API}: {REFUSED}")));
+                covered.for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{API}: {REFUSED}")));
                 continue;
             }
             if !self.may_call(turn, false) {
                 covered.for_each(|symbol| {
-                    turn.report.miss(
-                        symbol,
-                        Want::Price,
-                        format!("{API}: the calls of this tick are spent"),
-                    );
+                    turn.report.miss(symbol, Want::Price, format!("{API}: the calls of this tick are spent"));
                 });
                 continue;
             }
@@ -139,18 +134,12 @@ impl Fetcher {
                                 source: API,
                                 observed_ms: row.time_ms,
                             }),
-                            None => turn.report.miss(
-                                symbol,
-                                Want::Price,
-                                format!("{API}: no mark price there"),
-                            ),
+                            None => turn.report.miss(symbol, Want::Price, format!("{API}: no mark price there")),
                         }
                     }
                 }
                 Err(error) => {
-                    covered.for_each(|symbol| {
-                        turn.report.miss(symbol, Want::Price, format!("{API}: {error}"))
-                    });
+                    covered.for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{API}: {error}")));
                     self.note_refusal(Want::Price, asked.unwrap_or_default(), &error, turn.now_ms);
                     if let Some(symbol) = asked {
                         self.note_delisted(symbol, &error);

@@ -131,7 +131,7 @@ async fn keep(
     }
     let Some(lease) = lease else { return Ok(None) };
     let from = inherits.then_some(setup.consumer.as_str());
-    let (mut mine, holder) = lease.hold(from).await?;
+    let (mut mine, holder) = lease.take_or_renew(from).await?;
     if let (Some(own), true) = (&setup.claim, mine.is_some())
         && let Some(other) = lease.claim(&own.claim, &|other| own.shared_with(other).is_some()).await?
     {

@@ -3,7 +3,7 @@
 //! Without a cluster there is one connection for all streams.
 //!
 //! A transaction and a read of several streams stay within a slot. The streams beside the lease are read as everywhere:
-//! through the group, while the fence holds. The streams of other slots cannot be fenced by a lease on another server. They
+//! through the group, while the lease is ours. The streams of other slots cannot be fenced by a lease on another server. They
 //! are read by their ids, without the group: that takes nothing from another process.
 //!
 //! A read that waits at one server would keep a reader from entries of another. So each link has a second connection,

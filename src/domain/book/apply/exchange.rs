@@ -60,10 +60,7 @@ impl BookFold<'_> {
     /// Compares the exchange's entry price with that of our fills, or takes it where our fills give none.
     fn compare_entry_price(&self, open: &mut Position, price: Price) -> Result<(), Reason> {
         match open.totals.entry.map(|known| (known.source, known.price)) {
-            Some((EntrySource::Fill, known)) => {
-                let apart = known.minus(price)?.abs();
-                open.entry_price_disagrees = apart > price.times(Ratio::PERMILLE)?;
-            }
+            Some((EntrySource::Fill, known)) => open.entry_price_disagrees = known.disagrees_with(price)?,
             Some((EntrySource::Legacy | EntrySource::Intent | EntrySource::Plan | EntrySource::Exchange, _)) | None => {
                 let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
                 open.apply(PositionChange::new(Cause::EntrySet, Qty::ZERO, Some(price), self.entry))?;
