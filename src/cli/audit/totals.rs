@@ -88,7 +88,7 @@ impl Executions {
                 *report.outcomes.entry(outcome.name()).or_default() += 1;
                 details.executions.push(ExecutionView::of(link, &execution));
             }
-            let Totals { all, symbol, rung, day } = &mut details.totals;
+            let ExecutionTotals { all, symbol, rung, day } = &mut details.totals;
             all.add(&execution)?;
             for (sums, key) in [(symbol, link.text("symbol").to_owned()), (rung, rungs(link)), (day, day_of(link))] {
                 sums.entry(key).or_default().add(&execution)?;
@@ -116,11 +116,11 @@ pub struct Details {
     pub late: u64,
     pub refusals: BTreeMap<String, u64>,
     executions: Vec<ExecutionView>,
-    pub totals: Totals,
+    pub totals: ExecutionTotals,
 }
 
 #[derive(Debug, Default, Serialize)]
-pub struct Totals {
+pub struct ExecutionTotals {
     pub all: Sums,
     pub symbol: BTreeMap<String, Sums>,
     pub rung: BTreeMap<String, Sums>,

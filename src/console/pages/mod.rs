@@ -30,7 +30,7 @@ pub struct Missing(pub String);
 
 use super::address::Address;
 use super::format::{Number, When};
-use super::frame::Scene;
+use super::frame::PageContext;
 use crate::codec::view::{PositionView, Sourced};
 use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
@@ -52,12 +52,12 @@ pub struct Field {
 }
 
 impl Field {
-    fn of(scene: &Scene<'_>, field: &Sourced) -> Self {
+    fn of(context: &PageContext<'_>, field: &Sourced) -> Self {
         Self {
             number: Number::of(&field.value),
             source: field.source.clone(),
             when: When::of_text(&field.entry),
-            href: scene.entry(&field.entry),
+            href: context.entry(&field.entry),
         }
     }
 }

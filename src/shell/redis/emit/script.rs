@@ -104,10 +104,10 @@ local function append(stream, is_ours, from, to)
 end
 -- The greatest id counts also where its entry was deleted. The first write may fail: nothing was written before it.
 local second = refusal ~= '' and control or (#ARGV > begin + fields and not known) and requests
-local told = second and redis.pcall('XINFO', 'STREAM', second) or {}
-if told.err and not string.find(told.err, 'no such key', 1, true) then return told end
-for at = 1, #told, 2 do
-  if told[at] == 'last-generated-id' and told[at + 1] == greatest then return {'unfit', second, 'ids'} end
+local info = second and redis.pcall('XINFO', 'STREAM', second) or {}
+if info.err and not string.find(info.err, 'no such key', 1, true) then return info end
+for at = 1, #info, 2 do
+  if info[at] == 'last-generated-id' and info[at + 1] == greatest then return {'unfit', second, 'ids'} end
 end
 local written = append(decisions, true, begin + 1, begin + fields)
 if written.err then
