@@ -117,7 +117,7 @@ struct Scope {
 }
 
 impl Scope {
-    fn holds(&self, cause: EntryId) -> bool {
+    fn contains(&self, cause: EntryId) -> bool {
         self.since.is_none_or(|since| cause >= since) && self.until.is_none_or(|until| cause <= until)
     }
 }

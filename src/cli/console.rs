@@ -35,12 +35,12 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     #[command(flatten)]
-    place: Place,
+    address: ConsoleAddress,
 }
 
 /// Where the console is found.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Place {
+pub struct ConsoleAddress {
     /// Address to listen on, loopback only; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = LISTEN)]
     pub listen: SocketAddr,
@@ -63,18 +63,24 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         "standard input can be read once only, and the console reads a history again: give a file"
     );
     let title = shown(&origin.arguments()).into_owned();
-    serve(origin, &title, config, &args.place, out)
+    serve(origin, &title, config, &args.address, out)
 }
 
 /// Serves the console until it is interrupted.
-pub fn serve(origin: Origin, title: &str, config: &Config, place: &Place, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn serve(
+    origin: Origin,
+    title: &str,
+    config: &Config,
+    address: &ConsoleAddress,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     ensure!(
-        place.listen.ip().is_loopback(),
+        address.listen.ip().is_loopback(),
         "{} is not a loopback address: the console of a history has no password; listen on 127.0.0.1, and let a reverse \
          proxy with one answer for it",
-        place.listen
+        address.listen
     );
-    let base = base_path(&place.base_path).map_err(|why| anyhow!("--base-path {why}"))?;
+    let base = base_path(&address.base_path).map_err(|why| anyhow!("--base-path {why}"))?;
     let of_film = Arc::new(config.clone());
     let reading = "reading the history";
     let console = match &origin {
@@ -96,11 +102,11 @@ pub fn serve(origin: Origin, title: &str, config: &Config, place: &Place, out: &
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let site = Site::default().known_as(&config.run.hosts);
-        let server = WebServer::start(place.listen, console::site(&console, site, Guard::Open)).await?;
+        let server = WebServer::start(address.listen, console::site(&console, site, Guard::Open)).await?;
         let url = format!("http://{}{base}/", server.address());
         writeln!(out, "The console is at {url}   (Ctrl-C ends it)")?;
         out.flush()?;
-        if place.open {
+        if address.open {
             open(&url);
         }
         interrupted().await?;

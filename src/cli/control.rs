@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
 use super::exit_code::Found;
-use crate::codec::operator::{ControlEntry, Word};
+use crate::codec::operator::{ControlEntry, OperatorCommand};
 use crate::codec::time;
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
@@ -177,10 +177,14 @@ impl Answer {
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let (word, how) = match &args.order {
-        Order::Kill { switch, account, how } => (Word::kill(account.as_deref(), *switch == Switch::On)?, how),
-        Order::GapAccept { symbol, account, how } => (Word::gap_accepted(symbol.as_deref(), account.as_deref())?, how),
-        Order::RiskAccept { position, how } => (Word::risk_accepted(position)?, how),
-        Order::Rearm { position, r, how } => (Word::rung_rearmed(position, r)?, how),
+        Order::Kill { switch, account, how } => {
+            (OperatorCommand::kill(account.as_deref(), *switch == Switch::On)?, how)
+        }
+        Order::GapAccept { symbol, account, how } => {
+            (OperatorCommand::gap_accepted(symbol.as_deref(), account.as_deref())?, how)
+        }
+        Order::RiskAccept { position, how } => (OperatorCommand::risk_accepted(position)?, how),
+        Order::Rearm { position, r, how } => (OperatorCommand::rung_rearmed(position, r)?, how),
     };
     let config = &how.redis.over(config)?;
     let entry = word.entry(&how.reason)?;
@@ -199,7 +203,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         let mut done =
             Done { target: target::of(url.as_deref(), &word, &config.policy.known_accounts).await, ..Done::default() };
         if how.yes {
-            if let &Word::Kill(kill) = &word {
+            if let &OperatorCommand::Kill(kill) = &word {
                 // The key is set first: it counts for every order from that moment on, even if the entry cannot be
                 // written.
                 let value = if kill { "1" } else { "0" };
@@ -238,7 +242,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
                 }
             };
             done.id = id.map(|id| id.to_string());
-            if let Word::Kill(kill) = &word {
+            if let OperatorCommand::Kill(kill) = &word {
                 done.answer = Some(answer(&mut server, config, url.as_deref(), (&stream.name, id), *kill).await?);
             }
         }
@@ -260,7 +264,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
 }
 
 /// Returns an error if something is lacking (docs/spec/emission.md, "Kill by command").
-fn verdict(word: &Word, done: &Done) -> anyhow::Result<()> {
+fn verdict(word: &OperatorCommand, done: &Done) -> anyhow::Result<()> {
     let found = |what: String| Err(Found(what).into());
     let key = done.kill_key.unwrap_or_default();
     match (&done.key_refusal, &done.refusal, &done.target) {
@@ -271,7 +275,9 @@ fn verdict(word: &Word, done: &Done) -> anyhow::Result<()> {
         (None, Some(_), _) => found(format!("the kill key is set to {key}, and the entry could not be appended")),
         (None, None, Some(Target::Unknown(why))) => found(format!("{why}: the command has no effect there")),
         (None, None, Some(Target::Known | Target::Nobody) | None) => match (&done.answer, word) {
-            (Some(Answer::Said { by, killed }), Word::Kill(kill)) if killed != kill => found(not_obeyed(by, *kill)),
+            (Some(Answer::Said { by, killed }), OperatorCommand::Kill(kill)) if killed != kill => {
+                found(not_obeyed(by, *kill))
+            }
             _ => Ok(()),
         },
     }
@@ -378,7 +384,7 @@ fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyh
     Ok(())
 }
 
-fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
+fn effect(word: &OperatorCommand, kill_key: &str, ahead: Option<&Ahead>) -> String {
     let turn = ahead.map(|ahead| {
         format!(
             "the ids of the control stream are {} ahead of the server's clock, and this entry has its turn at {}",
@@ -387,7 +393,7 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
         )
     });
     let effect = match word {
-        Word::Kill(true) => {
+        OperatorCommand::Kill(true) => {
             let decisions = match &turn {
                 None => "No decision is made until `control kill off`.".to_owned(),
                 Some(turn) => format!(
@@ -399,7 +405,7 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
                 "{kill_key} is set to 1 and refuses every order from then on. {decisions} Consumption goes on."
             );
         }
-        Word::Kill(false) => match turn {
+        OperatorCommand::Kill(false) => match turn {
             None => {
                 return format!(
                     "{kill_key} is set to 0. Decisions are made again once the service has read this entry and believes it."
@@ -409,13 +415,13 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
                 return format!("{kill_key} is set to 0. What is killed stays killed until then: {turn}.");
             }
         },
-        Word::AccountKill { account, kill: true } => {
+        OperatorCommand::AccountKill { account, kill: true } => {
             format!("No decision is made in the account {account} until `control kill off --account {account}`.")
         }
-        Word::AccountKill { account, kill: false } => {
+        OperatorCommand::AccountKill { account, kill: false } => {
             format!("Decisions are made again in the account {account}.")
         }
-        Word::GapAccepted { symbol, account } => {
+        OperatorCommand::GapAccepted { symbol, account } => {
             let within = account.as_ref().map_or_else(String::new, |account| format!(" in the account {account}"));
             match symbol {
                 None => {
@@ -430,12 +436,12 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
                 }
             }
         }
-        Word::RiskAccepted(position) => {
+        OperatorCommand::RiskAccepted(position) => {
             format!(
                 "In live mode, orders for {position} are sent even if the sources of its entry price or risk fields are weak."
             )
         }
-        Word::RungRearmed(position, r) => {
+        OperatorCommand::RungRearmed(position, r) => {
             format!(
                 "The rung at {r} R of {position} can be taken again: if its order was executed, it will be executed again."
             )
@@ -448,15 +454,15 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
 }
 
 /// Returns what an operator must know about the command.
-fn warnings(word: &Word, is_signed: bool) -> Vec<String> {
+fn warnings(word: &OperatorCommand, is_signed: bool) -> Vec<String> {
     match word {
-        Word::Kill(true) => Vec::new(),
+        OperatorCommand::Kill(true) => Vec::new(),
         _ if is_signed => Vec::new(),
-        Word::Kill(false)
-        | Word::AccountKill { .. }
-        | Word::GapAccepted { .. }
-        | Word::RiskAccepted(_)
-        | Word::RungRearmed(..) => {
+        OperatorCommand::Kill(false)
+        | OperatorCommand::AccountKill { .. }
+        | OperatorCommand::GapAccepted { .. }
+        | OperatorCommand::RiskAccepted(_)
+        | OperatorCommand::RungRearmed(..) => {
             vec!["no signing key is configured here: a service that has one refuses this entry".to_owned()]
         }
     }

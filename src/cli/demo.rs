@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long)]
     console: bool,
     #[command(flatten)]
-    place: super::console::Place,
+    address: super::console::ConsoleAddress,
 }
 
 /// Runs the demonstration.
@@ -65,7 +65,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     std::fs::write(night.events(), EVENTS).context("cannot write the bundled history")?;
     if args.console {
         let origin = Origin::Histories(vec![night.events()]);
-        return super::console::serve(origin, "the night of 4 February 2026", &night.config, &args.place, out);
+        return super::console::serve(origin, "the night of 4 February 2026", &night.config, &args.address, out);
     }
     let mut screen = Screen::stdout(out);
     old_service(&mut screen)?;

@@ -16,6 +16,7 @@ use crate::codec::observe::{self, LegacyRow};
 use crate::codec::shown::shown;
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
+use crate::domain::event::Direction;
 use crate::service::fetch::observation_stream;
 use crate::service::server;
 use crate::shell::redis::{HashText, Server};
@@ -169,7 +170,7 @@ fn json_of(hash: &Imported) -> Value {
     json!({
         "key": hash.key,
         "symbol": hash.symbol,
-        "side": hash.position.side,
+        "side": hash.position.side.map(Direction::name),
         "quantity": text(hash.position.quantity),
         "entry_price": text(hash.position.entry_price),
         "atr_value": text(hash.position.atr_value),

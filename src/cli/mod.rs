@@ -2,7 +2,6 @@
 
 pub mod audit;
 pub mod backfill;
-mod cell;
 pub mod cells;
 pub mod chart;
 mod command_line;
@@ -19,6 +18,7 @@ pub mod import;
 pub mod import_hashes;
 pub mod journal;
 mod json;
+mod json_text;
 mod moment;
 pub mod needs;
 pub mod positions;

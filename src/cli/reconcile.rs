@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use rust_decimal::Decimal;
+
 use serde_json::{Value, json};
 
 use super::exit_code::Found;
@@ -17,17 +17,13 @@ use crate::codec::plural::plural;
 use crate::codec::view::PositionView;
 use crate::codec::{number, time};
 use crate::config::Config;
+use crate::domain::event::PositionSide;
 use crate::domain::named;
 use crate::domain::units::{Price, Qty};
 use crate::drive::projection;
 use crate::service::exchange::{self, Client, of_account};
 use crate::shell::exchange::{CallError, Exchange, Positions};
 use crate::shell::terminal::{Screen, Tone};
-
-/// The position side of a one-way account.
-const BOTH: &str = "BOTH";
-/// Entry prices further apart than this are different: 0.1 %, as in the fold. [1]
-const ENTRY_APART: Decimal = Decimal::from_parts(1, 0, 0, false, 3);
 
 /// Flags of the command.
 #[derive(Clone, Debug, clap::Args)]
@@ -68,14 +64,13 @@ struct Side {
 }
 
 /// Symbol and position side: a hedge account has two positions of a symbol.
-type Of = (String, String);
+type Of = (String, PositionSide);
 
 struct Row {
     /// Empty for the account without a name.
     account: String,
     symbol: String,
-    /// `BOTH`, or the side in a hedge account.
-    position_side: String,
+    position_side: PositionSide,
     comparison: Comparison,
     here: Option<Side>,
     there: Option<Side>,
@@ -215,7 +210,7 @@ async fn with_account(account: &str, sheet: &Sheet, clients: &[Client]) -> Compa
         let reason = no_credentials.map_or_else(String::new, |reason| format!(" ({reason})"));
         format!("{error}{reason}")
     });
-    let is_of_mode = here.keys().all(|(_, side)| (side != BOTH) == (mode == Ok(AccountMode::Hedge)));
+    let is_of_mode = here.keys().all(|(_, side)| side.is_hedge() == (mode == Ok(AccountMode::Hedge)));
     let asked = format!("{}{} of all symbols", of_account(account), exchange.terms().positions_name);
     let coverage = Coverage { account: account.to_owned(), asked, failure, mode, is_of_mode };
     let rows = compare(account, &here, answered.as_ref().ok(), coverage.is_comparable());
@@ -240,7 +235,7 @@ fn ours(sheet: &Sheet, account: &str) -> BTreeMap<Of, Side> {
         let qty = if position.side == "SHORT" { qty.negated() } else { qty };
         let entry_price = position.entry_price.as_ref().and_then(|entry| number::decimal(&entry.value).ok());
         let side = Side { qty, entry_price: entry_price.map(Price::new) };
-        let position_side = position.position_side.clone().unwrap_or_else(|| BOTH.to_owned());
+        let position_side = position.position_side.as_deref().and_then(PositionSide::of_name).unwrap_or_default();
         Some(((position.symbol.clone(), position_side), side))
     };
     let is_of = |position: &&PositionView| position.account.as_deref().unwrap_or_default() == account;
@@ -250,7 +245,7 @@ fn ours(sheet: &Sheet, account: &str) -> BTreeMap<Of, Side> {
 /// Returns the rows of both, by symbol and side. If they cannot be compared, each is shown as unknown.
 fn compare(account: &str, here: &BTreeMap<Of, Side>, there: Option<&Positions>, is_comparable: bool) -> Vec<Row> {
     let there = there.into_iter().flat_map(Positions::open).map(|row| {
-        let of = (row.symbol.clone(), row.position_side.trim().to_uppercase());
+        let of = (row.symbol.clone(), row.position_side);
         (of, Side { qty: row.position_amt, entry_price: row.entry_price })
     });
     let there: BTreeMap<Of, Side> = there.collect();
@@ -274,12 +269,8 @@ fn compared(here: Option<Side>, there: Option<Side>) -> Comparison {
     if !here.qty.same(there.qty, None) {
         return Comparison::DifferentQuantity;
     }
-    let apart = |a: Price, b: Price| {
-        let apart = (a.get() - b.get()).abs();
-        b.get().checked_mul(ENTRY_APART).is_none_or(|limit| apart > limit)
-    };
     match (here.entry_price, there.entry_price) {
-        (Some(a), Some(b)) if !apart(a, b) => Comparison::Same,
+        (Some(ours), Some(theirs)) if !ours.disagrees_with(theirs).unwrap_or(true) => Comparison::Same,
         (None, None) => Comparison::Same,
         _ => Comparison::DifferentEntry,
     }
@@ -301,7 +292,7 @@ fn not_known(sheet: &Sheet, all: &[Compared]) -> Vec<String> {
 /// Returns the symbol, with its account, and its side in a hedge account.
 fn named(row: &Row) -> String {
     let account = if row.account.is_empty() { String::new() } else { format!("{}/", row.account) };
-    let side = if row.position_side == BOTH { String::new() } else { format!(" {}", row.position_side) };
+    let side = if row.position_side.is_hedge() { format!(" {}", row.position_side.name()) } else { String::new() };
     format!("{account}{}{side}", row.symbol)
 }
 
@@ -333,7 +324,7 @@ fn show(args: &Args, sheet: &Sheet, all_accounts: &[Compared], out: &mut dyn Wri
             .iter()
             .map(|row| {
                 let mut document = json!({
-                    "symbol": row.symbol, "position_side": row.position_side, "verdict": row.comparison.name(),
+                    "symbol": row.symbol, "position_side": row.position_side.name(), "verdict": row.comparison.name(),
                     "here": side(row.here), "there": side(row.there),
                 });
                 if !row.account.is_empty() {

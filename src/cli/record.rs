@@ -45,9 +45,10 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     close_to_others(&config.run.journal);
     let limits = Limits { rotate_bytes: config.journal.rotate_bytes };
     let mut journal = Journal::open(&config.run.journal, limits)?.with_scope(&config.scope())?;
-    let held = held(&journal)?;
+    let journalled = journalled(&journal)?;
     let begin_at = |(last, seen): &(EntryId, u64)| (*last, StreamPosition { seen: *seen, added: 0 });
-    let cursors_and_counts = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(begin_at)).collect();
+    let cursors_and_counts =
+        config.streams.iter().map(|(_, stream)| journalled.get(&stream.name).map(begin_at)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let connect = Connect::new(server::address(&config)?);
     let from = runtime.block_on(async {
@@ -124,14 +125,14 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
 }
 
 /// Returns the last entry of each stream in the journal, and the number of its entries. [1]
-fn held(journal: &Journal) -> anyhow::Result<BTreeMap<String, (EntryId, u64)>> {
-    let mut held: BTreeMap<String, (EntryId, u64)> = BTreeMap::new();
+fn journalled(journal: &Journal) -> anyhow::Result<BTreeMap<String, (EntryId, u64)>> {
+    let mut journalled: BTreeMap<String, (EntryId, u64)> = BTreeMap::new();
     for text in journal.read_from(journal.first())? {
         let text = text?;
         let (stream, id) = line::head(text.as_bytes())?;
         let Ok(id) = id.parse::<EntryId>() else { continue };
-        let (last, count) = held.entry(stream.into_owned()).or_default();
+        let (last, count) = journalled.entry(stream.into_owned()).or_default();
         (*last, *count) = (id.max(*last), *count + 1);
     }
-    Ok(held)
+    Ok(journalled)
 }

@@ -11,9 +11,7 @@ use crate::domain::book::view::BookView;
 use crate::domain::engine::accounts::Account;
 use crate::domain::engine::{Engine, Globals, RULES_VERSION};
 use crate::domain::event::ids::SymbolId;
-
-/// How long a decision counts for the rate limit. [ms]
-const RATE_WINDOW_MS: u64 = 60_000;
+use crate::domain::exit::RATE_WINDOW_MS;
 
 /// Returns SHA-256 of the state. It is equal for any two engines that applied the same entries under the same rules and
 /// policy, wherever they started.

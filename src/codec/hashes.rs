@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 
 use super::number;
 use super::time;
+use crate::domain::event::Direction;
 use crate::domain::units::Price;
 
 /// A price of a hash, with its event time.
@@ -58,8 +59,7 @@ pub struct Disbelief {
 /// The accepted values of a position hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LegacyPosition {
-    /// LONG or SHORT.
-    pub side: Option<&'static str>,
+    pub side: Option<Direction>,
     /// Magnitude. [base]
     pub quantity: Option<Decimal>,
     /// [quote per base]
@@ -78,7 +78,10 @@ impl LegacyPosition {
     /// Returns the signed quantity, if side and quantity are known. [base]
     pub fn signed_qty(&self) -> Option<Decimal> {
         let qty = self.quantity?;
-        Some(if self.side? == "SHORT" { -qty } else { qty })
+        Some(match self.side? {
+            Direction::Long => qty,
+            Direction::Short => -qty,
+        })
     }
 }
 
@@ -107,8 +110,8 @@ pub fn legacy_position(fields: &[(String, String)], price_now: Option<Decimal>) 
         side: None,
     };
     match get("side").map(|side| side.trim().to_ascii_uppercase()).as_deref() {
-        Some("LONG" | "BUY") => position.side = Some("LONG"),
-        Some("SHORT" | "SELL") => position.side = Some("SHORT"),
+        Some("LONG" | "BUY") => position.side = Some(Direction::Long),
+        Some("SHORT" | "SELL") => position.side = Some(Direction::Short),
         None | Some("") => {}
         Some(other) => {
             doubts.push(Disbelief { field: "side", value: other.to_owned(), why: "neither LONG nor SHORT".to_owned() })

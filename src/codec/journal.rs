@@ -22,6 +22,8 @@ pub type Digest = [u8; 32];
 
 /// Head of a file. [byte]
 pub const HEAD_BYTES: usize = 8 + HEAD_TAG.len() + 8 + 32 + 2 * COMMIT_BYTES;
+/// Maximum number of reads of a head while its writer may be changing it. [1]
+pub const HEAD_TRIES: u32 = 100;
 /// Foot of a closed file. [byte]
 pub const FOOT_BYTES: usize = 8 + FOOT_TAG.len() + 3 * 8 + 3 * 32;
 

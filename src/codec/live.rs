@@ -13,8 +13,8 @@ use crate::domain::event::streams::Streams;
 
 const OUTBOX: &[u8] = b"o/";
 const STREAM: &[u8] = b"s/";
-const PLACE: &[u8] = b"p/";
-const ASIDE: &[u8] = b"a/";
+const CHECKPOINT: &[u8] = b"p/";
+const QUARANTINED: &[u8] = b"a/";
 const REFUSED: &[u8] = b"r/";
 const FINDING: &[u8] = b"f/";
 const GAP: &[u8] = b"w/";
@@ -56,8 +56,8 @@ pub fn change_row(change: &RowChange, streams: &Streams) -> Row {
             (gap_key(name, gap), Some(encode(&(name, gap))))
         }
         RowChange::GapPublished(gap) => (gap_key(&streams.get(gap.stream).name, gap), None),
-        RowChange::Unrecorded { stream, id } => (entry(ASIDE, stream, *id), Some(encode(&(stream, *id)))),
-        RowChange::Recorded { stream, id } => (entry(ASIDE, stream, *id), None),
+        RowChange::Unrecorded { stream, id } => (entry(QUARANTINED, stream, *id), Some(encode(&(stream, *id)))),
+        RowChange::Recorded { stream, id } => (entry(QUARANTINED, stream, *id), None),
         RowChange::Refused { stream, id } => (entry(REFUSED, stream, *id), Some(encode(&(stream, *id)))),
         RowChange::RefusalPublished { stream, id } => (entry(REFUSED, stream, *id), None),
     }
@@ -66,7 +66,7 @@ pub fn change_row(change: &RowChange, streams: &Streams) -> Row {
 /// Returns streams and ids of the quarantine outbox.
 pub fn quarantine_outbox<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
     let mut all = Vec::new();
-    for (row_key, value) in rows.scan(ASIDE)? {
+    for (row_key, value) in rows.scan(QUARANTINED)? {
         all.push(decode(&row_key, &value)?);
     }
     Ok(all)
@@ -115,7 +115,7 @@ pub fn stream_row(name: &str, checkpoint: StreamPosition) -> Row {
 }
 
 pub fn checkpoint_row(checkpoint: Checkpoint) -> Row {
-    (PLACE.to_vec(), Some(encode(&checkpoint)))
+    (CHECKPOINT.to_vec(), Some(encode(&checkpoint)))
 }
 
 /// Returns all rows of the outbox, by sequence.
@@ -140,7 +140,7 @@ pub fn stream_position<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPos
 /// folded from.
 pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
     let mut all = Vec::new();
-    for prefix in [OUTBOX, STREAM, PLACE, ASIDE, REFUSED, FINDING, GAP] {
+    for prefix in [OUTBOX, STREAM, CHECKPOINT, QUARANTINED, REFUSED, FINDING, GAP] {
         all.extend(rows.scan(prefix)?.into_iter().map(|(row_key, value)| (row_key, Some(value))));
     }
     Ok(all)
@@ -148,11 +148,11 @@ pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
 
 /// Returns true if a service has written the rows, and not a replay.
 pub fn is_of_service<R: Rows>(rows: &R) -> Result<bool, R::Error> {
-    Ok(!rows.scan(PLACE)?.is_empty())
+    Ok(!rows.scan(CHECKPOINT)?.is_empty())
 }
 
 pub fn checkpoint<R: Rows>(rows: &R) -> Result<Checkpoint, R::Error> {
-    match rows.scan(PLACE)?.into_iter().next() {
+    match rows.scan(CHECKPOINT)?.into_iter().next() {
         Some((found, value)) => Ok(decode(&found, &value)?),
         None => Ok(Checkpoint::default()),
     }

@@ -2,13 +2,12 @@
 
 use std::str::FromStr;
 
-use super::time;
+use super::time::{self, DAY_MS};
 use crate::domain::event::ids::EntryId;
 
 const SECOND_MS: u64 = 1000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
-const DAY_MS: u64 = 24 * HOUR_MS;
 /// A number of at least this many digits is a time in milliseconds. [1]
 const MILLIS_DIGITS_MIN: usize = 12;
 

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::exchange::{Forced, InstrumentRow, PositionRow, UserTrade};
+use crate::domain::event::{Direction, PositionSide};
 use crate::domain::units::Price;
 
 /// The two fields of an observation entry.
@@ -61,7 +62,7 @@ pub fn position(row: &PositionRow) -> Observation {
         "symbol": row.symbol,
         "positionAmt": row.position_amt.to_string(),
         "entryPrice": row.entry_price.map(|price| price.to_string()),
-        "positionSide": said(&row.position_side),
+        "positionSide": hedge_side(row.position_side),
         "updateTime": row.updated_ms,
     });
     Observation::new("exchange.position", &row.symbol, payload)
@@ -81,7 +82,7 @@ pub fn trade_of(trade: &UserTrade, forced: Option<Forced>) -> Observation {
         "side": trade.side.name(),
         "qty": trade.qty.to_string(),
         "price": trade.price.to_string(),
-        "positionSide": said(&trade.position_side),
+        "positionSide": hedge_side(trade.position_side),
         "time": trade.time_ms,
         "forced": forced.map(Forced::name),
     });
@@ -101,15 +102,16 @@ pub fn instrument(row: &InstrumentRow) -> Observation {
     Observation::new("instrument", &row.symbol, payload)
 }
 
-fn said(position_side: &str) -> Option<&str> {
-    (position_side != "BOTH").then_some(position_side)
+/// Returns the name of a side of a hedge account.
+fn hedge_side(side: PositionSide) -> Option<&'static str> {
+    side.is_hedge().then(|| side.name())
 }
 
 /// The accepted contents of an old hash: texts of numbers, `None` where one was not accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LegacyRow<'a> {
     pub symbol: &'a str,
-    pub side: Option<&'a str>,
+    pub side: Option<Direction>,
     pub quantity: Option<String>,
     pub entry_price: Option<String>,
     pub atr_value: Option<String>,
@@ -119,7 +121,7 @@ pub struct LegacyRow<'a> {
 pub fn legacy(row: &LegacyRow<'_>) -> Observation {
     let payload = json!({
         "symbol": row.symbol,
-        "side": row.side,
+        "side": row.side.map(Direction::name),
         "quantity": row.quantity,
         "entry_price": row.entry_price,
         "atr_value": row.atr_value,
@@ -169,7 +171,7 @@ mod tests {
             ("0.301".to_owned(), PriceSource::RedisTicker, Some(1_770_163_200_062))
         );
 
-        let flat = PositionRow::flat("ADAUSDT", "BOTH");
+        let flat = PositionRow::flat("ADAUSDT", PositionSide::Both);
         let (position_amt, entry_price) = (Qty::new(decimal("-5.5")), Some(Price::new(decimal("0.3"))));
         let short = PositionRow { position_amt, entry_price, ..flat.clone() };
         let Event::Position(fact) = read(&position(&short)) else { panic!() };
@@ -188,7 +190,7 @@ mod tests {
             qty: Qty::new(decimal("2")),
             price: Price::new(decimal("0.31")),
             time_ms: 1_770_163_200_062,
-            position_side: "BOTH".to_owned(),
+            position_side: PositionSide::Both,
         };
         let Event::Trade(fact) = read(&trade(&row)) else { panic!() };
         assert_eq!(
@@ -212,7 +214,7 @@ mod tests {
 
         let row = LegacyRow {
             symbol: "ADAUSDT",
-            side: Some("LONG"),
+            side: Some(Direction::Long),
             atr_value: Some("0.1".to_owned()),
             volatility_factor: Some("5".to_owned()),
             ..LegacyRow::default()
@@ -232,7 +234,7 @@ mod tests {
             assert!(entry.content.is_ok());
             entry.account.0
         };
-        let flat = position(&PositionRow::flat("ADAUSDT", "LONG"));
+        let flat = position(&PositionRow::flat("ADAUSDT", PositionSide::Long));
         assert_eq!(account_of(&flat.clone().of_account("")), 0);
         assert_eq!(account_of(&flat.clone().of_account("main")), 1);
         assert_eq!(account_of(&flat.clone().of_account("sub.1")), 2);
@@ -241,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_position_side_is_written_and_read() {
-        let hedged = PositionRow { position_amt: Qty::new(decimal("5")), ..PositionRow::flat("ADAUSDT", "LONG") };
+        let hedged =
+            PositionRow { position_amt: Qty::new(decimal("5")), ..PositionRow::flat("ADAUSDT", PositionSide::Long) };
         let Event::Position(fact) = read(&position(&hedged)) else { panic!() };
         assert_eq!(fact.qty.to_string(), "5");
         let contradictory = PositionRow { position_amt: Qty::new(decimal("-5")), ..hedged };

@@ -15,7 +15,7 @@ const SOURCE: &str = "operator";
 
 /// One command of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum OperatorCommand {
     Kill(bool),
     /// Stops one account, or lets it go on.
     AccountKill {
@@ -35,7 +35,7 @@ pub enum Word {
 
 /// Why a text is not a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WordError {
+pub enum CommandError {
     #[error("{0:?} is no symbol (want one like BTCUSDT)")]
     NoSymbol(String),
     #[error("{0:?} is no account (want 1 to 64 letters, digits, `_`, `-` and `.`)")]
@@ -63,33 +63,33 @@ impl ControlEntry {
     }
 }
 
-impl Word {
-    pub fn kill(account: Option<&str>, kill: bool) -> Result<Self, WordError> {
+impl OperatorCommand {
+    pub fn kill(account: Option<&str>, kill: bool) -> Result<Self, CommandError> {
         Ok(match account {
             None => Self::Kill(kill),
             Some(account) => Self::AccountKill { account: account_of(account)?, kill },
         })
     }
 
-    pub fn gap_accepted(symbol: Option<&str>, account: Option<&str>) -> Result<Self, WordError> {
+    pub fn gap_accepted(symbol: Option<&str>, account: Option<&str>) -> Result<Self, CommandError> {
         let symbol = symbol.map(symbol_of).transpose()?;
         Ok(Self::GapAccepted { symbol, account: account.map(account_of).transpose()? })
     }
 
-    pub fn risk_accepted(position: &str) -> Result<Self, WordError> {
+    pub fn risk_accepted(position: &str) -> Result<Self, CommandError> {
         Ok(Self::RiskAccepted(position_of(position)?))
     }
 
-    pub fn rung_rearmed(position: &str, r: &str) -> Result<Self, WordError> {
+    pub fn rung_rearmed(position: &str, r: &str) -> Result<Self, CommandError> {
         let rung = number::decimal(r.trim()).ok().map(RMultiple::new).filter(|r| *r > RMultiple::ZERO);
-        Ok(Self::RungRearmed(position_of(position)?, rung.ok_or_else(|| WordError::NoRung(r.to_owned()))?))
+        Ok(Self::RungRearmed(position_of(position)?, rung.ok_or_else(|| CommandError::NoRung(r.to_owned()))?))
     }
 
     /// Returns the entry of the command, with the reason for people.
-    pub fn entry(&self, reason: &str) -> Result<ControlEntry, WordError> {
+    pub fn entry(&self, reason: &str) -> Result<ControlEntry, CommandError> {
         let reason = reason.trim();
         if reason.is_empty() {
-            return Err(WordError::NoReason);
+            return Err(CommandError::NoReason);
         }
         let (event_type, payload) = match self {
             Self::Kill(kill) => ("kill.changed", json!({"kill": kill, "reason": reason})),
@@ -119,31 +119,31 @@ pub fn kills(value: &[u8]) -> bool {
     !matches!(value.as_slice(), b"" | b"0" | b"false")
 }
 
-fn symbol_of(text: &str) -> Result<String, WordError> {
+fn symbol_of(text: &str) -> Result<String, CommandError> {
     let symbol = text.trim().to_uppercase();
     let is_symbol = !symbol.is_empty() && !symbol.contains(|c: char| c.is_whitespace() || c == '@');
     // These words mean "absent": the gap of every symbol would be accepted.
     if is_symbol && !["NONE", "NULL", "NAN"].contains(&symbol.as_str()) {
         Ok(symbol)
     } else {
-        Err(WordError::NoSymbol(text.to_owned()))
+        Err(CommandError::NoSymbol(text.to_owned()))
     }
 }
 
-fn account_of(text: &str) -> Result<String, WordError> {
+fn account_of(text: &str) -> Result<String, CommandError> {
     let account = text.trim();
     // The words for "absent" would name no account: all of them would be meant.
     if is_account_name(account) && !number::is_absent_word(account) {
         Ok(account.to_owned())
     } else {
-        Err(WordError::NoAccount(text.to_owned()))
+        Err(CommandError::NoAccount(text.to_owned()))
     }
 }
 
 /// Reads `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id. In front of the `@` is the book:
 /// `ACCOUNT/` before the symbol, `:LONG` or `:SHORT` behind it.
-fn position_of(text: &str) -> Result<String, WordError> {
-    let wrong = || WordError::NoPosition(text.to_owned());
+fn position_of(text: &str) -> Result<String, CommandError> {
+    let wrong = || CommandError::NoPosition(text.to_owned());
     let (book, opening) = text.trim().split_once('@').ok_or_else(wrong)?;
     let (account, symbol, side) = parts_of_name(book);
     if !(account.is_empty() || is_account_name(account)) {
@@ -170,8 +170,8 @@ mod tests {
     use crate::domain::event::{Control, Event};
 
     /// Returns the event that the decoder reads from an entry, with its symbol.
-    fn read(word: &Word) -> (Control, Option<String>) {
-        let entry = word.entry(" because ").unwrap();
+    fn read(command: &OperatorCommand) -> (Control, Option<String>) {
+        let entry = command.entry(" because ").unwrap();
         let streams = Streams::default();
         let stream = streams.id_of("quantum:stream:harvest.control").unwrap();
         let pairs = entry.fields().map(|(name, value)| (name.into(), FieldValue::Text(value.into())));
@@ -185,30 +185,33 @@ mod tests {
     #[test]
     fn what_is_said_is_what_is_read() {
         let position = "NEARUSDT@1770163205000-0/2";
-        assert_eq!(read(&Word::Kill(true)), (Control::KillChanged { kill: true }, None));
-        assert_eq!(read(&Word::Kill(false)), (Control::KillChanged { kill: false }, None));
-        assert_eq!(read(&Word::gap_accepted(None, None).unwrap()), (Control::GapAccepted, None));
-        let of_one = Word::gap_accepted(Some(" nearusdt "), None).unwrap();
+        assert_eq!(read(&OperatorCommand::Kill(true)), (Control::KillChanged { kill: true }, None));
+        assert_eq!(read(&OperatorCommand::Kill(false)), (Control::KillChanged { kill: false }, None));
+        assert_eq!(read(&OperatorCommand::gap_accepted(None, None).unwrap()), (Control::GapAccepted, None));
+        let of_one = OperatorCommand::gap_accepted(Some(" nearusdt "), None).unwrap();
         assert_eq!(read(&of_one), (Control::GapAccepted, Some("NEARUSDT".to_owned())));
-        let of_account = Word::gap_accepted(Some("NEARUSDT"), Some("main-2")).unwrap();
+        let of_account = OperatorCommand::gap_accepted(Some("NEARUSDT"), Some("main-2")).unwrap();
         assert_eq!(
             of_account.entry("why").unwrap().payload,
             r#"{"account":"main-2","reason":"why","symbol":"NEARUSDT"}"#
         );
         assert_eq!(
-            Word::kill(Some("main-2"), true).unwrap().entry("why").unwrap().payload,
+            OperatorCommand::kill(Some("main-2"), true).unwrap().entry("why").unwrap().payload,
             r#"{"account":"main-2","kill":true,"reason":"why"}"#
         );
         for no_account in ["", "a b", "None"] {
-            assert_eq!(Word::kill(Some(no_account), true), Err(WordError::NoAccount(no_account.to_owned())));
+            assert_eq!(
+                OperatorCommand::kill(Some(no_account), true),
+                Err(CommandError::NoAccount(no_account.to_owned()))
+            );
         }
-        let hedged = Word::risk_accepted("main-2/nearusdt:SHORT@1770163205000-0").unwrap();
+        let hedged = OperatorCommand::risk_accepted("main-2/nearusdt:SHORT@1770163205000-0").unwrap();
         let position_id = "main-2/NEARUSDT:SHORT@1770163205000-0".into();
         assert_eq!(read(&hedged).0, Control::RiskAccepted { position_id });
-        let accepted = Word::risk_accepted(" nearusdt@1770163205000-0/2").unwrap();
+        let accepted = OperatorCommand::risk_accepted(" nearusdt@1770163205000-0/2").unwrap();
         assert_eq!(read(&accepted).0, Control::RiskAccepted { position_id: position.into() });
         let r = RMultiple::new("0.5".parse().unwrap());
-        let rearmed = Word::rung_rearmed(position, "0.50").unwrap();
+        let rearmed = OperatorCommand::rung_rearmed(position, "0.50").unwrap();
         assert_eq!(read(&rearmed).0, Control::RungRearmed { position_id: position.into(), r });
         assert_eq!(
             rearmed.entry("why").unwrap().payload,
@@ -219,15 +222,18 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for symbol in ["", " ", "None", "A B"] {
-            assert_eq!(Word::gap_accepted(Some(symbol), None), Err(WordError::NoSymbol(symbol.to_owned())));
+            assert_eq!(
+                OperatorCommand::gap_accepted(Some(symbol), None),
+                Err(CommandError::NoSymbol(symbol.to_owned()))
+            );
         }
         for position in ["NEARUSDT", "@1-0", "NEARUSDT@5", "NEARUSDT@1-0/1", "NEARUSDT@1-0/x", "None@1-0"] {
-            assert_eq!(Word::risk_accepted(position), Err(WordError::NoPosition(position.to_owned())));
+            assert_eq!(OperatorCommand::risk_accepted(position), Err(CommandError::NoPosition(position.to_owned())));
         }
         for r in ["", "0", "-1", "half"] {
-            assert_eq!(Word::rung_rearmed("A@1-0", r), Err(WordError::NoRung(r.to_owned())));
+            assert_eq!(OperatorCommand::rung_rearmed("A@1-0", r), Err(CommandError::NoRung(r.to_owned())));
         }
-        assert_eq!(Word::Kill(true).entry(" "), Err(WordError::NoReason));
+        assert_eq!(OperatorCommand::Kill(true).entry(" "), Err(CommandError::NoReason));
     }
 
     #[test]

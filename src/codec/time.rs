@@ -6,6 +6,9 @@ use rust_decimal::prelude::ToPrimitive;
 
 use super::number;
 
+/// One day. [ms]
+pub const DAY_MS: u64 = 86_400_000;
+
 /// From here on an epoch number is read as milliseconds: as seconds it would be the year 5138. [s]
 const SECONDS_MAX: u64 = 100_000_000_000;
 /// From here on an epoch number is read as microseconds. [ms]

@@ -18,7 +18,7 @@ use crate::codec::shown::MASK;
 
 /// The keys of `[accounts.NAME]`.
 const KEYS: [&str; 4] = ["api_key_env", "api_key_file", "api_secret_env", "api_secret_file"];
-/// Keys that would hold a secret, which a file must not.
+/// Keys that would contain a secret, which a file must not.
 const SECRETS: [&str; 2] = ["api_key", "api_secret"];
 /// A longer name of a variable is none. [characters]
 const VARIABLE_SIZE_MAX: usize = 60;
@@ -29,13 +29,13 @@ pub type Accounts = BTreeMap<Box<str>, Account>;
 /// An account that is configured. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Account {
-    key: Place,
-    secret: Place,
+    key: CredentialSource,
+    secret: CredentialSource,
 }
 
 /// Where a credential is.
 #[derive(Clone, Debug)]
-enum Place {
+enum CredentialSource {
     /// No setting names a place: the setting that could.
     Nowhere(String),
     Variable(Result<Given, CredentialProblem>),
@@ -48,7 +48,7 @@ enum Place {
 impl Account {
     /// Returns true if a setting says where its credentials are.
     pub fn has_credentials_named(&self) -> bool {
-        [&self.key, &self.secret].into_iter().any(|place| !matches!(place, Place::Nowhere(_)))
+        [&self.key, &self.secret].into_iter().any(|place| !matches!(place, CredentialSource::Nowhere(_)))
     }
 
     /// Returns the credentials for signed calls, or the reason why there are none.
@@ -57,7 +57,7 @@ impl Account {
     }
 }
 
-impl Place {
+impl CredentialSource {
     fn given(&self) -> Result<Given, CredentialProblem> {
         match self {
             Self::Nowhere(setting) => {
@@ -107,11 +107,11 @@ fn place(
     what: &str,
     table: &toml::Table,
     places: &mut BTreeMap<String, String>,
-) -> Result<Place, ConfigError> {
+) -> Result<CredentialSource, ConfigError> {
     let (by_variable, by_file) = (format!("{what}_env"), format!("{what}_file"));
     let setting = |key: &str| format!("{account}.{key}");
     let place = match (table.get(&by_variable), table.get(&by_file)) {
-        (None, None) => return Ok(Place::Nowhere(setting(&by_variable))),
+        (None, None) => return Ok(CredentialSource::Nowhere(setting(&by_variable))),
         (Some(_), Some(_)) => {
             let want = format!("want one place only: {by_variable} or {by_file}");
             return Err(refused(sheet, &setting(&by_file), "…", &want));
@@ -125,7 +125,7 @@ fn place(
             };
             sheet.note(setting.clone(), name.into(), Origin::File);
             once(sheet, &setting, name, places)?;
-            Place::Variable(of_variable(sheet.environment, name))
+            CredentialSource::Variable(of_variable(sheet.environment, name))
         }
         (None, Some(given)) => {
             let setting = setting(&by_file);
@@ -134,7 +134,7 @@ fn place(
             };
             sheet.note(setting.clone(), path.into(), Origin::File);
             once(sheet, &setting, path, places)?;
-            Place::File { setting, path: path.into() }
+            CredentialSource::File { setting, path: path.into() }
         }
     };
     Ok(place)

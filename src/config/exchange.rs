@@ -10,7 +10,8 @@ use super::environment::clean;
 use super::error::ConfigError;
 use super::table::{Sheet, Table};
 use crate::codec::exchange::{
-    CredentialProblem, Credentials, Environment, Given, Place, Terms, VENUES, Venue, place_of, places,
+    CredentialProblem, Credentials, Environment, Given, VENUES, Venue, VenueEnvironment, VenueTerms, environment_of,
+    environments,
 };
 
 /// Maximum length of a file with a private key. [bytes]
@@ -75,16 +76,16 @@ pub(super) fn of_file(path: &Path, name: Cow<'static, str>) -> Result<Given, Cre
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
     let mut table = sheet.table("exchange")?;
     // The address of an environment selects that environment for all addresses.
-    let implied = table.peek("base_url").and_then(|url| place_of(&url));
+    let implied = table.peek("base_url").and_then(|url| environment_of(&url));
     let implied = implied.map_or(VENUES[0].terms().preset, |(_, environment)| environment.name);
-    let names: Vec<(&str, Place)> = places().map(|place| (place.1.name, place)).collect();
+    let names: Vec<(&str, VenueEnvironment)> = environments().map(|place| (place.1.name, place)).collect();
     let (venue, environment) = table.word("environment", implied, &names)?;
     let terms = venue.terms();
     let base_url = table.parsed("base_url", environment.rest_url, URL_WANTED, |url| {
         let fine = guarded(url, "https://", "http://") && !url.contains('?');
         fine.then(|| url.trim_end_matches('/').to_owned())
     })?;
-    if place_of(&base_url).is_some_and(|(_, of_url)| of_url != environment) {
+    if environment_of(&base_url).is_some_and(|(_, of_url)| of_url != environment) {
         // The key of one market must not be sent to another.
         let want = format!("want an address of the {} environment, as exchange.environment says", environment.name);
         return Err(table.refused("base_url", &want));
@@ -131,7 +132,7 @@ fn credential(
     table: &mut Table<'_, '_>,
     key: &'static str,
     name: &'static str,
-    terms: &Terms,
+    terms: &VenueTerms,
 ) -> Result<Given, CredentialProblem> {
     let because = |reason| CredentialProblem::NotGiven { name: name.into(), reason };
     let was_set = table.is_set(name);

@@ -9,12 +9,10 @@ use super::error::ConfigError;
 use super::table::{Sheet, Table};
 use crate::codec::decode::is_account_name;
 use crate::codec::moment::Moment;
+use crate::codec::time::DAY_MS;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::selection::{NO_NAME, SHARDS_MAX, Selection, Shard};
 use crate::domain::event::streams::{SYMBOLS_MAX, StreamKind};
-
-/// One day, the maximum of every interval here. [ms]
-const DAY_MS: u64 = 86_400_000;
 
 /// The accepted forms of `run.from`.
 const START_FORMS: &str = "want earliest, latest, an entry id or a time (2026-02-04T02:07Z, 02:07, 90m ago)";

@@ -14,7 +14,7 @@ use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 
 /// What a page is made from: the film, the moment, and the address.
-pub struct Scene<'a> {
+pub struct PageContext<'a> {
     pub film: &'a Film,
     pub engine: Arc<Engine>,
     /// The moment as it was asked for; `None` for the end.
@@ -30,7 +30,7 @@ pub struct Scene<'a> {
     pub live: Option<Address>,
 }
 
-impl Scene<'_> {
+impl PageContext<'_> {
     /// Returns the last entry up to which the page looks.
     pub fn until(&self) -> EntryId {
         self.at.unwrap_or(self.film.last)
@@ -99,15 +99,15 @@ pub struct Part {
 
 impl Part {
     /// Cuts a list to the part that the address names (`?part=2`), of at most `size` rows.
-    pub fn of<T>(scene: &Scene<'_>, rows: &mut Vec<T>, size: usize) -> Self {
+    pub fn of<T>(context: &PageContext<'_>, rows: &mut Vec<T>, size: usize) -> Self {
         let all = rows.len();
         let last = all.div_ceil(size).max(1);
-        let part = scene.parameter("part").parse().unwrap_or(1).clamp(1, last);
+        let part = context.parameter("part").parse().unwrap_or(1).clamp(1, last);
         let (from, to) = ((part - 1) * size, (part * size).min(all));
         rows.truncate(to);
         rows.drain(..from);
         let link =
-            |part: usize| scene.here.clone().with("part", &if part > 1 { part.to_string() } else { String::new() });
+            |part: usize| context.here.clone().with("part", &if part > 1 { part.to_string() } else { String::new() });
         Self {
             rows: all,
             shown: (from + 1, to),
@@ -189,24 +189,24 @@ const TABS: [(&str, &str, &str); 6] = [
 
 impl Frame {
     /// Returns the frame of a page. The steps to other moments are those of a symbol, or of everything.
-    pub fn of(scene: &Scene<'_>, title: impl Into<String>, symbol: Option<&str>) -> Self {
-        let path = scene.here.path().strip_prefix(scene.base).unwrap_or_default().to_owned();
+    pub fn of(context: &PageContext<'_>, title: impl Into<String>, symbol: Option<&str>) -> Self {
+        let path = context.here.path().strip_prefix(context.base).unwrap_or_default().to_owned();
         let tabs = TABS.iter().map(|(name, to, prefix)| Tab {
             name,
-            href: scene.to(to),
+            href: context.to(to),
             is_here: if *prefix == "/" { path == "/" } else { path.starts_with(prefix) },
         });
         Self {
             title: title.into(),
-            base: scene.base.to_owned(),
-            source: scene.title.to_owned(),
+            base: context.base.to_owned(),
+            source: context.title.to_owned(),
             tabs: tabs.collect(),
-            time: scene.film.has_past().then(|| TimeBar::of(scene, symbol)),
-            killed: scene.engine.globals().killed,
-            mode: scene.engine.policy().mode.name(),
-            role: scene.present.map_or("", |present| present.role),
-            notices: scene.film.notices.clone(),
-            live: scene.live.clone(),
+            time: context.film.has_past().then(|| TimeBar::of(context, symbol)),
+            killed: context.engine.globals().killed,
+            mode: context.engine.policy().mode.name(),
+            role: context.present.map_or("", |present| present.role),
+            notices: context.film.notices.clone(),
+            live: context.live.clone(),
             refresh_s: None,
         }
     }
@@ -235,24 +235,24 @@ impl Frame {
 }
 
 impl TimeBar {
-    fn of(scene: &Scene<'_>, symbol: Option<&str>) -> Self {
-        let film = scene.film;
-        let at = scene.until();
+    fn of(context: &PageContext<'_>, symbol: Option<&str>) -> Self {
+        let film = context.film;
+        let at = context.until();
         let (before, after) = film.around(at, symbol);
-        let here = scene.here.clone().with("play", "");
+        let here = context.here.clone().with("play", "");
         let to = |id: EntryId| {
             // The last entry is the end, which needs no time.
             if id >= film.last { here.clone().with("at", "") } else { here.clone().with("at", &id.to_string()) }
         };
-        let is_playing = !scene.parameter("play").is_empty();
+        let is_playing = !context.parameter("play").is_empty();
         let kept = here.query().iter().filter(|(name, _)| name != "at").cloned().collect();
         let decided: Vec<u64> = film.decisions.links.iter().map(|link| link.id.ms).collect();
         let shown = at.min(film.last).max(film.first);
-        let past = scene.at.filter(|at| *at < film.last);
-        let last = scene.engine.globals().last;
+        let past = context.at.filter(|at| *at < film.last);
+        let last = context.engine.globals().last;
         Self {
             is_past: past.is_some(),
-            typed: scene.parameter("at").to_owned(),
+            typed: context.parameter("at").to_owned(),
             shown: past.map_or_else(|| When::of(last), When::of),
             since: match past {
                 Some(_) if last == EntryId::default() => LastEntry::None,

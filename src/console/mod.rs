@@ -49,6 +49,7 @@ pub fn chart_of(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Result<
     let stop = Stop::never();
     let engine: Arc<_> = film.state(at, &stop)?;
     let here = address::Address::default();
-    let scene = frame::Scene { film, engine, at, here, base: "", title: "", auditor: None, present: None, live: None };
-    pages::chart_of(&scene, name, &stop)
+    let context =
+        frame::PageContext { film, engine, at, here, base: "", title: "", auditor: None, present: None, live: None };
+    pages::chart_of(&context, name, &stop)
 }

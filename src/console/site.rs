@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::address::Address;
 use super::auditor::{Audit, Auditor};
 use super::feed::{Begin, Feed, NotYet};
-use super::frame::Scene;
+use super::frame::PageContext;
 use super::live::{Drawn, Live};
 use super::pages::{self, Missing};
 use super::parts;
@@ -42,32 +42,32 @@ pub struct Console {
 }
 
 /// Makes a page. `Asked` has the open part of its path.
-type Make = fn(&Scene<'_>, &Asked, &Stop) -> anyhow::Result<String>;
+type Make = fn(&PageContext<'_>, &Asked, &Stop) -> anyhow::Result<String>;
 
 /// A page that has an address of its own.
 #[derive(Clone, Copy)]
-struct Place {
+struct Route {
     path: &'static str,
     make: Make,
     /// True if it can follow a journal.
     is_live: bool,
 }
 
-const fn place(path: &'static str, make: Make, is_live: bool) -> Place {
-    Place { path, make, is_live }
+const fn route(path: &'static str, make: Make, is_live: bool) -> Route {
+    Route { path, make, is_live }
 }
 
 /// The pages by path.
-const PAGES: [Place; 9] = [
-    place("/", pages::now, true),
-    place("/console/positions", pages::positions, true),
-    place("/console/position/{id}", pages::position, true),
-    place("/console/decisions", pages::decisions, true),
-    place("/console/decision/{id}", pages::decision, true),
-    place("/console/streams", pages::streams, true),
-    place("/console/whatif", pages::whatif, false),
-    place("/console/audit", pages::audit, false),
-    place("/console/entry/{id}", pages::entry, false),
+const PAGES: [Route; 9] = [
+    route("/", pages::now, true),
+    route("/console/positions", pages::positions, true),
+    route("/console/position/{id}", pages::position, true),
+    route("/console/decisions", pages::decisions, true),
+    route("/console/decision/{id}", pages::decision, true),
+    route("/console/streams", pages::streams, true),
+    route("/console/whatif", pages::whatif, false),
+    route("/console/audit", pages::audit, false),
+    route("/console/entry/{id}", pages::entry, false),
 ];
 
 /// The address of the events of a live page.
@@ -75,12 +75,12 @@ const LIVE: &str = "/console/live";
 /// Parameters of it: path and open part of the page, and the token of the page that the reader has.
 const OF_LIVE: [&str; 3] = ["live-page", "live-name", "live-known"];
 
-impl Place {
+impl Route {
     /// Returns the page of a path without its prefix, and the open part.
     fn of(path: &str) -> Option<(Self, Option<&str>)> {
-        PAGES.into_iter().find_map(|place| match place.path.strip_suffix("{id}") {
-            None => (place.path == path).then_some((place, None)),
-            Some(start) => path.strip_prefix(start).filter(|name| !name.is_empty()).map(|name| (place, Some(name))),
+        PAGES.into_iter().find_map(|route| match route.path.strip_suffix("{id}") {
+            None => (route.path == path).then_some((route, None)),
+            Some(start) => path.strip_prefix(start).filter(|name| !name.is_empty()).map(|name| (route, Some(name))),
         })
     }
 }
@@ -142,9 +142,9 @@ impl Console {
         Self { auditor: Some(Arc::new(Auditor::new(audit))), ..self }
     }
 
-    async fn page(self, place: Place, asked: Asked) -> Page {
+    async fn page(self, route: Route, asked: Asked) -> Page {
         let console = self.clone();
-        let page = self.pool().ask(move |stop| console.made(place, &asked, stop)).await;
+        let page = self.pool().ask(move |stop| console.made(route, &asked, stop)).await;
         match page {
             Ok(page) => page,
             Err(NotAnswered) => self.message(
@@ -155,7 +155,7 @@ impl Console {
         }
     }
 
-    fn made(&self, place: Place, asked: &Asked, stop: &Stop) -> Page {
+    fn made(&self, route: Route, asked: &Asked, stop: &Stop) -> Page {
         let film = match self.feed.film() {
             Ok(film) => film,
             Err(NotYet::Reading) => {
@@ -166,10 +166,10 @@ impl Console {
                 return self.wait("Not yet", &says);
             }
         };
-        self.made_of(&film, place, asked, stop)
+        self.made_of(&film, route, asked, stop)
     }
 
-    fn made_of(&self, film: &Film, place: Place, asked: &Asked, stop: &Stop) -> Page {
+    fn made_of(&self, film: &Film, route: Route, asked: &Asked, stop: &Stop) -> Page {
         let at = match asked.value("at").map(|text| film.until(&text)).transpose() {
             Ok(at) => at,
             Err(error) => return self.message(400, "Not a time", &error.to_string()),
@@ -181,7 +181,7 @@ impl Console {
                 "A store has only its present state: start the console with a journal.",
             );
         }
-        match self.answer(film, place, (asked, at), stop) {
+        match self.answer(film, route, (asked, at), stop) {
             Ok(body) => Page::html(200, body),
             Err(error) => {
                 if let Some(missing) = error.downcast_ref::<Missing>() {
@@ -201,17 +201,17 @@ impl Console {
     fn answer(
         &self,
         film: &Film,
-        place: Place,
+        route: Route,
         (asked, at): (&Asked, Option<crate::domain::event::ids::EntryId>),
         stop: &Stop,
     ) -> anyhow::Result<String> {
         let engine = film.state(at, stop)?;
         let name = asked.name.as_deref().map(super::address::part).unwrap_or_default();
-        let path = place.path.replace("{id}", &name);
+        let path = route.path.replace("{id}", &name);
         let query = asked.values().into_iter().filter(|(name, _)| !OF_LIVE.contains(&&**name)).collect();
         let here = Address::new(format!("{}{path}", self.base), query);
         // Only the end can follow. What the service knows is of now.
-        let follows = self.feed.follows() && place.is_live && at.is_none();
+        let follows = self.feed.follows() && route.is_live && at.is_none();
         let present = self.running.as_ref().filter(|_| at.is_none()).map(|running| running());
         let token = token(film, present.as_ref());
         let live =
@@ -222,7 +222,7 @@ impl Console {
                     |address, (name, value)| address.with(name, &value),
                 )
             });
-        let scene = Scene {
+        let context = PageContext {
             film,
             engine,
             at,
@@ -233,14 +233,14 @@ impl Console {
             present: present.as_ref(),
             live,
         };
-        (place.make)(&scene, asked, stop)
+        (route.make)(&context, asked, stop)
     }
 
     /// Answers the request for the events of a page.
     fn events(&self, asked: &Asked) -> Response {
         let of = |name: &str| asked.value(name).unwrap_or_default();
         let page = of(OF_LIVE[0]);
-        let Some((place, name)) = Place::of(&page).filter(|(place, _)| place.is_live && self.feed.follows()) else {
+        let Some((route, name)) = Route::of(&page).filter(|(route, _)| route.is_live && self.feed.follows()) else {
             return self.message(404, "Not here", "There is no such live page.").into_response();
         };
         let name = name.map(|_| of(OF_LIVE[1]));
@@ -253,7 +253,7 @@ impl Console {
             let (console, asked) = (console.clone(), asked.clone());
             async move {
                 let of_console = console.clone();
-                let drawn = console.pool().ask(move |stop| of_console.drawn(place, &asked, &known, stop)).await;
+                let drawn = console.pool().ask(move |stop| of_console.drawn(route, &asked, &known, stop)).await;
                 drawn.ok().flatten()
             }
         };
@@ -267,14 +267,14 @@ impl Console {
     }
 
     /// Makes a page for its readers, unless it shows what they have.
-    fn drawn(&self, place: Place, asked: &Asked, known: &str, stop: &Stop) -> Option<Drawn> {
+    fn drawn(&self, route: Route, asked: &Asked, known: &str, stop: &Stop) -> Option<Drawn> {
         let begun = Instant::now();
         let film = self.feed.film().ok()?;
         let token = token(&film, self.running.as_ref().map(|running| running()).as_ref());
         if token == known {
             return None;
         }
-        let page = self.made_of(&film, place, asked, stop);
+        let page = self.made_of(&film, route, asked, stop);
         (page.status == 200).then(|| Drawn { token, pieces: parts::pieces(&page.body), took: begun.elapsed() })
     }
 
@@ -318,9 +318,9 @@ fn token(film: &Film, present: Option<&Present>) -> String {
 pub fn site(console: &Console, site: Site, guard: Guard) -> Site {
     let base = console.base.to_string();
     let mut site = site.guarded(guard);
-    for place in PAGES {
+    for route in PAGES {
         let console = console.clone();
-        site = site.page(&format!("{base}{}", place.path), move |asked| console.clone().page(place, asked));
+        site = site.page(&format!("{base}{}", route.path), move |asked| console.clone().page(route, asked));
     }
     for (name, content_type, body) in [
         ("console.css", "text/css; charset=utf-8", STYLE),

@@ -318,9 +318,9 @@ impl Delivery {
         self.gate.doubtful()
     }
 
-    /// Returns the server time before which all entries are folded. [ms since 1970]
-    pub const fn folded_to_ms(&self) -> u64 {
-        self.gate.folded_to_ms
+    /// Returns the watermark: the server time before which all entries are folded. [ms since 1970]
+    pub const fn watermark_ms(&self) -> u64 {
+        self.gate.watermark_ms
     }
 
     /// Returns true if the adoption of the configured policy is on its way.

@@ -41,7 +41,7 @@ pub struct HoldPoint {
 
 /// A time in which something kept the position from being evaluated as usual, such as a gap or a doubted price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Band {
+pub struct Obstacle {
     pub what: &'static str,
     /// [ms since 1970]
     pub from_ms: u64,
@@ -66,7 +66,7 @@ pub struct Life {
     /// The number of prices before they were thinned. [1]
     pub prices_seen: u64,
     pub holds: Vec<HoldPoint>,
-    pub bands: Vec<Band>,
+    pub obstacles: Vec<Obstacle>,
     pub entries: Vec<NamingEntry>,
     pub story: Vec<Change>,
     /// True if entries were left out of `entries`.
@@ -111,7 +111,7 @@ fn read(
     }
     let symbol = parts_of_name(book).1;
     let mut watch = Watch::new(book);
-    let mut bands: Vec<(&'static str, u64)> = Vec::new();
+    let mut obstacles: Vec<(&'static str, u64)> = Vec::new();
     film.fold(Some(opened), Some(until), stop, |engine, entry, line, _| {
         watch.look(engine, entry);
         let is_of_symbol = entry.symbol.is_some_and(|id| *engine.symbol(id).name == *symbol);
@@ -126,12 +126,12 @@ fn read(
             life.tell(engine, entry, line);
         }
         for (what, is_on) in [("history_gap", found.hot.history_gap), ("diverged", found.hot.diverged)] {
-            let known = bands.iter().position(|(of, _)| *of == what);
+            let known = obstacles.iter().position(|(of, _)| *of == what);
             match (known, is_on) {
-                (None, true) => bands.push((what, entry.id.ms)),
+                (None, true) => obstacles.push((what, entry.id.ms)),
                 (Some(place), false) => {
-                    let (_, from_ms) = bands.remove(place);
-                    life.bands.push(Band { what, from_ms, until_ms: entry.id.ms });
+                    let (_, from_ms) = obstacles.remove(place);
+                    life.obstacles.push(Obstacle { what, from_ms, until_ms: entry.id.ms });
                 }
                 (None, false) | (Some(_), true) => {}
             }
@@ -144,8 +144,8 @@ fn read(
         }
         Ok(())
     })?;
-    life.bands.extend(bands.into_iter().map(|(what, from_ms)| Band { what, from_ms, until_ms: until.ms }));
-    life.bands.sort_by_key(|band| band.from_ms);
+    life.obstacles.extend(obstacles.into_iter().map(|(what, from_ms)| Obstacle { what, from_ms, until_ms: until.ms }));
+    life.obstacles.sort_by_key(|obstacle| obstacle.from_ms);
     watch.changes.retain(|change| change.position_id == position_id);
     life.story = watch.changes;
     Ok(life)

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use crate::codec::decode::Decoder;
 use crate::codec::line::{self, Fields};
 use crate::codec::object::Object;
+use crate::codec::own_entry::CONFIGURED;
 use crate::domain::engine::Decisions;
 use crate::domain::engine::skips::{self, At};
 use crate::domain::event::ids::{EntryId, StreamId};
@@ -15,9 +16,6 @@ use crate::domain::event::streams::{StreamKind, Streams};
 use crate::domain::event::{Control, DecisionFact, Entry, Event};
 use crate::domain::exit::policy::Policy;
 use crate::shell::history::{History, Line};
-
-/// The reason of a service for adopting the configured policy.
-pub const CONFIGURED: &str = "configured";
 
 /// The entries that were read ahead.
 #[derive(Default)]

@@ -72,7 +72,7 @@ pub struct Reel {
     inputs: Vec<Input>,
     driver: Driver,
     key: Option<SigningKey>,
-    reading: Reading,
+    index: ReelIndex,
     /// What follows in a journal.
     tail: Option<Tail>,
     chain: Arc<Chain>,
@@ -106,10 +106,10 @@ impl Reel {
                 (driver, position, history)
             }
         };
-        let mut reading = Reading::new(&driver, &history, position, bounds.frames_max);
-        reading.notices = notices;
+        let mut index = ReelIndex::new(&driver, &history, position, bounds.frames_max);
+        index.notices = notices;
         let recorded = history.decision_lines().map(|at| (at.id, at.bytes.to_vec()));
-        reading.recorded = recorded.collect();
+        index.recorded = recorded.collect();
         let firsts = history.journal_firsts();
         driver.pipeline(&mut history, false, |engine, batch| {
             for ((entry, range), place) in batch.entries.iter().zip(&batch.places) {
@@ -117,15 +117,15 @@ impl Reel {
                 let at = position_of(&firsts, *place);
                 if at.is_none_or(|at| at >= position) {
                     let folded = Stepped::by(engine, entry);
-                    reading.position = at.map_or(0, |at| at + 1);
-                    reading.note(engine, entry, &batch.bytes[range.clone()], &folded);
+                    index.position = at.map_or(0, |at| at + 1);
+                    index.note(engine, entry, &batch.bytes[range.clone()], &folded);
                 }
             }
             Ok(())
         })?;
-        reading.notices.extend(history.notices());
+        index.notices.extend(history.notices());
         let tail = match &origin {
-            Origin::Journal(dir) => Some(Tail::at(dir, reading.position)),
+            Origin::Journal(dir) => Some(Tail::at(dir, index.position)),
             Origin::Histories(_) | Origin::Store(_) => None,
         };
         let key = keys::configured(&config)?;
@@ -135,7 +135,7 @@ impl Reel {
             inputs,
             driver,
             key,
-            reading,
+            index,
             tail,
             chain: Arc::default(),
             chained: (usize::MAX, usize::MAX),
@@ -146,69 +146,69 @@ impl Reel {
     /// read, and goes on from there the next time.
     pub fn read_on(&mut self, stop: &Stop) -> anyhow::Result<bool> {
         let Some(tail) = &mut self.tail else { return Ok(false) };
-        let before = self.reading.position;
+        let before = self.index.position;
         while stop.check_now().is_ok()
             && let Some(text) = tail.next_lines()?
         {
             for text in text.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
-                self.reading.position += 1;
+                self.index.position += 1;
                 let Ok((name, id)) = line::head(text) else { continue };
                 let (Some(stream), Ok(id)) = (self.driver.streams().id_of(&name), id.parse()) else { continue };
                 let Ok(entry) = self.driver.decode_line(stream, id, text) else { continue };
                 let folded = self.driver.fold(&entry);
-                let reading = &mut self.reading;
+                let index = &mut self.index;
                 if entry.kind == StreamKind::Decision {
-                    reading.recorded.push((id, text.to_vec()));
+                    index.recorded.push((id, text.to_vec()));
                     if let Ok(Event::Decision(fact)) = &entry.content {
-                        reading.made.retain(|made| *made.decision_id != *fact.decision_id);
+                        index.made.retain(|made| *made.decision_id != *fact.decision_id);
                     }
                 }
-                reading.note(&self.driver.engine, &entry, text, &folded);
+                index.note(&self.driver.engine, &entry, text, &folded);
             }
         }
-        Ok(self.reading.position > before)
+        Ok(self.index.position > before)
     }
 
     /// Returns the history up to here.
     pub fn film(&mut self) -> Film {
-        let reading = &self.reading;
-        let is_recorded = !reading.recorded.is_empty();
-        let of = (reading.recorded.len(), reading.made.len());
+        let index = &self.index;
+        let is_recorded = !index.recorded.is_empty();
+        let of = (index.recorded.len(), index.made.len());
         if self.chained != of {
             self.chain = Arc::new(if is_recorded {
-                let lines = (1..).zip(&reading.recorded);
+                let lines = (1..).zip(&index.recorded);
                 let recorded: Vec<Found<'_>> = lines.map(|(number, (id, line))| found(*id, line, number)).collect();
                 chain::verify(&recorded, self.key.as_ref(), &[])
             } else {
-                let lines = (1..).zip(&reading.made);
+                let lines = (1..).zip(&index.made);
                 let made: Vec<Found<'_>> =
                     lines.map(|(number, made)| found(made.id, made.line.as_bytes(), number)).collect();
                 chain::verify(&made, None, &[])
             });
             self.chained = of;
         }
-        let (first, last) = (reading.first.unwrap_or_default(), reading.last.unwrap_or_default());
+        let (first, last) = (index.first.unwrap_or_default(), index.last.unwrap_or_default());
         Film {
             origin: self.origin.clone(),
             config: Arc::clone(&self.config),
             inputs: self.inputs.clone(),
-            frames: reading.frames.clone(),
+            frames: index.frames.clone(),
             latest: Arc::new(self.driver.engine.clone()),
             states: Mutex::default(),
             lives: Mutex::default(),
             rows: KeptRows::default(),
-            change_points: Arc::clone(&reading.change_points),
-            streams: reading.streams.clone(),
-            parts: reading.density.parts((first.ms, last.ms)),
-            adopted: reading.adopted.clone(),
-            quarantined: Arc::clone(&reading.quarantined),
+            change_points: Arc::clone(&index.change_points),
+            streams: index.streams.clone(),
+            parts: index.density.parts((first.ms, last.ms)),
+            adopted: index.adopted.clone(),
+            quarantined: Arc::clone(&index.quarantined),
             decisions: Arc::clone(&self.chain),
             is_recorded,
-            made_beside: if is_recorded { reading.made.len() } else { 0 },
-            entries: reading.entries,
+            made_beside: if is_recorded { index.made.len() } else { 0 },
+            entries: index.entries,
             first,
             last,
-            notices: reading.notices.clone(),
+            notices: index.notices.clone(),
         }
     }
 }
@@ -279,7 +279,7 @@ struct Made {
 }
 
 /// The index of a history while it is read.
-struct Reading {
+struct ReelIndex {
     frames: Vec<Arc<Frame>>,
     frames_max: usize,
     distance: u64,
@@ -303,7 +303,7 @@ struct Reading {
     last: Option<EntryId>,
 }
 
-impl Reading {
+impl ReelIndex {
     fn new(driver: &Driver, history: &History, position: u64, frames_max: usize) -> Self {
         let streams = driver.streams().iter().map(|(_, stream)| StreamCount {
             name: stream.name.clone(),

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::shell::exchange::{Exchange, Settings, SetupError};
 
 /// Largest difference between the clocks of the exchange and of the machines here. [ms]
-pub(super) const CLOCKS_APART_MS: u64 = 60_000;
+pub(super) const EXCHANGE_CLOCK_APART_MAX_MS: u64 = 60_000;
 
 /// The reason why a cell makes no signed calls for the account without a name. Nothing is wrong then.
 pub const OF_ANOTHER_CELL: &str = "another cell reads the account without a name";
@@ -28,7 +28,7 @@ pub fn client(config: &Config) -> Result<Client, SetupError> {
         position_version: config.exchange.position_version,
         ca_file: config.exchange.ca_file.clone(),
         credentials,
-        // The file is beside the store, so that waits and bans hold for every process of this service, also after a
+        // The file is beside the store, so that waits and bans are those of every process of this service, also after a
         // restart.
         state_file: Some(config.run.store.with_extension("exchange")),
         ..Settings::new(config.exchange.venue, &config.exchange.base_url)

@@ -7,6 +7,7 @@ pub mod fetch;
 pub mod operator_log;
 pub mod pages;
 pub mod report;
+mod retry_delay;
 pub mod run;
 pub mod server;
 pub mod write_back;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::codec::hashes::{self, LegacyPosition, same_value};
 use crate::domain::book::position::Position;
 use crate::domain::engine::Engine;
+use crate::domain::event::Direction;
 use crate::domain::exit;
 use crate::domain::units::Qty;
 use crate::shell::redis::{FieldChange, HashText, Server, ServerError, Written};
@@ -54,8 +55,7 @@ impl HashChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goal {
     pub symbol: Box<str>,
-    /// LONG or SHORT.
-    side: &'static str,
+    side: Direction,
     /// Magnitude. [base]
     qty: Qty,
     /// [base]
@@ -70,7 +70,7 @@ pub fn goals(engine: &Engine) -> Vec<Goal> {
     let open = open.filter_map(|book| book.book.hot.open.as_ref().map(|open| (book, open)));
     open.map(|(book, open)| Goal {
         symbol: book.name.clone(),
-        side: open.direction.name(),
+        side: open.direction,
         qty: open.totals.qty.abs(),
         step_size: book.step_size(),
         fields: wanted(engine, open),
@@ -131,17 +131,17 @@ impl Legacy {
     }
 }
 
-/// Checks that the hash is of the position that we hold: the same side and quantity. Errors with the difference.
+/// Checks that the hash is of the position that we have: the same side and quantity. Errors with the difference.
 fn is_of(hash: &HashText, goal: &Goal) -> Result<(), String> {
     let (LegacyPosition { side, quantity, .. }, _) = hashes::legacy_position(hash, None);
     if let Some(side) = side
         && side != goal.side
     {
-        return Err(format!("it tells of a {side} position, ours is {}", goal.side));
+        return Err(format!("it tells of a {} position, ours is {}", side.name(), goal.side.name()));
     }
     match quantity.map(|quantity| Qty::new(quantity.abs())) {
-        Some(told) if !told.same(goal.qty, goal.step_size) => {
-            Err(format!("it tells of a quantity of {told}, ours is {}", goal.qty))
+        Some(stated) if !stated.same(goal.qty, goal.step_size) => {
+            Err(format!("it tells of a quantity of {stated}, ours is {}", goal.qty))
         }
         _ => Ok(()),
     }
@@ -169,7 +169,7 @@ fn wanted(engine: &Engine, open: &Position) -> Vec<(&'static str, String)> {
 }
 
 fn differing(hash: &HashText, wanted: &[(&'static str, String)]) -> Vec<FieldChange> {
-    let held = |field: &str| hash.iter().find(|(name, _)| name == field).map(|(_, value)| value.clone());
+    let old = |field: &str| hash.iter().find(|(name, _)| name == field).map(|(_, value)| value.clone());
     let is_same = |field: &str, old: &str, new: &str| match field {
         "risk_missing" => is_true(old) == is_true(new),
         // The old value was written from a float: a difference within its precision is none.
@@ -177,7 +177,7 @@ fn differing(hash: &HashText, wanted: &[(&'static str, String)]) -> Vec<FieldCha
     };
     wanted
         .iter()
-        .map(|(field, new)| FieldChange { field, old: held(field), new: new.clone() })
+        .map(|(field, new)| FieldChange { field, old: old(field), new: new.clone() })
         .filter(|change| match &change.old {
             Some(old) => !is_same(change.field, old, &change.new),
             // A missing flag is the same as a false one.

@@ -2,7 +2,7 @@
 
 use harvester::codec::seal::Sealed;
 use harvester::config::Config;
-use harvester::domain::delivery::action::{Action, Answer, Appended, Notice, Offer, Recorded, Tried};
+use harvester::domain::delivery::action::{Action, Appended, Notice, Offer, OfferAnswer, Recorded, Tried};
 use harvester::domain::delivery::gap::{GapReason, StreamGap};
 use harvester::domain::delivery::own_entry::OwnEntry;
 use harvester::domain::delivery::row::{OutboxRow, RowChange};
@@ -58,7 +58,7 @@ impl Rig {
         let lease = Lease { value: lease.to_owned(), until_ms: LONG };
         self.delivery.handle_lease(Some(lease), 100, &self.lab.engine);
         self.delivery.handle_server_time(101);
-        self.delivery.handle_read_to(101);
+        self.delivery.handle_watermark(101);
     }
 
     /// Folds a line. Its decision is an order if the rig is live.
@@ -138,7 +138,7 @@ impl Rig {
     }
 
     fn written(&mut self, seq: u64, ms: u64) {
-        let answer = Answer::Written { entry: EntryId::new(ms, 0), refusal: None, is_new: true };
+        let answer = OfferAnswer::Written { entry: EntryId::new(ms, 0), refusal: None, is_new: true };
         self.delivery.handle_offered(seq, answer, self.now_ms);
     }
 
@@ -257,8 +257,8 @@ fn decisions_go_out_in_order_in_one_pipeline_each_needing_the_one_before() {
     assert_eq!(rig.actions()[0], "offer 1, 2 needs, 3 needs");
     rig.written(1, 1_770_163_201_000);
     assert_eq!(rig.actions(), NOTHING, "the pipeline is in flight");
-    rig.delivery.handle_offered(2, Answer::Unfit, 1);
-    rig.delivery.handle_offered(3, Answer::Halted, 1);
+    rig.delivery.handle_offered(2, OfferAnswer::Unfit, 1);
+    rig.delivery.handle_offered(3, OfferAnswer::Halted, 1);
     assert_eq!(rig.actions(), NOTHING, "a key refuses writes: 2 s");
     assert_eq!(rig.delivery.poll_timeout(1), Some(2_001));
     rig.now_ms = 2_001;
@@ -288,7 +288,7 @@ fn nothing_goes_out_when_the_lease_may_have_ended() {
     assert_eq!(rig.actions(), ["acknowledge 1770163200000-0 1770163200001-0 1770163200002-0"]);
     rig.delivery.handle_lease(Some(Lease { value: "1 a".to_owned(), until_ms: 2 * LONG }), 100, &rig.lab.engine);
     assert_eq!(rig.actions(), ["offer 1"], "renewed");
-    rig.delivery.handle_offered(1, Answer::Stale, LONG);
+    rig.delivery.handle_offered(1, OfferAnswer::Stale, LONG);
     assert_eq!(rig.actions(), NOTHING, "another holder: not at once again");
     assert_eq!(rig.delivery.poll_timeout(LONG), Some(LONG + 50));
 }
@@ -312,15 +312,15 @@ fn an_order_waits_until_everything_is_folded_that_was_there_when_we_began_to_lea
     assert_eq!(rig.actions(), ["append 1 PolicyInForce"]);
     rig.delivery.handle_appended(1, Appended::Written(EntryId::new(5, 1), None), 1, &rig.lab.engine);
     rig.delivery.handle_server_time(200);
-    rig.delivery.handle_read_to(1_000);
+    rig.delivery.handle_watermark(1_000);
     assert_eq!(rig.actions(), NOTHING, "no round was read with the lease");
     rig.delivery.handle_server_time(2_000);
     assert_eq!(rig.actions(), NOTHING, "what that round read is not folded");
-    rig.delivery.handle_read_to(2_000);
+    rig.delivery.handle_watermark(2_000);
     assert_eq!(rig.actions(), ["offer 1"]);
-    rig.delivery.handle_offered(1, Answer::Behind, 1);
+    rig.delivery.handle_offered(1, OfferAnswer::Behind, 1);
     assert_eq!(rig.actions(), NOTHING, "sent back: it rests on old data");
-    rig.delivery.handle_read_to(2_001);
+    rig.delivery.handle_watermark(2_001);
     assert_eq!(rig.actions(), ["offer 1"]);
 }
 
@@ -330,7 +330,7 @@ fn an_order_waits_while_entries_about_positions_have_ids_ahead_of_the_clock() {
     let offers = |rig: &mut Rig| rig.actions().iter().filter(|action| action.starts_with("offer")).count();
     rig.delivery.handle_facts_ahead(true);
     assert_eq!(offers(&mut rig), 0, "one of them may close the position");
-    rig.delivery.handle_read_to(3_600_000);
+    rig.delivery.handle_watermark(3_600_000);
     assert_eq!(offers(&mut rig), 0);
     rig.delivery.handle_facts_ahead(false);
     assert_eq!(offers(&mut rig), 1);
@@ -445,7 +445,7 @@ fn decisions_that_the_server_lost_are_written_again_before_all_others_and_withou
     rig.sync();
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions()[0], "offer 2 after:1770163200003-0");
-    rig.delivery.handle_offered(2, Answer::Lost, 1);
+    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions(), ["check 1"]);
     assert_eq!(rig.actions(), NOTHING, "nothing is offered meanwhile");
@@ -466,7 +466,7 @@ fn a_decision_that_was_only_trimmed_is_not_looked_for_twice() {
     rig.sync();
     rig.delivery.handle_acknowledged();
     rig.actions();
-    rig.delivery.handle_offered(2, Answer::Lost, 1);
+    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions(), ["check 1"]);
     rig.delivery.handle_checked(&[], &rig.lab.engine);
@@ -485,7 +485,7 @@ fn a_trimmed_decision_is_not_looked_for_twice_though_a_later_one_is_written() {
     rig.delivery.handle_acknowledged();
     rig.actions();
     rig.written(3, 1_770_163_400_003);
-    rig.delivery.handle_offered(2, Answer::Lost, 1);
+    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions(), ["check 1 3"]);
     rig.delivery.handle_checked(&[], &rig.lab.engine);
@@ -499,8 +499,8 @@ fn a_decision_in_doubt_holds_everything_after_it_for_ten_seconds() {
     rig.decide("BUSDT", 1_770_163_300_000);
     rig.sync();
     assert_eq!(rig.actions()[0], "offer 1, 2 needs");
-    rig.delivery.handle_offered(1, Answer::Doubtful { known: "7-0".to_owned() }, 1);
-    rig.delivery.handle_offered(2, Answer::Halted, 1);
+    rig.delivery.handle_offered(1, OfferAnswer::Doubtful { known: "7-0".to_owned() }, 1);
+    rig.delivery.handle_offered(2, OfferAnswer::Halted, 1);
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions(), NOTHING);
     assert!(matches!(&rig.notices()[..], [Notice::Doubtful { seq: 1, .. }]));

@@ -51,7 +51,7 @@ fn order(server: &RedisServer, seq: u64) -> Offer {
         lease: "1 one".to_owned(),
         refusal: None,
         age_max_ms: 30_000,
-        folded_to_ms: now_ms,
+        watermark_ms: now_ms,
         kill_was_set: false,
         after: None,
         needs: None,
@@ -77,14 +77,14 @@ fn entry_of(offered: &Offered) -> EntryId {
 async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written() {
     let server = RedisServer::start();
     let mut emitter = emitter(&server).await;
-    let late = Offer { folded_to_ms: server.now_ms() - 10_000, ..order(&server, 1) };
+    let late = Offer { watermark_ms: server.now_ms() - 10_000, ..order(&server, 1) };
     assert_eq!(offer(&mut emitter, &late).await, Offered::Behind);
     assert_eq!((entries(&server, DECISION), entries(&server, PLAN)), (vec![], vec![]));
     // Looked at again, and offered on what is folded now.
     entry_of(&offer(&mut emitter, &order(&server, 1)).await);
     assert_eq!(entries(&server, PLAN).len(), 1);
     // One that is not sent anyway waits for nothing.
-    let mut old = Offer { folded_to_ms: 1, ..order(&server, 3) };
+    let mut old = Offer { watermark_ms: 1, ..order(&server, 3) };
     old.row.cause_ms -= 60_000;
     let refused = offer(&mut emitter, &old).await;
     assert!(
@@ -92,7 +92,7 @@ async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written() {
         "{refused:?}"
     );
     // What does not rest on the streams is written whatever was folded.
-    let mut record = Offer { folded_to_ms: 0, ..order(&server, 2) };
+    let mut record = Offer { watermark_ms: 0, ..order(&server, 2) };
     record.row.request = None;
     entry_of(&offer(&mut emitter, &record).await);
 }
@@ -195,7 +195,7 @@ async fn in_one_pipeline_nothing_is_written_after_a_decision_that_was_not() {
         offers
     };
     let mut offers = pipeline(&server);
-    offers[1].folded_to_ms -= 10_000;
+    offers[1].watermark_ms -= 10_000;
     let (answers, failed) = emitter.offer(&offers).await;
     assert!(failed.is_none());
     assert!(matches!(answers[..], [Offered::Written { .. }, Offered::Behind, Offered::Halted]), "{answers:?}");

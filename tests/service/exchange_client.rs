@@ -221,7 +221,7 @@ fn i66_a_hedge_account_is_known_by_its_rows_or_by_what_it_says() {
         server.world().set_side("ADAUSDT", "LONG", "4", "0.3");
         server.world().set_side("ADAUSDT", "SHORT", "-4", "0.31");
         let positions = exchange.positions().await.unwrap();
-        let sides: Vec<&str> = positions.open().map(|row| row.position_side.as_str()).collect();
+        let sides: Vec<&str> = positions.open().map(|row| row.position_side.name()).collect();
         assert_eq!((positions.mode(), sides), (Some(AccountMode::Hedge), vec!["LONG", "SHORT"]));
         server.world().sided.clear();
         assert_eq!(exchange.positions().await.unwrap().mode(), None, "nothing open says nothing");

@@ -102,10 +102,10 @@ impl World {
                 format!("the order of {short} is {} ms old when it is sent", now_ms - row.cause_ms),
             );
         }
-        if now_ms.saturating_sub(offer.folded_to_ms) > 2_000 {
+        if now_ms.saturating_sub(offer.watermark_ms) > 2_000 {
             self.violate(
                 Promise::OrderIsFresh,
-                format!("the order of {short} rests on what was folded before {}", offer.folded_to_ms),
+                format!("the order of {short} rests on what was folded before {}", offer.watermark_ms),
             );
         }
         if self.redis.get(KILL_KEY).is_some_and(|value| operator::kills(value.as_bytes())) {
@@ -162,7 +162,7 @@ impl World {
     }
 
     /// Checks an offer at the moment when it is made. `control` is the last control entry that was folded.
-    pub fn check_offer(&mut self, name: &str, offer: &Offer, control: Option<EntryId>, still_holds: bool) {
+    pub fn check_offer(&mut self, name: &str, offer: &Offer, control: Option<EntryId>, is_covered: bool) {
         let row = &offer.row;
         let is_sent = row.is_order() && offer.refusal.is_none();
         // Where entries are lost, the operator has said what no instance may have read.
@@ -172,7 +172,7 @@ impl World {
             let text = format!("{name} offers the order of {}, and {} is killed", &row.decision_id[..8], row.account);
             self.violate(Promise::NoOrderOfKilledAccount, text);
         }
-        if offer.row.is_order() && offer.refusal.is_none() && !still_holds {
+        if offer.row.is_order() && offer.refusal.is_none() && !is_covered {
             let text = format!("{name} offers the order of {}, whose position is closed", &offer.row.decision_id[..8]);
             self.violate(Promise::OrderHasPosition, text);
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use harvester::codec::issue::{self, Stamp};
 use harvester::codec::{own_entry, policy};
 use harvester::domain::delivery::action::{
-    Action, Answer, Append, Appended, GapNotice, Offer, Record, Recorded, Tried, WrittenDecision,
+    Action, Append, Appended, GapNotice, Offer, OfferAnswer, Record, Recorded, Tried, WrittenDecision,
 };
 use harvester::domain::event::ids::{EntryId, StreamId};
 use harvester::drive::keys;
@@ -165,8 +165,9 @@ impl World {
                     if tries < TRIES_MAX {
                         return world.offer(instance, kept[at..].to_vec(), tries + 1, ahead_ms);
                     }
-                    let rest =
-                        kept[at..].iter().map(|offer| Event::Offered { seq: offer.row.seq, answer: Answer::Unfit });
+                    let rest = kept[at..]
+                        .iter()
+                        .map(|offer| Event::Offered { seq: offer.row.seq, answer: OfferAnswer::Unfit });
                     return world.end_action(instance, rest.collect(), false);
                 }
                 events.push(Event::Offered { seq: offer.row.seq, answer: answer(said) });
@@ -309,19 +310,19 @@ impl World {
     }
 }
 
-fn answer(said: Said) -> Answer {
+fn answer(said: Said) -> OfferAnswer {
     let of = |text: &str, is_new| {
         let mut parts = text.splitn(3, ' ');
         let entry = parts.next().and_then(|id| id.parse().ok()).expect("an answer begins with an id");
         let refusal = parts.nth(1).filter(|reason| !reason.is_empty()).map(str::to_owned);
-        Answer::Written { entry, refusal, is_new }
+        OfferAnswer::Written { entry, refusal, is_new }
     };
     match said {
-        Said::Stale => Answer::Stale,
-        Said::Halted => Answer::Halted,
-        Said::Doubt { known } => Answer::Doubtful { known },
-        Said::Lost => Answer::Lost,
-        Said::Behind => Answer::Behind,
+        Said::Stale => OfferAnswer::Stale,
+        Said::Halted => OfferAnswer::Halted,
+        Said::Doubt { known } => OfferAnswer::Doubtful { known },
+        Said::Lost => OfferAnswer::Lost,
+        Said::Behind => OfferAnswer::Behind,
         Said::Known { answer } => of(&answer, false),
         Said::Written { answer, .. } => of(&answer, true),
         Said::Late { .. } => unreachable!("it is offered again"),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use harvester::codec::state;
 use harvester::domain::delivery::Lease;
-use harvester::domain::delivery::action::{Action, Answer, Notice};
+use harvester::domain::delivery::action::{Action, Notice, OfferAnswer};
 use harvester::domain::delivery::fault::Fault;
 use harvester::domain::delivery::gap::StreamGap;
 use harvester::service::run::Message;
@@ -150,7 +150,7 @@ impl World {
                 }
             }
             Message::DeliveredAnew => processor.delivery.handle_delivered_anew(&processor.driver.engine),
-            Message::ReadTo { ms } => processor.delivery.handle_read_to(ms),
+            Message::Watermark { ms } => processor.delivery.handle_watermark(ms),
             Message::FactsAhead(are_ahead) => processor.delivery.handle_facts_ahead(are_ahead),
             Message::Gap(gap) => {
                 let name = &processor.driver.streams().get(gap.stream).name;
@@ -189,7 +189,7 @@ impl World {
             Event::EmitterConnected => delivery.handle_connected(),
             Event::EmitterDisconnected => delivery.handle_disconnected(),
             Event::Offered { seq, answer } => {
-                if let (Answer::Written { .. }, Some(row)) = (&answer, delivery.outbox().get(seq)) {
+                if let (OfferAnswer::Written { .. }, Some(row)) = (&answer, delivery.outbox().get(seq)) {
                     process.knows.insert(row.decision_id.clone());
                 }
                 delivery.handle_offered(seq, answer, now_ms);
@@ -240,9 +240,9 @@ impl World {
                     for offer in &offers {
                         let engine = process.processor.engine();
                         let book = engine.book_of_decision(&offer.row.decision_id).map(|book| engine.book(book));
-                        let still_holds = book.is_some_and(|book| book.still_holds(&offer.row.decision_id));
+                        let is_covered = book.is_some_and(|book| book.covers(&offer.row.decision_id));
                         let control = engine.streams().id_of(CONTROL).and_then(|control| engine.cursor(control));
-                        self.check_offer(&process.owner, offer, control, still_holds);
+                        self.check_offer(&process.owner, offer, control, is_covered);
                     }
                     process.emitting.orders.push_back((process.emitting.connection, Action::Offer(offers)));
                 }

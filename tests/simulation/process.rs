@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use harvester::domain::delivery::action::{Answer, Appended, Recorded};
+use harvester::domain::delivery::action::{Appended, OfferAnswer, Recorded};
 use harvester::domain::event::ids::EntryId;
 use harvester::service::run::processor::{CheckpointRows, Processor};
 use harvester::service::run::{Batch, LeaseState, Message, Reader, ReaderStatus};
@@ -22,7 +22,7 @@ pub enum Event {
     Checkpointed,
     EmitterConnected,
     EmitterDisconnected,
-    Offered { seq: u64, answer: Answer },
+    Offered { seq: u64, answer: OfferAnswer },
     Appended { number: u64, outcome: Appended },
     Recorded { number: u64, outcome: Recorded },
     Checked { lost: Vec<u64> },

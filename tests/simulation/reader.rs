@@ -5,7 +5,7 @@ use std::time::Duration;
 use harvester::domain::event::ids::EntryId;
 use harvester::service::run::ReadError;
 use harvester::service::run::source::Source;
-use harvester::shell::redis::{Answer, GroupState, RawEntry, Round, Sent, ServerError, StreamStats, Take};
+use harvester::shell::redis::{GroupState, RawEntry, Round, RoundAnswer, Sent, ServerError, StreamStats, Take};
 
 use super::network::{Broken, Network};
 use super::redis::{Group, Redis, StreamEntry};
@@ -157,10 +157,12 @@ impl Source for Link<'_> {
         Ok(Sent::Sent)
     }
 
-    fn receive_round(&mut self) -> Result<Answer, ServerError> {
+    fn receive_round(&mut self) -> Result<RoundAnswer, ServerError> {
         match self.link.reply.take().expect("the reply is there") {
-            Some(bytes) => Ok(Answer::Read(Round::parse(bytes, self.streams).expect("the model answers as a server"))),
-            None => Ok(Answer::LeaseChanged),
+            Some(bytes) => {
+                Ok(RoundAnswer::Read(Round::parse(bytes, self.streams).expect("the model answers as a server")))
+            }
+            None => Ok(RoundAnswer::LeaseChanged),
         }
     }
 

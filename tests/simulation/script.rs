@@ -83,7 +83,7 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
     if row.record_only {
         refusal = "";
     }
-    let is_behind = offer.folded_to_ms > 0 && clock_ms.saturating_sub(offer.folded_to_ms) > FOLDED_AGE_MAX_MS;
+    let is_behind = offer.watermark_ms > 0 && clock_ms.saturating_sub(offer.watermark_ms) > FOLDED_AGE_MAX_MS;
     if refusal.is_empty() && is_behind {
         return Said::Behind;
     }

@@ -18,7 +18,7 @@ use harvester::drive::driver::Driver;
 use harvester::drive::keys;
 use harvester::drive::look_ahead::{LookAhead, is_read_ahead};
 use harvester::service::run::crash_guard::CrashGuard;
-use harvester::service::run::orders::Orders;
+use harvester::service::run::orders::OrderSettings;
 use harvester::service::run::processor::{OutputStreams, Processor, ProcessorParts, Stored};
 use harvester::service::run::{Connect, LeaseState, Reader, ReaderSetup, ReaderStatus};
 use harvester::shell::redis::{Address, Membership};
@@ -97,7 +97,7 @@ impl World {
             driver: Driver::going_on(engine, &config, Decisions::Recorded)?,
             rows,
             signing: keys::configured(&config)?,
-            orders: Orders {
+            order_settings: OrderSettings {
                 live: config.emit.live(&config.policy, &config.streams)?,
                 policy: config.policy.hash.clone(),
                 account_policies: config

@@ -54,7 +54,7 @@ impl Coverage {
     }
 
     /// Returns true if the covered part of a stream includes an entry.
-    pub fn holds(&self, streams: &Streams, stream: &str, id: EntryId) -> bool {
+    pub fn contains(&self, streams: &Streams, stream: &str, id: EntryId) -> bool {
         let Some(stream) = streams.id_of(stream) else { return false };
         let seen = &self.seen[usize::from(stream.0)];
         seen.first.is_some_and(|first| first <= id) && seen.last.is_some_and(|last| id <= last)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cli::cell::text;
+use crate::cli::json_text::text;
 use crate::codec::chain::{Duplicated, Link, Tampered};
 use crate::domain::book::state::{account_of_position, book_of_position};
 

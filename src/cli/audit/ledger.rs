@@ -84,7 +84,7 @@ impl<'a> Ledger<'a> {
     /// Compares the decision that an entry caused with the one that was emitted for it.
     pub fn meet(&mut self, engine: &Engine, entry: &Entry, ours: &[Decision]) {
         let emitted = self.by_cause.get(&(entry.stream, entry.id)).cloned().unwrap_or_default();
-        if (ours.is_empty() && emitted.is_empty()) || !self.scope.holds(entry.id) {
+        if (ours.is_empty() && emitted.is_empty()) || !self.scope.contains(entry.id) {
             for index in emitted {
                 self.met[index] = Met::Yes;
             }
@@ -173,7 +173,7 @@ impl<'a> Ledger<'a> {
                 continue;
             }
             match link.cause() {
-                Some((_, cause)) if !self.scope.holds(cause) => {}
+                Some((_, cause)) if !self.scope.contains(cause) => {}
                 Some((stream, cause)) if !in_coverage(stream, cause) => {
                     let why = format!("the history does not reach over its cause {stream}/{cause}");
                     unseen.push(Finding::emitted(link, why));

@@ -73,7 +73,7 @@ pub fn pass(
             .tampered
             .push(Fault::of("history", format!("{} with fields that do not read", plural(bad_fields, "line"))));
     }
-    let reaches = |stream: &str, id: EntryId| coverage.holds(&config.streams, stream, id);
+    let reaches = |stream: &str, id: EntryId| coverage.contains(&config.streams, stream, id);
     report.add(ledger.balance(
         reaches,
         history.first().map(|first| first.ms),
@@ -84,7 +84,7 @@ pub fn pass(
     report.tampered.extend(trust.faults());
     report.tampered.extend(trust.orders_under_other_policies(chain, scope, |id| executions.is_expired(id)));
     report.control = Some(trust.report());
-    let in_scope = |link: &&Link| !link.forged && link.cause().is_none_or(|(_, cause)| scope.holds(cause));
+    let in_scope = |link: &&Link| !link.forged && link.cause().is_none_or(|(_, cause)| scope.contains(cause));
     let links: Vec<&Link> = chain.links.iter().filter(in_scope).collect();
     report.executions = executions.report(&links).context("the sums of all executions do not fit a decimal")?;
     report.coverage = coverage.report(&engine);

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use super::finding::{Copies, Fault, Finding};
 use super::report::{ChainReport, Report, Verdict};
-use super::totals::{Sums, Totals};
+use super::totals::{ExecutionTotals, Sums};
 use super::trust::{Adoption, ControlReport};
 use crate::cli::replay::rounded;
 use crate::codec::chain::Signatures;
@@ -152,7 +152,7 @@ fn coverage(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn totals(Totals { all, symbol, rung, day }: &Totals, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+fn totals(ExecutionTotals { all, symbol, rung, day }: &ExecutionTotals, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let kinds = [("  symbol", symbol), ("  rung", rung), ("  day", day)];
     let by_kind = kinds.into_iter().flat_map(|(kind, sums)| sums.iter().map(move |(key, sums)| row(kind, key, sums)));
     let mut rows: Vec<_> = by_kind.collect();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::codec::chain::{Chain, Link};
 use crate::codec::view::{Counted, as_text};
 use crate::codec::{number, time};
-use crate::domain::book::execution::{Execution, Outcome, Terms};
+use crate::domain::book::execution::{DecisionTerms, Execution, Outcome};
 use crate::domain::book::position::Position;
 use crate::domain::engine::{Changes, Engine};
 use crate::domain::event::Side;
@@ -18,7 +18,7 @@ use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
 
 /// The known execution of each decision.
 pub struct Executions {
-    terms: BTreeMap<String, Terms>,
+    terms: BTreeMap<String, DecisionTerms>,
     known: BTreeMap<String, Execution>,
     /// Refusals, by the executor's reason. [1]
     pub refusals: BTreeMap<String, u64>,
@@ -88,7 +88,7 @@ impl Executions {
                 *report.outcomes.entry(outcome.name()).or_default() += 1;
                 details.executions.push(ExecutionView::of(link, &execution));
             }
-            let Totals { all, symbol, rung, day } = &mut details.totals;
+            let ExecutionTotals { all, symbol, rung, day } = &mut details.totals;
             all.add(&execution)?;
             for (sums, key) in [(symbol, link.text("symbol").to_owned()), (rung, rungs(link)), (day, day_of(link))] {
                 sums.entry(key).or_default().add(&execution)?;
@@ -116,11 +116,11 @@ pub struct Details {
     pub late: u64,
     pub refusals: BTreeMap<String, u64>,
     executions: Vec<ExecutionView>,
-    pub totals: Totals,
+    pub totals: ExecutionTotals,
 }
 
 #[derive(Debug, Default, Serialize)]
-pub struct Totals {
+pub struct ExecutionTotals {
     pub all: Sums,
     pub symbol: BTreeMap<String, Sums>,
     pub rung: BTreeMap<String, Sums>,
@@ -149,9 +149,9 @@ impl Sums {
 }
 
 /// Returns the terms by which the execution of a decision is measured; `None` if its payload lacks them.
-fn terms(link: &Link) -> Option<Terms> {
+fn terms(link: &Link) -> Option<DecisionTerms> {
     let decimal = |key: &str| -> Option<Decimal> { number::decimal(link.text(key)).ok() };
-    Some(Terms {
+    Some(DecisionTerms {
         side: if link.text("side") == "SELL" { Side::Sell } else { Side::Buy },
         qty: Qty::new(decimal("qty")?),
         mark: Price::new(decimal("mark_price")?),

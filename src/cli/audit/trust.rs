@@ -43,7 +43,7 @@ impl Signature {
 }
 
 /// An entry that loosens.
-struct Said {
+struct LooseningEntry {
     id: EntryId,
     event_type: &'static str,
     signature: Signature,
@@ -64,7 +64,7 @@ struct Adopted {
 
 /// The control entries of a history.
 pub struct Trust {
-    said: Vec<Said>,
+    entries: Vec<LooseningEntry>,
     /// Hashes of the policies in the configuration of this audit, by account; the general one has an empty name.
     configured: BTreeMap<Box<str>, Box<str>>,
     any_signed: bool,
@@ -78,7 +78,7 @@ impl Trust {
         let (mut reader, mut verifier) = (driver(None), driver(key.cloned()));
         let skipped = reader.skipped(history, scope.until);
         let mut nonces = Nonces::default();
-        let mut said = Vec::new();
+        let mut entries = Vec::new();
         for at in history.control_lines().filter(|at| scope.until.is_none_or(|until| at.id <= until)) {
             let Ok(fields) = line::fields(at.bytes) else { continue };
             let entry = reader.decode(at.stream, at.id, &fields);
@@ -107,24 +107,24 @@ impl Trust {
                 }),
                 _ => None,
             };
-            said.push(Said { id: at.id, event_type: entry.shape, signature, is_skipped, policy });
+            entries.push(LooseningEntry { id: at.id, event_type: entry.shape, signature, is_skipped, policy });
         }
-        let any_signed = said.iter().any(|said| matches!(said.signature, Signature::Good | Signature::Unchecked));
+        let any_signed = entries.iter().any(|entry| matches!(entry.signature, Signature::Good | Signature::Unchecked));
         let of_accounts = config.account_policies.iter().map(|(name, policy)| (name.clone(), policy.hash.clone()));
         let configured = of_accounts.chain([("".into(), config.policy.hash.clone())]).collect();
-        Self { said, configured, any_signed }
+        Self { entries, configured, any_signed }
     }
 
     /// Returns the entries that loosened and must not be believed. One that a service refused is reported, and is no
     /// finding.
     pub fn faults(&self) -> Vec<Fault> {
-        let faults = self.said.iter().filter(|said| !said.is_skipped).filter_map(|said| {
-            let why = match said.signature {
+        let faults = self.entries.iter().filter(|entry| !entry.is_skipped).filter_map(|entry| {
+            let why = match entry.signature {
                 Signature::Bad(why) => why,
                 Signature::None if self.any_signed => "the signature is missing, others are signed",
                 Signature::Good | Signature::Unchecked | Signature::BeforeKey | Signature::None => return None,
             };
-            Some(Fault::at("control_signature", None, said.id, format!("{}: {why}", said.event_type)))
+            Some(Fault::at("control_signature", None, entry.id, format!("{}: {why}", entry.event_type)))
         });
         faults.collect()
     }
@@ -140,7 +140,7 @@ impl Trust {
         let is_order = |link: &&Link| {
             !link.forged
                 && link.text("mode") == "live"
-                && link.cause().is_none_or(|(_, cause)| scope.holds(cause))
+                && link.cause().is_none_or(|(_, cause)| scope.contains(cause))
                 && !is_expired(link.decision_id())
         };
         // An account without a policy of its own follows the general one.
@@ -157,15 +157,15 @@ impl Trust {
     /// Returns account and hash of the configured policies of this audit, and of those that services stated as
     /// configured.
     fn configured_policies(&self) -> BTreeSet<(&str, &str)> {
-        let told = self.said.iter().filter(|said| self.is_believed(said));
-        let told = told.filter_map(|said| said.policy.as_ref()).filter(|adopted| adopted.is_configured);
-        let told = told.map(|adopted| (&*adopted.account, &*adopted.hash));
-        told.chain(self.configured.iter().map(|(account, hash)| (&**account, &**hash))).collect()
+        let adopted = self.entries.iter().filter(|entry| self.is_believed(entry));
+        let adopted = adopted.filter_map(|entry| entry.policy.as_ref()).filter(|adopted| adopted.is_configured);
+        let adopted = adopted.map(|adopted| (&*adopted.account, &*adopted.hash));
+        adopted.chain(self.configured.iter().map(|(account, hash)| (&**account, &**hash))).collect()
     }
 
-    fn is_believed(&self, said: &Said) -> bool {
-        !said.is_skipped
-            && match said.signature {
+    fn is_believed(&self, entry: &LooseningEntry) -> bool {
+        !entry.is_skipped
+            && match entry.signature {
                 Signature::Good | Signature::Unchecked | Signature::BeforeKey => true,
                 Signature::None => !self.any_signed,
                 Signature::Bad(_) => false,
@@ -175,8 +175,8 @@ impl Trust {
     /// Returns the counts of signatures, and each adoption with both hashes.
     pub fn report(&self) -> ControlReport {
         let mut signatures = Signatures::default();
-        for said in &self.said {
-            match said.signature {
+        for entry in &self.entries {
+            match entry.signature {
                 Signature::Good => signatures.good += 1,
                 Signature::Bad(_) => signatures.bad += 1,
                 Signature::Unchecked => signatures.unchecked += 1,
@@ -185,21 +185,21 @@ impl Trust {
         }
         let mut configured = self.configured.clone();
         let mut adoptions = Vec::new();
-        for said in &self.said {
-            let Some(Adopted { account, hash, is_configured }) = &said.policy else { continue };
-            if *is_configured && self.is_believed(said) {
+        for entry in &self.entries {
+            let Some(Adopted { account, hash, is_configured }) = &entry.policy else { continue };
+            if *is_configured && self.is_believed(entry) {
                 configured.insert(account.clone(), hash.clone());
             }
             adoptions.push(Adoption {
-                entry: said.id.to_string(),
+                entry: entry.id.to_string(),
                 account: Some(account.clone()).filter(|account| !account.is_empty()),
                 adopted: hash.clone(),
                 configured: configured.get(account).or_else(|| configured.get("")).cloned().unwrap_or_default(),
-                signature: said.signature.name(),
-                refused: !self.is_believed(said),
+                signature: entry.signature.name(),
+                refused: !self.is_believed(entry),
             });
         }
-        let refused = self.said.iter().filter(|said| said.is_skipped).count();
+        let refused = self.entries.iter().filter(|entry| entry.is_skipped).count();
         ControlReport { signatures, refused, adoptions }
     }
 }

@@ -55,11 +55,11 @@ pub fn fill(
         bail!("no history is given that could fill a gap: give --journal DIR and the files with the missing entries");
     }
     let (gaps, kept) = {
-        let (engine, held) = projection::read(store)?;
-        if live::is_of_service(&held)? {
-            is_all_told(&engine, &held, given.journal)?;
+        let (engine, opened) = projection::read(store)?;
+        if live::is_of_service(&opened)? {
+            ensure_journal_is_whole(&engine, &opened, given.journal)?;
         }
-        (engine.globals().gaps.clone(), live::rows(&held)?)
+        (engine.globals().gaps.clone(), live::rows(&opened)?)
     };
     let found = look(&gaps, &histories, skip_bad_lines, config)?;
     let filled = found.iter().filter(|found| found.entries > 0).count();
@@ -88,7 +88,7 @@ pub fn fill(
 
 /// Returns true if the journal has everything that a service has folded and emitted. Anything else would be decided
 /// again.
-fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> anyhow::Result<()> {
+fn ensure_journal_is_whole(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> anyhow::Result<()> {
     let Some(journal) = journal else {
         bail!(
             "the store belongs to a service: give its --journal DIR too, which has every entry that the service folded"
@@ -101,10 +101,10 @@ fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> any
     if let Some(first) = report.first().filter(|first| *first > 0) {
         bail!("the journal begins with entry {first}: the entries before it cannot be folded again");
     }
-    let (folded, held) = (live::checkpoint(store)?.journal, report.count());
-    if folded != held {
+    let (folded, journalled) = (live::checkpoint(store)?.journal, report.count());
+    if folded != journalled {
         bail!(
-            "the store holds {} of the journal, which has {held}: start the service and stop it first",
+            "the store holds {} of the journal, which has {journalled}: start the service and stop it first",
             plural(folded, "entry")
         );
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::codec::operator::Word;
+use crate::codec::operator::OperatorCommand;
 use crate::codec::view;
 use crate::domain::book::state::book_of_position;
 use crate::shell::web::{self, ClientError};
@@ -36,16 +36,16 @@ impl Target {
 
 /// Asks the service whether it knows what a command names. Returns `None` if the command concerns all accounts or symbols.
 /// `configured` are the accounts that the configuration names.
-pub async fn of(url: Option<&str>, word: &Word, configured: &[Box<str>]) -> Option<Target> {
+pub async fn of(url: Option<&str>, word: &OperatorCommand, configured: &[Box<str>]) -> Option<Target> {
     let symbol_of = |position: &str| book_of_position(position).unwrap_or(position).to_owned();
     let (symbol, position, rung) = match word {
-        Word::Kill(_) | Word::GapAccepted { symbol: None, .. } => return None,
-        Word::AccountKill { account, .. } => return Some(account_target(url, account, configured).await),
-        Word::GapAccepted { symbol: Some(symbol), account } => {
+        OperatorCommand::Kill(_) | OperatorCommand::GapAccepted { symbol: None, .. } => return None,
+        OperatorCommand::AccountKill { account, .. } => return Some(account_target(url, account, configured).await),
+        OperatorCommand::GapAccepted { symbol: Some(symbol), account } => {
             (view::written_name(symbol, account.as_deref()), None, None)
         }
-        Word::RiskAccepted(position) => (symbol_of(position), Some(position), None),
-        Word::RungRearmed(position, r) => (symbol_of(position), Some(position), Some(*r)),
+        OperatorCommand::RiskAccepted(position) => (symbol_of(position), Some(position), None),
+        OperatorCommand::RungRearmed(position, r) => (symbol_of(position), Some(position), Some(*r)),
     };
     let Some(url) = url else { return Some(Target::Nobody) };
     let page = format!("/positions/{}?all=1", web::path_part(&symbol));

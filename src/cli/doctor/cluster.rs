@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use super::check::Check;
 use crate::config::Config;
+use crate::service::report::CLOCKS_APART_MS;
 use crate::service::server::names_of_script;
 use crate::shell::redis::{SLOTS, Server, ServerError, one_slot};
 
 const AREA: &str = "cluster";
-
-/// A difference of clocks that delays entries noticeably. At 2 s no order is sent. [ms]
-const CLOCKS_APART_MS: u64 = 1_000;
 
 /// Runs the checks of a cluster; none if there is one server.
 pub async fn checks(server: &mut Server, config: &Config) -> Result<Vec<Check>, ServerError> {

@@ -155,13 +155,13 @@ async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
 async fn fold(args: &Args, config: &Config, server: &mut Server) -> anyhow::Result<Engine> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     dump(server, &config.streams, folder.path()).await?;
-    let journal = args.journal.clone().or_else(|| Some(config.run.journal.clone()).filter(|dir| holds_files(dir)));
+    let journal = args.journal.clone().or_else(|| Some(config.run.journal.clone()).filter(|dir| has_files(dir)));
     let histories = [folder.path().to_owned()].into_iter().chain(journal).collect();
     let request = replay::Request { histories, skip_bad_lines: true, ..replay::Request::default() };
     Ok(replay::replay(&request, config, &mut ())?.engine)
 }
 
-fn holds_files(dir: &std::path::Path) -> bool {
+fn has_files(dir: &std::path::Path) -> bool {
     std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 

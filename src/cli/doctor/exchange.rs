@@ -6,16 +6,15 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::check::Check;
-use crate::codec::exchange::{AccountMode, KeyKind, place_of};
+use crate::codec::exchange::{AccountMode, KeyKind, environment_of};
 use crate::config::Config;
 use crate::service::exchange::{self, Client};
 use crate::service::feed;
+use crate::service::report::CLOCKS_APART_MS;
 use crate::shell::exchange::CallError;
 use crate::shell::web::{self, ClientError};
 
 const AREA: &str = "exchange";
-/// Clocks further apart than this make prices appear late. [ms]
-const CLOCKS_APART_MS: u64 = 1_000;
 
 pub async fn checks(config: &Config) -> Vec<Check> {
     let mut checks = addresses(config);
@@ -69,7 +68,7 @@ fn addresses(config: &Config) -> Vec<Check> {
     let mut checks = vec![Check::ok(AREA, "environment", found)];
     let market = environment.market;
     for (name, url) in [("mark_url", &feed.mark_url), ("user_url", &feed.user_url)] {
-        let Some((_, of_url)) = place_of(url) else { continue };
+        let Some((_, of_url)) = environment_of(url) else { continue };
         let path = if name == "mark_url" { of_url.mark_path } else { of_url.user_path };
         if of_url.market != market {
             let found =

@@ -8,10 +8,8 @@ use crate::codec::plural::plural;
 use crate::codec::time::span;
 use crate::domain::engine::RULES_VERSION;
 use crate::drive::projection;
+use crate::service::report::CLOCKS_APART_MS;
 use crate::shell::store::OpenError;
-
-/// Clocks further apart than this make prices appear late. [ms]
-const CLOCKS_APART_MS: u64 = 1_000;
 
 /// Checks a store folder: version, size, age of the last flush.
 pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {

@@ -8,11 +8,11 @@ use crate::codec::time::span;
 use crate::codec::view;
 use crate::domain::book::symbol::{Mark, Symbol};
 use crate::domain::engine::Engine;
+use crate::domain::event::PriceSource;
 use crate::shell::redis::{PriceText, PriceTexts, Server, ServerError};
 
 const AREA: &str = "prices";
-const TICKER: &str = "redis_ticker";
-const MARKET: &str = "redis_market";
+
 /// The most symbols that are named in a sentence.
 const NAMED: usize = 6;
 
@@ -30,7 +30,8 @@ pub async fn checks(server: &mut Server, engine: &Engine, now_ms: u64) -> Result
     let names: Vec<&str> = open.iter().map(|symbol| &*symbol.name).collect();
     let texts = server.price_hashes(&names).await?;
     let mut checks = vec![streams(engine, &open, now_ms, age_max_ms)];
-    for (source, key) in [(TICKER, "quantum:ticker"), (MARKET, "quantum:market")] {
+    for (source, key) in [(PriceSource::REDIS_TICKER, "quantum:ticker"), (PriceSource::REDIS_MARKET, "quantum:market")]
+    {
         let reads = texts.iter().map(|texts| read(of(source, texts), now_ms, age_max_ms));
         let found: Vec<(&str, Result<HashPrice, NoPrice>)> = names.iter().copied().zip(reads).collect();
         checks.push(hash(source, key, &found));
@@ -57,7 +58,7 @@ pub async fn checks(server: &mut Server, engine: &Engine, now_ms: u64) -> Result
 }
 
 fn of<'a>(source: &str, texts: &'a PriceTexts) -> &'a PriceText {
-    if source == TICKER { &texts.ticker } else { &texts.market }
+    if source == PriceSource::REDIS_TICKER { &texts.ticker } else { &texts.market }
 }
 
 fn read(text: &PriceText, now_ms: u64, age_max_ms: u64) -> Result<HashPrice, NoPrice> {

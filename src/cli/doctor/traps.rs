@@ -2,13 +2,14 @@
 
 use super::check::Check;
 use crate::config::Config;
+use crate::domain::event::PriceSource;
 use crate::domain::event::streams::StreamKind;
 use crate::domain::exit::policy::Policy;
 use crate::domain::units::Ratio;
 
 const AREA: &str = "configuration";
 /// Sources of prices that are no streams.
-const OBSERVED: [&str; 3] = ["redis_ticker", "redis_market", "api"];
+const OBSERVED: [&str; 3] = [PriceSource::REDIS_TICKER, PriceSource::REDIS_MARKET, PriceSource::API];
 
 pub fn checks(config: &Config) -> Vec<Check> {
     let mut checks = of_policy("policy", &config.policy);

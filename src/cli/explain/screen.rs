@@ -1,20 +1,20 @@
 //! An explanation for people.
 
-use crate::cli::cell::text;
+use crate::cli::json_text::text;
 use crate::codec::time;
 use crate::codec::view::PositionView;
 use crate::domain::event::ids::EntryId;
-use crate::drive::explain::{Decided, Explanation, Outcome, Scene, Subject};
+use crate::drive::explain::{Decided, Explanation, Outcome, PositionAtTime, Subject};
 use crate::shell::terminal::{Screen, Tone};
 
 pub(super) fn show(explanation: &Explanation, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let scene = explanation.scene.as_ref();
+    let at_time = explanation.at_time.as_ref();
     match &explanation.subject {
         Subject::Decision(decided) => decision(decided, screen)?,
         Subject::Symbol { asked, later } => {
-            if let Some(scene) = scene {
+            if let Some(at_time) = at_time {
                 let asked = asked.as_ref().filter(|_| later.is_none());
-                hold(explanation, scene, asked, screen)?;
+                hold(explanation, at_time, asked, screen)?;
             }
             if let Some(later) = later {
                 let hold = later.hold.unwrap_or("not held");
@@ -25,7 +25,7 @@ pub(super) fn show(explanation: &Explanation, screen: &mut Screen<'_>) -> anyhow
             }
         }
     }
-    let shown = scene.and_then(|scene| scene.position.as_ref());
+    let shown = at_time.and_then(|at_time| at_time.position.as_ref());
     if let Some(shown) = shown {
         position(explanation, shown, screen)?;
     }
@@ -39,8 +39,8 @@ pub(super) fn show(explanation: &Explanation, screen: &mut Screen<'_>) -> anyhow
     if let Subject::Decision(Decided { outcome: Some(outcome), .. }) = &explanation.subject {
         became(outcome, screen)?;
     }
-    if let Some(scene) = scene {
-        around(scene, screen)?;
+    if let Some(at_time) = at_time {
+        around(at_time, screen)?;
     }
     let origins = explanation.origins.iter().flat_map(|origins| origins.values()).flatten();
     let raw: Vec<String> = origins.filter_map(|origin| origin.raw.clone()).collect();
@@ -54,17 +54,17 @@ fn when(entry: &str) -> String {
 
 fn hold(
     explanation: &Explanation,
-    scene: &Scene,
+    at_time: &PositionAtTime,
     asked: Option<&String>,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<()> {
-    let held = match (scene.hold, &scene.position) {
+    let held = match (at_time.hold, &at_time.position) {
         (Some(hold), _) => format!("not harvested: {hold}"),
         (None, Some(position)) if position.closed.is_none() => "not held".to_owned(),
         (None, _) => "nothing open".to_owned(),
     };
-    screen.heading(&format!("{} at {}: {held}", explanation.symbol, asked.unwrap_or(&scene.at)))?;
-    for why in &scene.why {
+    screen.heading(&format!("{} at {}: {held}", explanation.symbol, asked.unwrap_or(&at_time.at)))?;
+    for why in &at_time.why {
         screen.line(&format!("  {why}"))?;
     }
     Ok(())
@@ -160,8 +160,8 @@ fn became(outcome: &Outcome, screen: &mut Screen<'_>) -> anyhow::Result<()> {
 }
 
 /// Shows the policy in force and the holds of other positions.
-fn around(scene: &Scene, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let policy = &scene.policy;
+fn around(at_time: &PositionAtTime, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let policy = &at_time.policy;
     screen.line("")?;
     let since = match &policy.since {
         Some(id) => format!("adopted by {id}, {}", when(id)),
@@ -176,14 +176,14 @@ fn around(scene: &Scene, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         policy.min_r,
         policy.cost_bps
     ))?;
-    let holds = scene.holds.iter().flat_map(|holds| &holds.holds);
+    let holds = at_time.holds.iter().flat_map(|holds| &holds.holds);
     let holds: Vec<String> = holds
         .map(|change| format!("{} from {}", change.hold, change.time.get(11..19).unwrap_or(&change.time)))
         .collect();
     if !holds.is_empty() {
         screen.line(&format!("  held by: {}", holds.join(", ")))?;
     }
-    let others: Vec<String> = scene.others.iter().map(|(hold, n)| format!("{hold} {n}")).collect();
+    let others: Vec<String> = at_time.others.iter().map(|(hold, n)| format!("{hold} {n}")).collect();
     if !others.is_empty() {
         screen.line(&format!("  other open positions at that moment: {}", others.join(", ")))?;
     }

@@ -7,6 +7,7 @@ use crate::cli::replay::rounded;
 use crate::codec::time;
 use crate::codec::view::{PositionView, Sourced};
 use crate::domain::event::ids::EntryId;
+use crate::domain::exit::{Hold, HoldSeverity};
 use crate::shell::terminal::{Screen, Tone};
 
 fn or_dash(value: Option<&String>) -> String {
@@ -29,10 +30,11 @@ fn age(sheet: &Sheet, field: Option<&Sourced>) -> String {
 
 /// Returns how much a reason to hold needs a person.
 pub fn hold_tone(hold: Option<&str>) -> Tone {
-    match hold {
-        None | Some("below_min_r" | "no_rung") => Tone::Plain,
-        Some("killed" | "history_gap" | "diverged" | "awaiting_result") => Tone::Bad,
-        Some(_) => Tone::Warning,
+    match hold.map(|name| Hold::of_name(name).map(Hold::severity)) {
+        None | Some(Some(HoldSeverity::Routine)) => Tone::Plain,
+        Some(Some(HoldSeverity::Act)) => Tone::Bad,
+        // A service of a later version may name a hold that is unknown here.
+        Some(Some(HoldSeverity::Check) | None) => Tone::Warning,
     }
 }
 

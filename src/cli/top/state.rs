@@ -42,7 +42,7 @@ pub enum Effect {
 
 /// How a page is filtered, sorted and read.
 #[derive(Clone, Debug, Default)]
-struct Reading {
+struct PageState {
     filter: String,
     sort: Option<Sort>,
     /// The key of the selected row, which stays selected wherever it moves to.
@@ -70,7 +70,7 @@ pub(super) struct Failure {
 pub struct Top {
     url: String,
     page: Page,
-    readings: [Reading; Page::ALL.len()],
+    page_states: [PageState; Page::ALL.len()],
     opened: Option<Opened>,
     is_typing: bool,
     has_help: bool,
@@ -88,7 +88,7 @@ impl Top {
         Self {
             url: url.to_owned(),
             page: Page::Positions,
-            readings: Page::ALL.map(|page| Reading { sort: page.sort(), ..Reading::default() }),
+            page_states: Page::ALL.map(|page| PageState { sort: page.sort(), ..PageState::default() }),
             opened: None,
             is_typing: false,
             has_help: false,
@@ -134,7 +134,7 @@ impl Top {
         match key.code {
             KeyCode::Char('c') if is_control => return Effect::End,
             KeyCode::Char('z') if is_control => return Effect::Suspend,
-            KeyCode::Char('u') if is_control && self.is_typing => self.reading_mut().filter.clear(),
+            KeyCode::Char('u') if is_control && self.is_typing => self.page_state_mut().filter.clear(),
             _ if is_control => {}
             _ if self.has_help => self.has_help = false,
             code if self.is_typing => self.type_filter(code),
@@ -146,13 +146,15 @@ impl Top {
     }
 
     fn type_filter(&mut self, code: KeyCode) {
-        let reading = self.reading_mut();
+        let page_state = self.page_state_mut();
         match code {
-            KeyCode::Char(letter) if reading.filter.chars().count() < FILTER_LETTERS_MAX => reading.filter.push(letter),
-            KeyCode::Backspace => drop(reading.filter.pop()),
+            KeyCode::Char(letter) if page_state.filter.chars().count() < FILTER_LETTERS_MAX => {
+                page_state.filter.push(letter)
+            }
+            KeyCode::Backspace => drop(page_state.filter.pop()),
             KeyCode::Enter => self.is_typing = false,
             KeyCode::Esc => {
-                reading.filter.clear();
+                page_state.filter.clear();
                 self.is_typing = false;
             }
             KeyCode::Up => self.step(-1),
@@ -185,7 +187,7 @@ impl Top {
         match code {
             KeyCode::Char('?') => self.has_help = true,
             KeyCode::Char('/') => self.is_typing = true,
-            KeyCode::Esc => self.reading_mut().filter.clear(),
+            KeyCode::Esc => self.page_state_mut().filter.clear(),
             KeyCode::Down | KeyCode::Char('j') => self.step(1),
             KeyCode::Up | KeyCode::Char('k') => self.step(-1),
             KeyCode::PageDown => self.step(leap),
@@ -195,7 +197,7 @@ impl Top {
             KeyCode::Char('s') => self.sort_by_next(1),
             KeyCode::Char('S') => self.sort_by_next(self.page.columns().len()),
             KeyCode::Char('r') => {
-                if let Some(sort) = &mut self.reading_mut().sort {
+                if let Some(sort) = &mut self.page_state_mut().sort {
                     sort.is_descending = !sort.is_descending;
                 }
             }
@@ -223,9 +225,9 @@ impl Top {
     fn sort_by_next(&mut self, further: usize) {
         let orders = self.page.columns().len() + 1;
         let none = orders - 1;
-        let reading = self.reading_mut();
-        let column = (reading.sort.map_or(none, |sort| sort.column) + further) % orders;
-        reading.sort = (column != none).then_some(Sort { column, is_descending: false });
+        let page_state = self.page_state_mut();
+        let column = (page_state.sort.map_or(none, |sort| sort.column) + further) % orders;
+        page_state.sort = (column != none).then_some(Sort { column, is_descending: false });
     }
 
     /// Opens the selected row. A hold leads to its positions.
@@ -233,10 +235,10 @@ impl Top {
         let Some(row) = self.selected_row() else { return };
         if self.page == Page::Holds {
             self.page = Page::Positions;
-            let reading = self.reading_mut();
-            reading.filter = row.about;
-            reading.selected = None;
-            reading.at = 0;
+            let page_state = self.page_state_mut();
+            page_state.filter = row.about;
+            page_state.selected = None;
+            page_state.at = 0;
             return;
         }
         self.opened = Some(Opened { about: row.about, scrolled: 0 });
@@ -247,19 +249,19 @@ impl Top {
         let table = self.table();
         let Some(last) = table.rows.len().checked_sub(1) else { return };
         let at = self.selected_in(&table).unwrap_or(0).saturating_add_signed(rows).min(last);
-        let reading = self.reading_mut();
-        reading.at = at;
-        reading.selected = Some(table.rows[at].key.clone());
+        let page_state = self.page_state_mut();
+        page_state.at = at;
+        page_state.selected = Some(table.rows[at].key.clone());
     }
 
     /// Remembers the place of the selected row. If the row has gone, the one in its place is selected next.
     fn keep_selected(&mut self) {
         let table = self.table();
         if let Some(at) = self.selected_in(&table) {
-            let reading = self.reading_mut();
-            reading.at = at;
-            if reading.selected.is_some() {
-                reading.selected = Some(table.rows[at].key.clone());
+            let page_state = self.page_state_mut();
+            page_state.at = at;
+            if page_state.selected.is_some() {
+                page_state.selected = Some(table.rows[at].key.clone());
             }
         }
     }
@@ -272,30 +274,30 @@ impl Top {
 
     /// Returns the place of the selected row; `None` of a table without rows.
     pub(super) fn selected_in(&self, table: &Table) -> Option<usize> {
-        let reading = self.reading();
+        let page_state = self.page_state();
         let last = table.rows.len().checked_sub(1)?;
-        let is_selected = |row: &Row| reading.selected.as_ref() == Some(&row.key);
-        Some(table.rows.iter().position(is_selected).unwrap_or(reading.at.min(last)))
+        let is_selected = |row: &Row| page_state.selected.as_ref() == Some(&row.key);
+        Some(table.rows.iter().position(is_selected).unwrap_or(page_state.at.min(last)))
     }
 
     fn page_number(&self) -> usize {
         Page::ALL.iter().position(|page| *page == self.page).unwrap_or(0)
     }
 
-    fn reading(&self) -> &Reading {
-        &self.readings[self.page_number()]
+    fn page_state(&self) -> &PageState {
+        &self.page_states[self.page_number()]
     }
 
-    fn reading_mut(&mut self) -> &mut Reading {
-        &mut self.readings[self.page_number()]
+    fn page_state_mut(&mut self) -> &mut PageState {
+        &mut self.page_states[self.page_number()]
     }
 
     // What the screen shows.
 
     /// Returns the rows of the page as they are filtered and sorted.
     pub(super) fn table(&self) -> Table {
-        let reading = self.reading();
-        self.page.table(self.report(), self.sheet.as_deref()).arranged(&reading.filter, reading.sort)
+        let page_state = self.page_state();
+        self.page.table(self.report(), self.sheet.as_deref()).arranged(&page_state.filter, page_state.sort)
     }
 
     /// Returns the lines of the detail, and how many of them are scrolled away; `None` if there is no detail.
@@ -319,11 +321,11 @@ impl Top {
     }
 
     pub(super) fn filter(&self) -> &str {
-        &self.reading().filter
+        &self.page_state().filter
     }
 
     pub(super) fn sort(&self) -> Option<Sort> {
-        self.reading().sort
+        self.page_state().sort
     }
 
     pub(super) fn is_typing(&self) -> bool {

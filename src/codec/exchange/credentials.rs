@@ -35,7 +35,7 @@ pub enum CredentialProblem {
     #[error("{name} {reason}")]
     NotGiven { name: Cow<'static, str>, reason: &'static str },
     #[error("{name} holds {what}{}", after_cleaning(*cleaned))]
-    Holds { name: Cow<'static, str>, what: &'static str, cleaned: Option<&'static str> },
+    Contains { name: Cow<'static, str>, what: &'static str, cleaned: Option<&'static str> },
     /// A key of a kind that does not belong there.
     #[error("{name} holds {what}{}", after_cleaning(*cleaned))]
     WrongKind { name: Cow<'static, str>, what: String, cleaned: Option<&'static str> },
@@ -100,7 +100,7 @@ fn checked(given: &Given, length: usize) -> Result<(), CredentialProblem> {
     let (name, cleaned) = (name.clone(), *cleaned);
     let text = given.value.expose_secret();
     if let Some(what) = text.chars().find_map(foreign) {
-        return Err(CredentialProblem::Holds { name, what, cleaned });
+        return Err(CredentialProblem::Contains { name, what, cleaned });
     }
     if text.len() != length {
         return Err(CredentialProblem::Length { name, found: text.len(), want: length, cleaned });

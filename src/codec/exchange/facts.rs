@@ -1,6 +1,6 @@
 //! The facts that a venue reports, in our words.
 
-use crate::domain::event::Side;
+use crate::domain::event::{PositionSide, Side};
 use crate::domain::named;
 use crate::domain::units::{Price, Qty, Quote};
 
@@ -38,15 +38,15 @@ pub struct PositionRow {
     /// `None` if the exchange reports 0. [quote per base]
     pub entry_price: Option<Price>,
     /// `BOTH` in one-way accounts. `LONG` and `SHORT` mean hedge mode.
-    pub position_side: String,
+    pub position_side: PositionSide,
     /// Last change at the exchange. `None` if the exchange reports 0. [ms since 1970]
     pub updated_ms: Option<u64>,
 }
 
 impl PositionRow {
     /// Returns the row of a symbol without a position.
-    pub fn flat(symbol: &str, position_side: &str) -> Self {
-        let (symbol, position_side) = (symbol.to_owned(), position_side.to_owned());
+    pub fn flat(symbol: &str, position_side: PositionSide) -> Self {
+        let symbol = symbol.to_owned();
         Self { symbol, position_amt: Qty::ZERO, entry_price: None, position_side, updated_ms: None }
     }
 }
@@ -65,7 +65,7 @@ pub struct UserTrade {
     pub qty: Qty,
     /// [ms since 1970]
     pub time_ms: u64,
-    pub position_side: String,
+    pub position_side: PositionSide,
 }
 
 named! {
@@ -121,11 +121,6 @@ named! {
         /// The contract was settled, or delisted.
         Settlement => "settlement",
     }
-}
-
-/// Returns true if a position side belongs to a hedge account.
-pub fn is_hedge_side(position_side: &str) -> bool {
-    ["LONG", "SHORT"].iter().any(|side| position_side.trim().eq_ignore_ascii_case(side))
 }
 
 /// Returns a text of the exchange on one line of bounded length.

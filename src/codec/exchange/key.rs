@@ -18,7 +18,7 @@ use crate::domain::named;
 /// Maximum length of a key text that is examined. An RSA key of 8192 bits has about 6,400. [characters]
 const TEXT_MAX: usize = 16_384;
 /// Minimum length of a base64 line that counts as secret on its own. [characters]
-const TELLING_LINE: usize = 16;
+const SECRET_LINE_MIN: usize = 16;
 
 /// Algorithm identifiers as they are written in a key's encoding.
 const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
@@ -82,7 +82,7 @@ impl CallKey {
             None => (None, text.to_owned()),
         };
         let body = SecretString::from(body.replace("\\n", "\n"));
-        let lines = body.expose_secret().split_whitespace().filter(|line| line.len() >= TELLING_LINE);
+        let lines = body.expose_secret().split_whitespace().filter(|line| line.len() >= SECRET_LINE_MIN);
         let hidden: Vec<SecretString> = lines.map(SecretString::from).collect();
         let plain: SecretString = body.expose_secret().split_whitespace().collect::<String>().into();
         let decoded = STANDARD.decode(plain.expose_secret()).or_else(|_| STANDARD_NO_PAD.decode(plain.expose_secret()));

@@ -19,13 +19,11 @@ mod venue;
 mod written;
 
 pub use credentials::{CredentialProblem, Credentials, Given};
-pub use facts::{
-    AccountMode, Forced, InstrumentRow, MarkPrice, Marks, PositionRow, Unreadable, UserEvent, UserTrade, is_hedge_side,
-};
+pub use facts::{AccountMode, Forced, InstrumentRow, MarkPrice, Marks, PositionRow, Unreadable, UserEvent, UserTrade};
 pub use key::KeyKind;
 pub use venue::{
-    Access, Call, Cause, Environment, Meaning, Message, Method, Parameter, Question, Refusal, Said, Stamp, Terms,
-    TradesFrom, Venue,
+    Access, Call, Cause, Environment, Meaning, Message, Method, Parameter, Question, Refusal, RefusalText, Stamp,
+    TradesFrom, Venue, VenueTerms,
 };
 pub use written::{FEED_SOURCE, WrittenTrade, mark_payload, observed_position, written_trade};
 
@@ -34,15 +32,15 @@ pub use written::{FEED_SOURCE, WrittenTrade, mark_payload, observed_position, wr
 pub static VENUES: [&dyn Venue; 1] = [&binance::Binance];
 
 /// A venue and one of its environments.
-pub type Place = (&'static dyn Venue, &'static Environment);
+pub type VenueEnvironment = (&'static dyn Venue, &'static Environment);
 
 /// Returns the environments of all venues.
-pub fn places() -> impl Iterator<Item = Place> {
+pub fn environments() -> impl Iterator<Item = VenueEnvironment> {
     VENUES.into_iter().flat_map(|venue| venue.terms().environments.iter().map(move |environment| (venue, environment)))
 }
 
 /// Returns the venue and the environment of an address; `None` for hosts that no venue publishes, such as loopback.
-pub fn place_of(url: &str) -> Option<Place> {
+pub fn environment_of(url: &str) -> Option<VenueEnvironment> {
     VENUES.into_iter().find_map(|venue| Some((venue, venue.environment_of(url)?)))
 }
 
@@ -54,17 +52,17 @@ mod tests {
 
     #[test]
     fn a_name_and_an_address_select_one_environment() {
-        let names: BTreeSet<&str> = places().map(|(_, environment)| environment.name).collect();
-        assert_eq!(names.len(), places().count(), "each name is that of one environment");
-        for (_, environment) in places() {
+        let names: BTreeSet<&str> = environments().map(|(_, environment)| environment.name).collect();
+        assert_eq!(names.len(), environments().count(), "each name is that of one environment");
+        for (_, environment) in environments() {
             for url in [environment.rest_url, environment.mark_url, environment.user_url] {
-                assert_eq!(place_of(url).map(|(_, environment)| environment), Some(environment), "{url}");
+                assert_eq!(environment_of(url).map(|(_, environment)| environment), Some(environment), "{url}");
             }
         }
         for venue in VENUES {
             let terms = venue.terms();
             assert!(terms.environments.iter().any(|environment| environment.name == terms.preset), "{}", terms.preset);
         }
-        assert!(place_of("http://127.0.0.1:1").is_none());
+        assert!(environment_of("http://127.0.0.1:1").is_none());
     }
 }

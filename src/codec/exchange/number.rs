@@ -1,4 +1,4 @@
-//! Numbers and names in an exchange's JSON: decimals as text, whole numbers, ids, times, symbols.
+//! Numbers and names in an exchange's JSON: decimals as text, whole numbers, ids, times, symbols, sides.
 
 use std::fmt;
 
@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::facts::Unreadable;
 use crate::codec::{depth, number};
+use crate::domain::event::PositionSide;
 use crate::domain::units::Price;
 
 /// A decimal as text, or a whole number. A number with a decimal point and no quotes is refused, because the parser
@@ -21,7 +22,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The same for an average. It is rounded where it has more digits than a decimal holds, because an average is computed
+/// The same for an average. It is rounded where it has more digits than a decimal has, because an average is computed
 /// and not agreed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Average(pub Decimal);
@@ -79,6 +80,20 @@ impl<'de> Deserialize<'de> for Name {
             return Err(D::Error::custom(format_args!("{shown:?} is no symbol")));
         }
         Ok(Self(text))
+    }
+}
+
+/// The position side of a row. Where it is not stated, the account is one-way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct StatedSide(pub PositionSide);
+
+impl<'de> Deserialize<'de> for StatedSide {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        PositionSide::of_name(&text).map(Self).ok_or_else(|| {
+            let shown: String = text.chars().take(40).collect();
+            D::Error::custom(format_args!("{shown:?} is no position side"))
+        })
     }
 }
 

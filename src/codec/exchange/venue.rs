@@ -15,7 +15,7 @@ use crate::domain::named;
 /// It assumes a REST interface whose calls have weights, and sockets that are addressed by their URL alone: the one of
 /// the account by a key that is opened by a call and kept alive.
 pub trait Venue: fmt::Debug + Sync + RefUnwindSafe {
-    fn terms(&self) -> &'static Terms;
+    fn terms(&self) -> &'static VenueTerms;
 
     /// Returns the environment of an address; `None` for hosts that the venue does not publish.
     fn environment_of(&self, url: &str) -> Option<&'static Environment>;
@@ -31,7 +31,7 @@ pub trait Venue: fmt::Debug + Sync + RefUnwindSafe {
     /// The filters of every instrument.
     fn instruments(&self) -> Question<Vec<InstrumentRow>>;
 
-    /// The positions of all symbols, from one of the versions that [`Terms`] names.
+    /// The positions of all symbols, from one of the versions that [`VenueTerms`] names.
     fn positions(&self, version: &str) -> Question<Vec<PositionRow>>;
 
     fn account_mode(&self) -> Question<AccountMode>;
@@ -70,7 +70,7 @@ pub trait Venue: fmt::Debug + Sync + RefUnwindSafe {
 
 /// The names and limits of a venue.
 #[derive(Debug)]
-pub struct Terms {
+pub struct VenueTerms {
     pub environments: &'static [Environment],
     /// Name of the environment that counts if none is configured: one without real money.
     pub preset: &'static str,
@@ -195,11 +195,11 @@ pub struct Message {
 pub struct Refusal {
     pub meaning: Meaning,
     /// The venue's own words; `None` if the body has none, such as a page of HTML.
-    pub said: Option<Said>,
+    pub said: Option<RefusalText>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct RefusalText {
     /// The venue's code. 0 if it gave none.
     pub code: i64,
     /// The message, shortened, without line breaks.

@@ -79,7 +79,7 @@ mod tests {
     use super::super::{PositionRow, UserTrade};
     use super::*;
     use crate::codec::observe;
-    use crate::domain::event::Side;
+    use crate::domain::event::{PositionSide, Side};
     use crate::domain::units::{Price, Qty};
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
             price: Price::new(Decimal::new(3002, 4)),
             qty: Qty::new(Decimal::new(662, 0)),
             time_ms: 1_770_163_395_196,
-            position_side: "BOTH".to_owned(),
+            position_side: PositionSide::Both,
         };
         let observation = observe::trade(&trade);
         let mut fields: Vec<(Vec<u8>, Vec<u8>)> = observation
@@ -106,14 +106,14 @@ mod tests {
         assert_eq!(written_trade("main", &fields), None, "another account's");
         assert_eq!((found.symbol.as_str(), found.id, found.time_ms), ("ADAUSDT", 7, 1_770_163_395_196));
         assert_eq!(observed_position("", &fields), None, "a trade");
-        let held = |qty: i64| {
+        let open = |qty: i64| {
             let observation = observe::position(&PositionRow {
                 position_amt: Qty::new(Decimal::from(qty)),
-                ..PositionRow::flat("ADAUSDT", "BOTH")
+                ..PositionRow::flat("ADAUSDT", PositionSide::Both)
             });
             let bytes = |(name, value): (&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
             observed_position("main", &observation.of_account("main").fields().map(bytes))
         };
-        assert_eq!((held(-5), held(0)), (Some(("ADAUSDT".to_owned(), true)), Some(("ADAUSDT".to_owned(), false))));
+        assert_eq!((open(-5), open(0)), (Some(("ADAUSDT".to_owned(), true)), Some(("ADAUSDT".to_owned(), false))));
     }
 }

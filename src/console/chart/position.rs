@@ -1,5 +1,5 @@
 //! The life of a position: price and R on two axes, entry and rungs as lines, fills and decisions as marks, times in
-//! which something stood against it as bands, and below a lane for each reason to hold.
+//! which something kept it from being evaluated as obstacles, and below a lane for each reason to hold.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 use super::scale::{self, Scale};
 use super::svg::{Svg, at};
 use crate::codec::time;
-use crate::drive::life::{Band, HoldPoint, PricePoint, thinned};
+use crate::drive::life::{HoldPoint, Obstacle, PricePoint, thinned};
 
 /// A rung as a line.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub struct PositionChart<'a> {
     pub range_ms: (u64, u64),
     pub lines: Lines,
     pub marks: Vec<Mark>,
-    pub bands: &'a [Band],
+    pub obstacles: &'a [Obstacle],
     pub holds: &'a [HoldPoint],
 }
 
@@ -125,7 +125,7 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
     };
     let mut svg = Svg::new(class, (width, height), &chart.label);
     let x = |ms: u64| area.x.at(ms.clamp(from_ms, to_ms).saturating_sub(from_ms) as f64);
-    bands(&mut svg, chart, &area, x);
+    obstacles(&mut svg, chart, &area, x);
     axes(&mut svg, &axis, &area, (from_ms, to_ms), size);
     if !chart.prices.is_empty() {
         let columns = (end - left) as usize;
@@ -178,12 +178,13 @@ fn price_path(prices: &[PricePoint], area: &Area, x: impl Fn(u64) -> f64, to_ms:
     d
 }
 
-fn bands(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u64) -> f64) {
-    for band in chart.bands {
-        let (from, to) = (x(band.from_ms), x(band.until_ms).max(x(band.from_ms) + 2.0));
-        let title = format!("{} from {} to {}", band.what, time::iso(band.from_ms), time::iso(band.until_ms));
+fn obstacles(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u64) -> f64) {
+    for obstacle in chart.obstacles {
+        let (from, to) = (x(obstacle.from_ms), x(obstacle.until_ms).max(x(obstacle.from_ms) + 2.0));
+        let title =
+            format!("{} from {} to {}", obstacle.what, time::iso(obstacle.from_ms), time::iso(obstacle.until_ms));
         svg.rect("band", (from, area.top), (to - from, area.bottom - area.top), &title);
-        svg.text("label band", (from + 3.0, area.top - 6.0), "start", band.what);
+        svg.text("label band", (from + 3.0, area.top - 6.0), "start", obstacle.what);
     }
 }
 

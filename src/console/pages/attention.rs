@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::Link;
 use super::decisions::lacking;
 use crate::codec::plural::plural;
-use crate::console::frame::Scene;
+use crate::console::frame::PageContext;
+use crate::domain::exit::{Flag, Hold};
 use crate::drive::film::Origin;
 use crate::drive::sheet::Sheet;
 
@@ -48,15 +49,15 @@ pub struct Need {
 }
 
 /// Returns the list. `faults` are those of the chain. [1]
-pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) -> Vec<Need> {
-    let origin = &scene.film.origin;
+pub fn needs(context: &PageContext<'_>, sheet: &Sheet, quarantined: u64, faults: usize) -> Vec<Need> {
+    let origin = &context.film.origin;
     let source = origin.arguments();
     let mut needs = Vec::new();
     let mut add = |severity, what: String, who: Vec<Link>, next: String| {
         let more = who.len().saturating_sub(NAMED_MAX);
         needs.push(Need { severity, what, who: who.into_iter().take(NAMED_MAX).collect(), here: None, more, next });
     };
-    for finding in scene.present.iter().flat_map(|present| &present.findings) {
+    for finding in context.present.iter().flat_map(|present| &present.findings) {
         let about = finding.about.as_deref().filter(|about| !finding.says.contains(about)).unwrap_or_default();
         let what = if about.is_empty() { finding.says.clone() } else { format!("{about}: {}", finding.says) };
         add(of_finding(finding.name), sentence(&what), Vec::new(), next_of(finding.name).to_owned());
@@ -67,61 +68,61 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
     }
     if faults > 0 {
         let what = format!("The chain of decisions has {}.", plural(faults, "fault"));
-        let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
+        let link = Link { text: "decisions".to_owned(), href: context.to("/console/decisions") };
         add(Severity::Act, what, vec![link], format!("harvester audit {source}"));
     }
-    let lacking = lacking(scene);
+    let lacking = lacking(context);
     if lacking > 0 {
         let what = format!(
             "{} made here and not recorded: the end of the chain may be missing.",
             if lacking == 1 { "1 decision is".to_owned() } else { format!("{lacking} decisions are") }
         );
-        let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
+        let link = Link { text: "decisions".to_owned(), href: context.to("/console/decisions") };
         add(Severity::Check, what, vec![link], format!("harvester audit {source}"));
     }
     if sheet.positions_unknown {
         let what = "No source has ever reported a position. That is not the same as flat.".to_owned();
         add(Severity::Act, what, Vec::new(), "harvester doctor".to_owned());
     }
-    let link = |symbol: &str, id: &str| Link { text: symbol.to_owned(), href: scene.position(id) };
+    let link = |symbol: &str, id: &str| Link { text: symbol.to_owned(), href: context.position(id) };
     let open = || sheet.positions.iter().filter(|position| position.closed.is_none());
-    let with_flag = |flag: &str| -> Vec<Link> {
-        open().filter(|p| p.flags.iter().any(|of| of == flag)).map(|p| link(&p.symbol, &p.position_id)).collect()
+    let with_flag = |flag: Flag| -> Vec<Link> {
+        open().filter(|p| p.flags.iter().any(|of| of == flag.name())).map(|p| link(&p.symbol, &p.position_id)).collect()
     };
     for (flag, severity, what, next) in [
         (
-            "diverged",
+            Flag::Diverged,
             Severity::Act,
             "The exchange reports another quantity",
             "harvester reconcile --store DIR".to_owned(),
         ),
         (
-            "result_unknown",
+            Flag::ResultUnknown,
             Severity::Act,
             "An order has no result, and its time is up",
             format!("harvester explain SYMBOL {source}"),
         ),
         (
-            "history_gap",
+            Flag::HistoryGap,
             Severity::Act,
             "Entries of the history are missing",
             "harvester control gap-accept SYMBOL --reason \"…\"".to_owned(),
         ),
         (
-            "rung_failed",
+            Flag::RungFailed,
             Severity::Check,
             "A rung was refused too often and is given up",
             format!("harvester explain SYMBOL {source}"),
         ),
-        ("risk_too_large", Severity::Check, RISK_TOO_LARGE, format!("harvester whatif --policy FILE {source}")),
+        (Flag::RiskTooLarge, Severity::Check, RISK_TOO_LARGE, format!("harvester whatif --policy FILE {source}")),
         (
-            "risk_too_small",
+            Flag::RiskTooSmall,
             Severity::Check,
             "The risk per unit is very small: its ATR may be in another unit",
             format!("harvester explain SYMBOL {source}"),
         ),
         (
-            "entry_price_disagrees",
+            Flag::EntryPriceDisagrees,
             Severity::Check,
             "Exchange and fills state different entry prices",
             format!("harvester explain SYMBOL {source}"),
@@ -145,18 +146,18 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
         };
         add(Severity::Act, format!("{field} is missing: {}.", plural(who.len(), "open position")), who, next);
     }
-    let held_by = |hold: &str| -> Vec<Link> {
-        open().filter(|p| p.hold.as_deref() == Some(hold)).map(|p| link(&p.symbol, &p.position_id)).collect()
+    let held_by = |hold: Hold| -> Vec<Link> {
+        open().filter(|p| p.hold.as_deref() == Some(hold.name())).map(|p| link(&p.symbol, &p.position_id)).collect()
     };
     for (hold, what) in
-        [("stale_price", "have a price that is too old"), ("stale_position", "were not confirmed for too long")]
+        [(Hold::StalePrice, "have a price that is too old"), (Hold::StalePosition, "were not confirmed for too long")]
     {
         let who = held_by(hold);
         if !who.is_empty() {
             add(Severity::Act, format!("{} open positions {what}.", who.len()), who, "harvester doctor".to_owned());
         }
     }
-    let who = held_by("price_jump");
+    let who = held_by(Hold::PriceJump);
     if !who.is_empty() {
         let what =
             format!("The last price jumped, and a second one must confirm it: {}.", plural(who.len(), "position"));
@@ -164,7 +165,7 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
     }
     if quarantined > 0 {
         let next = "harvester quarantine list --store DIR".to_owned();
-        let link = Link { text: "quarantine".to_owned(), href: scene.to("/console/streams") };
+        let link = Link { text: "quarantine".to_owned(), href: context.to("/console/streams") };
         add(Severity::Check, format!("In quarantine: {}.", plural(quarantined, "entry")), vec![link], next);
     }
     if !sheet.unconfirmed.is_empty() {
@@ -177,10 +178,10 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
     }
     let fraction = || Link {
         text: "Compare it in What if".to_owned(),
-        href: scene.to("/console/whatif").with("b", super::whatif::EXAMPLE),
+        href: context.to("/console/whatif").with("b", super::whatif::EXAMPLE),
     };
     for need in needs.iter_mut().filter(|need| need.what.starts_with(RISK_TOO_LARGE)) {
-        need.here = scene.film.has_past().then(fraction);
+        need.here = context.film.has_past().then(fraction);
     }
     needs.sort_by_key(|need| need.severity);
     needs

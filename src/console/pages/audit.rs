@@ -5,7 +5,7 @@ use askama::Template;
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::auditor::{Audited, Stage};
-use crate::console::frame::{Frame, Scene};
+use crate::console::frame::{Frame, PageContext};
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
@@ -50,29 +50,29 @@ struct AuditFile<'a> {
 }
 
 /// Makes the page. An audit begins when it is asked for (`?run=1235`: of the history with so many entries).
-pub fn audit(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
-    let auditor = scene.auditor.filter(|_| scene.film.has_past());
+pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
+    let auditor = context.auditor.filter(|_| context.film.has_past());
     let wanted = asked.value("run").filter(|name| !name.is_empty());
-    let stage = auditor.zip(wanted).map(|(auditor, name)| auditor.stage(&name, &scene.film.origin));
+    let stage = auditor.zip(wanted).map(|(auditor, name)| auditor.stage(&name, &context.film.origin));
     let (running, audited, failure) = match stage {
         None => (None, None, None),
         Some(Stage::Running { read, lasts, is_other }) => {
             let lasts = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-            (Some(Running::of(read, scene.film.entries, lasts, is_other)), None, None)
+            (Some(Running::of(read, context.film.entries, lasts, is_other)), None, None)
         }
         Some(Stage::Done(Ok(audited))) => (None, Some(audited), None),
         Some(Stage::Done(Err(why))) => (None, None, Some(why)),
     };
-    let frame = Frame::of(scene, "Audit", None);
+    let frame = Frame::of(context, "Audit", None);
     let page = AuditPage {
-        action: scene.here.path().to_owned(),
-        next: scene.film.entries.to_string(),
+        action: context.here.path().to_owned(),
+        next: context.film.entries.to_string(),
         audited,
         failure,
         can_run: auditor.is_some(),
-        at: scene.parameter("at").to_owned(),
-        is_recorded: scene.film.is_recorded || !scene.film.has_past(),
-        command: format!("harvester audit {}", scene.film.origin.arguments()),
+        at: context.parameter("at").to_owned(),
+        is_recorded: context.film.is_recorded || !context.film.has_past(),
+        command: format!("harvester audit {}", context.film.origin.arguments()),
         frame: Frame { time: None, refresh_s: running.as_ref().map(|_| REFRESH_S), ..frame },
         running,
     };

@@ -7,7 +7,7 @@ use super::message::not_yet;
 use super::{Link, Missing};
 use crate::codec::time;
 use crate::console::format::When;
-use crate::console::frame::{Frame, Scene};
+use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
 use crate::drive::explain::{Explanation, Origins, Subject, decision as explained, origins};
 use crate::drive::film::Origin;
@@ -45,16 +45,16 @@ struct DecisionPage {
 }
 
 /// Makes the page.
-pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
     let wanted = asked.name.as_deref().unwrap_or_default();
-    let Some(row) = rows(scene).into_iter().find(|row| row.decision_id == wanted) else {
-        let later = scene.film.decisions.links.iter().find(|link| link.decision_id() == wanted);
+    let Some(row) = rows(context).into_iter().find(|row| row.decision_id == wanted) else {
+        let later = context.film.decisions.links.iter().find(|link| link.decision_id() == wanted);
         let later = later.ok_or_else(|| Missing(format!("No decision has the id {wanted}.")))?;
         let at = later.cause().map_or(later.id, |(_, cause)| cause);
         let says = format!("This decision of {} was made later, at {}.", later.text("symbol"), time::iso(at.ms));
-        return Ok(not_yet(scene, &says, Some(later.text("symbol")))?);
+        return Ok(not_yet(context, &says, Some(later.text("symbol")))?);
     };
-    let (film, config) = (scene.film, &*scene.film.config);
+    let (film, config) = (context.film, &*context.film.config);
     let mut explanation = match &film.origin {
         Origin::Store(dir) => explained::of_store(wanted, dir)?,
         Origin::Histories(_) | Origin::Journal(_) => {
@@ -64,23 +64,23 @@ pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     if film.has_past() {
         explanation.origins = origins(&explanation, film.origin.sources(), false, config, stop)?;
     }
-    let Explanation { arithmetic, scene: seen, subject, origins, .. } = explanation;
+    let Explanation { arithmetic, context: seen, subject, origins, .. } = explanation;
     let Subject::Decision(decided) = subject else { anyhow::bail!("the explanation of {wanted} is not of a decision") };
     let cause = decided.decision["cause"].as_str().unwrap_or_default().to_owned();
     let cause_id = cause.rsplit_once('/').map_or("", |(_, id)| id).to_owned();
     // Ages are those of then, as the arithmetic is.
-    let decided_ms = cause_id.parse().map_or_else(|_| scene.now_ms(), |id: EntryId| id.ms);
+    let decided_ms = cause_id.parse().map_or_else(|_| context.now_ms(), |id: EntryId| id.ms);
     let emitted = decided.emission.and_then(|emission| emission.emitted);
     let none = Origins::new();
     let view = seen.as_ref().and_then(|seen| seen.position.as_ref());
     let page = DecisionPage {
-        cause: Link { text: cause, href: scene.entry(&cause_id) },
+        cause: Link { text: cause, href: context.entry(&cause_id) },
         arithmetic,
         alike: emitted.as_ref().and_then(|emitted| emitted.recomputed_alike),
         emitted: emitted.map(|emitted| (emitted.entry, emitted.seq, emitted.hash)),
-        position: view.map(|view| Link { text: view.position_id.clone(), href: scene.position(&view.position_id) }),
+        position: view.map(|view| Link { text: view.position_id.clone(), href: context.position(&view.position_id) }),
         bar: view.map_or_else(String::new, super::positions::bar),
-        fields: view.map_or_else(Vec::new, |view| fields(scene, view, origins.as_ref().unwrap_or(&none), decided_ms)),
+        fields: view.map_or_else(Vec::new, |view| fields(context, view, origins.as_ref().unwrap_or(&none), decided_ms)),
         ages_of_then: true,
         outcome: decided.outcome.as_ref().map(|outcome| (outcome.state, outcome.plan_id.clone(), outcome.expired)),
         events: decided.outcome.map_or_else(Vec::new, |outcome| {
@@ -88,15 +88,15 @@ pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
                 what: event.what,
                 when: When::of_text(&event.entry),
                 fill: event.fill.map(|fill| (fill.qty, fill.price)),
-                href: scene.entry(&event.entry),
+                href: context.entry(&event.entry),
             };
             outcome.events.into_iter().map(of).collect()
         }),
-        others: HeldBy::of(scene, seen.map(|seen| seen.others).unwrap_or_default(), &cause_id),
+        others: HeldBy::of(context, seen.map(|seen| seen.others).unwrap_or_default(), &cause_id),
         payload: serde_json::to_string_pretty(&decided.decision)?,
-        at_cause: (film.has_past() && !cause_id.is_empty()).then(|| scene.here.clone().with("at", &cause_id)),
+        at_cause: (film.has_past() && !cause_id.is_empty()).then(|| context.here.clone().with("at", &cause_id)),
         command: format!("harvester explain {} {}", &wanted.get(..12).unwrap_or(wanted), film.origin.arguments()),
-        frame: Frame::of(scene, format!("Decision {} {}", row.seq, row.symbol), Some(&row.symbol)),
+        frame: Frame::of(context, format!("Decision {} {}", row.seq, row.symbol), Some(&row.symbol)),
         row,
     };
     Ok(page.render()?)

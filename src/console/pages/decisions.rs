@@ -10,7 +10,7 @@ use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
 use crate::console::format::{self, Number, When};
-use crate::console::frame::{Frame, Part, Scene};
+use crate::console::frame::{Frame, PageContext, Part};
 use crate::drive::explain::{Outcome, decision::outcomes};
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
@@ -82,28 +82,28 @@ struct DecisionsPage {
 }
 
 /// Returns the decisions up to the moment, in the order of the chain.
-pub fn rows(scene: &Scene<'_>) -> Vec<Row> {
-    let outcomes = outcomes(&scene.engine);
-    let until = scene.until();
+pub fn rows(context: &PageContext<'_>) -> Vec<Row> {
+    let outcomes = outcomes(&context.engine);
+    let until = context.until();
     let of_past = |link: &&Link| link.cause().map_or(link.id, |(_, id)| id) <= until;
-    scene.film.decisions.links.iter().filter(of_past).map(|link| Row::of(scene, link, &outcomes)).collect()
+    context.film.decisions.links.iter().filter(of_past).map(|link| Row::of(context, link, &outcomes)).collect()
 }
 
 /// Returns the number of decisions that these rules make, and the chain does not have, beside those that still wait to be
 /// sent. A chain whose end was cut off is whole, and lacks them.
-pub fn lacking(scene: &Scene<'_>) -> u64 {
-    let made = u64::try_from(scene.film.made_beside).unwrap_or(u64::MAX);
-    made.saturating_sub(scene.present.map_or(0, |present| present.outbox))
+pub fn lacking(context: &PageContext<'_>) -> u64 {
+    let made = u64::try_from(context.film.made_beside).unwrap_or(u64::MAX);
+    made.saturating_sub(context.present.map_or(0, |present| present.outbox))
 }
 
 /// Returns the result of the verification as one word and one sentence.
-pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
-    let chain = &scene.film.decisions;
+pub fn verdict(context: &PageContext<'_>) -> (&'static str, String) {
+    let chain = &context.film.decisions;
     let faults = chain.tampered.len() + chain.duplicated.len();
     match (chain.links.len(), faults) {
         (0, 0) => ("empty", "No decision was made.".to_owned()),
         (links, 0) => {
-            let of = if scene.at.is_some() { " of the whole history" } else { "" };
+            let of = if context.at.is_some() { " of the whole history" } else { "" };
             let links = plural(links, "decision");
             ("whole", format!("{links}{of}: each hash is right, and each follows the one before it."))
         }
@@ -112,16 +112,16 @@ pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
 }
 
 /// Makes the page.
-pub fn decisions(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
-    let chain = &scene.film.decisions;
-    let all = rows(scene);
-    let (verdict, verdict_text) = verdict(scene);
+pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
+    let chain = &context.film.decisions;
+    let all = rows(context);
+    let (verdict, verdict_text) = verdict(context);
     let choice = |name: &str, of: fn(&Row) -> &String| -> Vec<(String, bool)> {
         let values: BTreeSet<&String> = all.iter().map(of).collect();
-        values.into_iter().map(|value| (value.clone(), *value == scene.parameter(name))).collect()
+        values.into_iter().map(|value| (value.clone(), *value == context.parameter(name))).collect()
     };
     let (modes, outcomes) = (choice("mode", |row| &row.mode), choice("outcome", |row| &row.outcome));
-    let wanted = |name: &str| Some(scene.parameter(name)).filter(|value| !value.is_empty());
+    let wanted = |name: &str| Some(context.parameter(name)).filter(|value| !value.is_empty());
     let total = all.len();
     let passes = |row: &Row| {
         let text = wanted("q").map(str::to_uppercase);
@@ -133,18 +133,18 @@ pub fn decisions(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<Strin
     let faults = chain.tampered.iter().take(FAULTS_SHOWN).map(|fault| FaultRow {
         what: fault.what.name(),
         seq: fault.seq,
-        entry: fault.entry.map(|id| (id.to_string(), scene.entry(&id.to_string()))),
+        entry: fault.entry.map(|id| (id.to_string(), context.entry(&id.to_string()))),
         why: fault.why.clone(),
     });
     let mut rows: Vec<Row> = all.into_iter().filter(passes).rev().collect();
     let page = DecisionsPage {
-        part: Part::of(scene, &mut rows, ROWS_SHOWN),
+        part: Part::of(context, &mut rows, ROWS_SHOWN),
         rows,
         total,
         verdict,
         verdict_text,
-        is_recorded: scene.film.is_recorded,
-        lacking: lacking(scene),
+        is_recorded: context.film.is_recorded,
+        lacking: lacking(context),
         head_seq: chain.head.seq,
         head_hash: chain.head.hash.to_string(),
         good: chain.signatures.good,
@@ -152,19 +152,19 @@ pub fn decisions(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<Strin
         unchecked: chain.signatures.unchecked,
         unsigned: chain.signatures.none,
         faults: faults.collect(),
-        text: scene.parameter("q").to_owned(),
+        text: context.parameter("q").to_owned(),
         modes,
         outcomes,
-        kept: scene.here.query().iter().filter(|(name, _)| name == "at").cloned().collect(),
-        audit: format!("harvester audit {}", scene.film.origin.arguments()),
-        frame: Frame::of(scene, "Decisions", None),
+        kept: context.here.query().iter().filter(|(name, _)| name == "at").cloned().collect(),
+        audit: format!("harvester audit {}", context.film.origin.arguments()),
+        frame: Frame::of(context, "Decisions", None),
     };
     Ok(page.render()?)
 }
 
 impl Row {
-    fn of(scene: &Scene<'_>, link: &Link, outcomes: &BTreeMap<String, Outcome>) -> Self {
-        let film = scene.film;
+    fn of(context: &PageContext<'_>, link: &Link, outcomes: &BTreeMap<String, Outcome>) -> Self {
+        let film = context.film;
         let of_link = |entry: &Option<crate::domain::event::ids::EntryId>, seq: Option<u64>| {
             *entry == Some(link.id) || (entry.is_none() && seq == Some(link.seq))
         };
@@ -182,7 +182,7 @@ impl Row {
             seq: link.seq,
             when: cause.or(Some(link.id)).map(When::of),
             symbol: link.text("symbol").to_owned(),
-            href: scene.decision(link.decision_id()),
+            href: context.decision(link.decision_id()),
             decision_id: link.decision_id().to_owned(),
             side: link.text("side").to_owned(),
             qty: Number::of(link.text("qty")),

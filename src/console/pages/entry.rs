@@ -7,7 +7,7 @@ use super::Missing;
 use crate::codec::shown;
 use crate::console::address::Address;
 use crate::console::format::When;
-use crate::console::frame::{Frame, Scene};
+use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
 use crate::drive::film::EntryLine;
 use crate::drive::stop::Stop;
@@ -34,31 +34,32 @@ struct EntryPage {
 }
 
 /// Makes the page.
-pub fn entry(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let id: EntryId = wanted.parse().map_err(|error| Missing(format!("{error}.")))?;
-    let mut lines = scene.film.lines(id, stop)?;
+    let mut lines = context.film.lines(id, stop)?;
     if lines.is_empty() {
         // A store has raw entries only of its quarantine.
-        let kept = scene.film.quarantined.iter().filter(|quarantined| quarantined.id == id);
+        let kept = context.film.quarantined.iter().filter(|quarantined| quarantined.id == id);
         lines.extend(kept.map(|quarantined| EntryLine {
             stream: quarantined.stream.clone(),
             kind: "quarantined",
             shape: "-",
             reason: None,
-            location: scene.film.origin.arguments(),
+            location: context.film.origin.arguments(),
             line: quarantined.line.clone(),
         }));
     }
     if lines.is_empty() {
-        let why = if scene.film.has_past() { "The history has no such entry." } else { "A store has no raw entries." };
+        let why =
+            if context.film.has_past() { "The history has no such entry." } else { "A store has no raw entries." };
         return Err(Missing(format!("Entry {id} is not here. {why}")).into());
     }
     let page = EntryPage {
         when: When::of(id),
         written: lines.into_iter().map(Written::of).collect(),
-        as_of: scene.to("/").with("at", &id.to_string()),
-        frame: Frame::of(scene, format!("Entry {id}"), None),
+        as_of: context.to("/").with("at", &id.to_string()),
+        frame: Frame::of(context, format!("Entry {id}"), None),
     };
     Ok(page.render()?)
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use crate::console::frame::{Frame, Scene};
+use crate::console::frame::{Frame, PageContext};
 
 #[derive(Template)]
 #[template(path = "message.html")]
@@ -19,6 +19,6 @@ pub fn message(title: &str, says: &str, status: u16, (base, source): (&str, &str
 }
 
 /// Makes a page for something that does not exist yet at the moment, with the ways to other moments.
-pub fn not_yet(scene: &Scene<'_>, says: &str, symbol: Option<&str>) -> Result<String, askama::Error> {
-    MessagePage { frame: Frame::of(scene, "Not yet", symbol), status: 0, says }.render()
+pub fn not_yet(context: &PageContext<'_>, says: &str, symbol: Option<&str>) -> Result<String, askama::Error> {
+    MessagePage { frame: Frame::of(context, "Not yet", symbol), status: 0, says }.render()
 }

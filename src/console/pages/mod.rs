@@ -30,11 +30,11 @@ pub struct Missing(pub String);
 
 use super::address::Address;
 use super::format::{Number, When};
-use super::frame::Scene;
+use super::frame::PageContext;
 use crate::codec::view::{PositionView, Sourced};
 use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
-use crate::domain::exit::Hold;
+use crate::domain::exit::{Hold, HoldSeverity};
 
 /// A text that leads somewhere.
 #[derive(Clone, Debug)]
@@ -52,12 +52,12 @@ pub struct Field {
 }
 
 impl Field {
-    fn of(scene: &Scene<'_>, field: &Sourced) -> Self {
+    fn of(context: &PageContext<'_>, field: &Sourced) -> Self {
         Self {
             number: Number::of(&field.value),
             source: field.source.clone(),
             when: When::of_text(&field.entry),
-            href: scene.entry(&field.entry),
+            href: context.entry(&field.entry),
         }
     }
 }
@@ -69,17 +69,17 @@ fn book_of(view: &PositionView) -> &str {
 
 /// Returns how severe a hold is for people: `bad`, `warn` or nothing.
 fn tone_of(hold: Option<&str>) -> &'static str {
-    match hold {
-        None | Some("below_min_r" | "no_rung" | "retry_wait" | "below_minimum" | "rate_limited") => "",
-        Some("killed" | "history_gap" | "diverged" | "awaiting_result" | "out_of_range") => "bad",
-        Some(_) => "warn",
+    match hold.map(|name| Hold::of_name(name).map(Hold::severity)) {
+        None | Some(Some(HoldSeverity::Routine)) => "",
+        Some(Some(HoldSeverity::Act)) => "bad",
+        // A service of a later version may name a hold that is unknown here.
+        Some(Some(HoldSeverity::Check) | None) => "warn",
     }
 }
 
 /// Returns what a hold means, in one sentence; nothing for a name that is none.
 fn meaning_of(name: &str) -> String {
-    let hold = Hold::ALL.into_iter().find(|hold| hold.name() == name);
-    hold.map_or_else(String::new, |hold| hold.meaning().replace('`', ""))
+    Hold::of_name(name).map_or_else(String::new, |hold| hold.meaning().replace('`', ""))
 }
 
 /// Returns how long ago an entry was. [ms]

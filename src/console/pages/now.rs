@@ -12,7 +12,7 @@ use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
 use crate::console::format::When;
-use crate::console::frame::{Frame, Scene};
+use crate::console::frame::{Frame, PageContext};
 use crate::console::running::{Present, PresentInput};
 use crate::drive::film::held_since;
 use crate::drive::stop::Stop;
@@ -97,15 +97,15 @@ struct NowPage {
 }
 
 /// Makes the page.
-pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
-    let sheet = scene.sheet(false)?;
-    let (engine, film) = (&scene.engine, scene.film);
-    let since = held_since(engine, scene.now_ms());
+pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
+    let sheet = context.sheet(false)?;
+    let (engine, film) = (&context.engine, context.film);
+    let since = held_since(engine, context.now_ms());
     let mut by_hold: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for position in &sheet.positions {
         let (positions, longest) = by_hold.entry(position.hold.as_deref().unwrap_or("nothing")).or_default();
         *positions += 1;
-        let held_ms = since.get(&position.position_id).map_or(0, |since| age_ms(scene.now_ms(), *since));
+        let held_ms = since.get(&position.position_id).map_or(0, |since| age_ms(context.now_ms(), *since));
         *longest = held_ms.max(*longest);
     }
     let open = sheet.positions.len();
@@ -116,15 +116,15 @@ pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> 
             positions,
             share: positions * 100 / open.max(1),
             longest: if longest > 0 { time::span(longest) } else { String::new() },
-            href: scene.to("/console/positions").with("hold", name),
+            href: context.to("/console/positions").with("hold", name),
             meaning: meaning_of(name),
             name: name.to_owned(),
         })
         .collect();
     holds.sort_by(|a, b| b.positions.cmp(&a.positions).then(a.name.cmp(&b.name)));
-    let all = rows(scene);
-    let (verdict, _) = verdict(scene);
-    let lacking = lacking(scene);
+    let all = rows(context);
+    let (verdict, _) = verdict(context);
+    let lacking = lacking(context);
     let chain_of = match (film.is_recorded, lacking) {
         (true, 0) => "as recorded".to_owned(),
         (true, more) => format!("{more} more made than recorded"),
@@ -134,17 +134,18 @@ pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> 
         engine.counters.quarantined.iter().map(|(reason, n)| (reason.name(), *n)).collect();
     let quarantined = quarantine.iter().map(|(_, n)| n).sum();
     let policy = engine.policy();
-    let counts = scene.counts(stop)?;
+    let counts = context.counts(stop)?;
     let inputs =
         engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {
             let last = engine.cursor(id);
-            let present = scene.present.map(|present| present.inputs.iter().find(|input| input.stream == stream.name));
+            let present =
+                context.present.map(|present| present.inputs.iter().find(|input| input.stream == stream.name));
             InputRow {
                 name: stream.short_name().to_owned(),
                 last: last.map(When::of),
                 age: match present {
                     Some(of) => of.and_then(|input| input.age_ms).map_or_else(String::new, time::span),
-                    None => last.map_or_else(String::new, |last| time::span(age_ms(scene.now_ms(), last))),
+                    None => last.map_or_else(String::new, |last| time::span(age_ms(context.now_ms(), last))),
                 },
                 present: present.flatten().map(InputNow::of),
                 rate: count
@@ -154,25 +155,25 @@ pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> 
             }
         });
     let page = NowPage {
-        needs: needs(scene, &sheet, quarantined, film.decisions.tampered.len()),
+        needs: needs(context, &sheet, quarantined, film.decisions.tampered.len()),
         open,
         evaluable: sheet.positions.iter().filter(|position| position.missing.is_empty()).count(),
-        positions_href: scene.to("/console/positions"),
-        decisions_href: scene.to("/console/decisions"),
+        positions_href: context.to("/console/positions"),
+        decisions_href: context.to("/console/decisions"),
         decided: all.len(),
         chain: (verdict, chain_of, if verdict == "broken" || lacking > 0 { "bad" } else { "" }),
         policy: policy.hash.get(..12).unwrap_or_default().to_owned(),
-        policy_since: film.policy_since(scene.until()).map(When::of),
+        policy_since: film.policy_since(context.until()).map(When::of),
         min_r: policy.min_r.to_string(),
         cost_bps: policy.cost_bps.to_string(),
         holds,
         inputs: inputs.collect(),
         recent: all.into_iter().rev().take(DECISIONS_SHOWN).collect(),
         quarantine,
-        quarantine_href: scene.to("/console/streams"),
+        quarantine_href: context.to("/console/streams"),
         gaps: engine.globals().gaps.len(),
-        service: scene.present.map(Service::of),
-        frame: Frame::of(scene, "Now", None),
+        service: context.present.map(Service::of),
+        frame: Frame::of(context, "Now", None),
     };
     Ok(page.render()?)
 }

@@ -15,7 +15,7 @@ use crate::codec::view::{Fill, PositionView};
 use crate::console::address::Address;
 use crate::console::chart::{self, Lines, Mark, MarkKind, PositionChart, RungLine, Size};
 use crate::console::format::{self, Number, When};
-use crate::console::frame::{Frame, Scene};
+use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
 use crate::drive::explain::{Explanation, Later, Origins, Subject, origins};
 use crate::drive::film::held_since;
@@ -49,9 +49,9 @@ pub struct HeldBy {
 
 impl HeldBy {
     /// Returns the counts with links to the positions at a moment.
-    pub fn of(scene: &Scene<'_>, others: BTreeMap<&'static str, u64>, at: &str) -> Vec<Self> {
-        let list = scene.to("/console/positions");
-        let list = if scene.film.has_past() { list.with("at", at) } else { list };
+    pub fn of(context: &PageContext<'_>, others: BTreeMap<&'static str, u64>, at: &str) -> Vec<Self> {
+        let list = context.to("/console/positions");
+        let list = if context.film.has_past() { list.with("at", at) } else { list };
         let of = |(hold, positions): (&str, u64)| Self {
             hold: hold.to_owned(),
             meaning: meaning_of(hold),
@@ -126,12 +126,12 @@ struct PositionPage {
 }
 
 /// Makes the page.
-pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
     let wanted = asked.name.as_deref().unwrap_or_default();
-    let sheet = scene.sheet(true)?;
+    let sheet = context.sheet(true)?;
     // The name of a symbol leads to its open position, else to the last one.
     let found = found(&sheet, wanted);
-    let film = scene.film;
+    let film = context.film;
     let Some(view) = found.cloned() else {
         let end = film.state(None, stop)?;
         let all = Sheet::of(&end, &film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
@@ -141,23 +141,23 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         let later = later.ok_or_else(|| Missing(format!("There is no position {wanted}.")))?;
         let opened = When::of_text(&later.opened).unwrap_or_default();
         let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
-        return Ok(not_yet(scene, &says, Some(&later.symbol))?);
+        return Ok(not_yet(context, &says, Some(&later.symbol))?);
     };
     let is_open = view.closed.is_none();
     let closed: Option<EntryId> = view.closed.as_ref().and_then(|id| id.parse().ok());
-    let (lived, range_ms) = lived(scene, &view, stop)?;
+    let (lived, range_ms) = lived(context, &view, stop)?;
 
     let subject = Subject::Symbol { asked: None, later: None };
-    let policy_since = film.policy_since(scene.until());
-    let mut explanation = Explanation::of(&scene.engine, book_of(&view), policy_since, subject)?;
+    let policy_since = film.policy_since(context.until());
+    let mut explanation = Explanation::of(&context.engine, book_of(&view), policy_since, subject)?;
     if film.has_past() {
         explanation.origins = origins(&explanation, film.origin.sources(), false, &film.config, stop)?;
     }
-    let Explanation { arithmetic, scene: seen, origins, .. } = explanation;
+    let Explanation { arithmetic, context: seen, origins, .. } = explanation;
     let seen = seen.ok_or_else(|| anyhow::anyhow!("{} has no explanation", view.symbol))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
     let none = Origins::new();
-    let since = held_since(&scene.engine, scene.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
+    let since = held_since(&context.engine, context.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
     let rung_rows = view.rungs.iter().map(|rung| {
         let price = rungs.iter().find(|line| line.r_text == rung.r);
@@ -168,13 +168,13 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
             away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
             fraction: rung.fraction.clone(),
             state: rung.state.clone(),
-            decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: scene.decision(id) }),
+            decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: context.decision(id) }),
         }
     });
     let rung_rows: Vec<RungRow> = rung_rows.collect();
-    let drawn = draw(scene, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms);
-    let (story, story_cut) = story(scene, &lived);
-    let siblings = of_siblings(scene, &sheet.positions, &view);
+    let drawn = draw(context, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms);
+    let (story, story_cut) = story(context, &lived);
+    let siblings = of_siblings(context, &sheet.positions, &view);
     let page = PositionPage {
         is_open,
         opened: When::of_text(&view.opened),
@@ -185,30 +185,30 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
             (None, false) => "closed".to_owned(),
         },
         tone: tone_of(view.hold.as_deref()),
-        since: since.map(|id| (When::of(id), time::span(age_ms(scene.now_ms(), id)))),
+        since: since.map(|id| (When::of(id), time::span(age_ms(context.now_ms(), id)))),
         why: if is_open { seen.why } else { Vec::new() },
-        later: Later::of(&scene.engine, book_of(&view), scene.now_ms()).filter(|_| is_open),
+        later: Later::of(&context.engine, book_of(&view), context.now_ms()).filter(|_| is_open),
         charts: drawn,
         prices_seen: plural(lived.prices_seen, "price"),
         bar: super::positions::bar(&view),
-        fields: fields(scene, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none), scene.now_ms()),
+        fields: fields(context, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none), context.now_ms()),
         ages_of_then: false,
         arithmetic: if is_open { arithmetic } else { Vec::new() },
         rungs: rung_rows,
-        fills: view.fills.iter().map(|fill| FillRow::of(scene, fill)).collect(),
+        fills: view.fills.iter().map(|fill| FillRow::of(context, fill)).collect(),
         changed_by: plural(story.len() + story_cut, "entry"),
         story,
         story_cut,
         siblings,
-        others: HeldBy::of(scene, seen.others, scene.parameter("at")),
+        others: HeldBy::of(context, seen.others, context.parameter("at")),
         policy: format!("{}… ({})", seen.policy.hash.get(..12).unwrap_or_default(), seen.policy.mode),
-        command: command(scene, book_of(&view)),
+        command: command(context, book_of(&view)),
         qty: Number::of(&view.qty),
         pnl: Number::of_option(view.unrealized_pnl.as_ref()),
         realized: Number::of_option(view.realized_pnl.as_ref()),
         risk: Number::of_option(view.entry_risk_usdt.as_ref()),
         r: Number::of_option(view.r_net.as_ref()),
-        frame: Frame::of(scene, format!("{} {}", view.symbol, view.side), Some(&view.symbol)),
+        frame: Frame::of(context, format!("{} {}", view.symbol, view.side), Some(&view.symbol)),
         view,
     };
     Ok(page.render()?)
@@ -219,15 +219,15 @@ fn short_id(id: &str) -> String {
 }
 
 /// Returns the command that explains the same.
-fn command(scene: &Scene<'_>, symbol: &str) -> String {
-    let at = scene.parameter("at");
+fn command(context: &PageContext<'_>, symbol: &str) -> String {
+    let at = context.parameter("at");
     let at = if at.is_empty() { String::new() } else { format!(" --at \"{at}\"") };
-    format!("harvester explain {symbol}{at} {}", scene.film.origin.arguments())
+    format!("harvester explain {symbol}{at} {}", context.film.origin.arguments())
 }
 
 /// Returns the fields that an evaluation rests on, with their streams and shapes, and their age at a time.
 /// [ms since 1970]
-pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins, now_ms: u64) -> Vec<FieldRow> {
+pub fn fields(context: &PageContext<'_>, view: &PositionView, origins: &Origins, now_ms: u64) -> Vec<FieldRow> {
     let row = |(name, field): (&'static str, Option<&crate::codec::view::Sourced>)| {
         let of = field.and_then(|field| origins.get(&field.entry));
         let mut streams: Vec<&str> = of.into_iter().flatten().map(|origin| &*origin.stream).collect();
@@ -237,7 +237,7 @@ pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins, now_ms:
         let id: Option<EntryId> = field.and_then(|field| field.entry.parse().ok());
         FieldRow {
             name,
-            field: field.map(|field| Field::of(scene, field)),
+            field: field.map(|field| Field::of(context, field)),
             streams: streams.join(" "),
             shapes: shapes.join(" "),
             age: id.map_or_else(String::new, |id| time::span(age_ms(now_ms, id))),
@@ -276,13 +276,13 @@ fn is_short(view: &PositionView) -> bool {
 
 /// Draws the chart for wide and for narrow pages.
 fn draw(
-    scene: &Scene<'_>,
+    context: &PageContext<'_>,
     view: &PositionView,
     lived: &Life,
     (rungs, cost_bps): (Vec<RungLine>, &str),
     range_ms: (u64, u64),
 ) -> Vec<String> {
-    if !scene.film.has_past() {
+    if !context.film.has_past() {
         return Vec::new();
     }
     let entry = view.entry_price.as_ref();
@@ -290,12 +290,12 @@ fn draw(
     let risk = view.risk_price.as_ref().and_then(|risk| format::float(risk)).filter(|risk| *risk > 0.0);
     let cost_bps = format::float(cost_bps).unwrap_or(0.0);
     let risk = risk.zip(entry.as_ref()).map(|(risk, (entry, _))| (risk, entry * cost_bps / 10_000.0));
-    let mut marks: Vec<Mark> = view.fills.iter().filter_map(|fill| fill_mark(scene, fill)).collect();
-    let decided = scene.film.decisions.links.iter().filter(|link| link.text("position_id") == view.position_id);
+    let mut marks: Vec<Mark> = view.fills.iter().filter_map(|fill| fill_mark(context, fill)).collect();
+    let decided = context.film.decisions.links.iter().filter(|link| link.text("position_id") == view.position_id);
     marks.extend(decided.filter_map(|link| {
         let (_, cause) = link.cause()?;
         let text = |key: &str| link.text(key).to_owned();
-        (cause <= scene.until()).then(|| Mark {
+        (cause <= context.until()).then(|| Mark {
             kind: MarkKind::Decision,
             ms: cause.ms,
             price: format::float(link.text("mark_price")),
@@ -308,7 +308,7 @@ fn draw(
                 text("mark_price"),
                 time::iso(cause.ms)
             ),
-            href: scene.decision(link.decision_id()).to_string(),
+            href: context.decision(link.decision_id()).to_string(),
         })
     }));
     let chart = PositionChart {
@@ -317,13 +317,13 @@ fn draw(
         range_ms,
         lines: Lines { entry, risk, is_short: is_short(view), rungs },
         marks,
-        bands: &lived.bands,
+        obstacles: &lived.obstacles,
         holds: &lived.holds,
     };
     [Size::Wide, Size::Narrow].map(|size| chart::draw(&chart, size)).into()
 }
 
-fn fill_mark(scene: &Scene<'_>, fill: &Fill) -> Option<Mark> {
+fn fill_mark(context: &PageContext<'_>, fill: &Fill) -> Option<Mark> {
     let id: EntryId = fill.entry.parse().ok()?;
     let source = fill.source.as_deref().unwrap_or("unknown");
     let kind = match (source, &*fill.side) {
@@ -337,15 +337,15 @@ fn fill_mark(scene: &Scene<'_>, fill: &Fill) -> Option<Mark> {
         ms: id.ms,
         price: fill.price.as_ref().and_then(|price| format::float(price)),
         title: format!("{} {} at {price} ({source}), {}", fill.side, fill.qty, time::iso(id.ms)),
-        href: scene.entry(&fill.entry).to_string(),
+        href: context.entry(&fill.entry).to_string(),
     })
 }
 
 impl FillRow {
-    fn of(scene: &Scene<'_>, fill: &Fill) -> Self {
+    fn of(context: &PageContext<'_>, fill: &Fill) -> Self {
         Self {
             when: When::of_text(&fill.entry),
-            href: scene.entry(&fill.entry),
+            href: context.entry(&fill.entry),
             side: fill.side.clone(),
             qty: Number::of(&fill.qty),
             price: Number::of_option(fill.price.as_ref()),
@@ -356,7 +356,7 @@ impl FillRow {
 }
 
 /// Returns the story, one row per entry, and the number of rows that are left out.
-fn story(scene: &Scene<'_>, lived: &Life) -> (Vec<StoryRow>, usize) {
+fn story(context: &PageContext<'_>, lived: &Life) -> (Vec<StoryRow>, usize) {
     let groups: Vec<_> = lived.story.chunk_by(|a, b| a.cause == b.cause).collect();
     let cut = groups.len().saturating_sub(STORY_SHOWN);
     let is_shown = |place: &usize| cut == 0 || *place < STORY_SHOWN / 2 || *place >= groups.len() - STORY_SHOWN / 2;
@@ -367,7 +367,7 @@ fn story(scene: &Scene<'_>, lived: &Life) -> (Vec<StoryRow>, usize) {
         let entry = lived.entries.iter().find(|entry| entry.id == first.at && entry.stream == stream);
         StoryRow {
             when: When::of(first.at),
-            href: scene.entry(&first.at.to_string()),
+            href: context.entry(&first.at.to_string()),
             cause: stream.rsplit(':').next().unwrap_or(stream).to_owned(),
             changes: group.iter().map(|c| (c.field.clone(), c.from.clone(), c.to.clone())).collect(),
             raw: entry.map(|entry| shown::json(&entry.line).into_owned()).filter(|raw| {
@@ -381,28 +381,32 @@ fn story(scene: &Scene<'_>, lived: &Life) -> (Vec<StoryRow>, usize) {
 }
 
 /// Returns the other positions of the symbol, the latest first.
-fn of_siblings(scene: &Scene<'_>, all: &[PositionView], view: &PositionView) -> Vec<(Link, PositionView, bool)> {
+fn of_siblings(
+    context: &PageContext<'_>,
+    all: &[PositionView],
+    view: &PositionView,
+) -> Vec<(Link, PositionView, bool)> {
     let of_symbol: Vec<&PositionView> = all.iter().filter(|other| book_of(other) == book_of(view)).collect();
     if of_symbol.len() < 2 {
         return Vec::new();
     }
     let row = |other: &PositionView| {
-        let link = Link { text: other.position_id.clone(), href: scene.position(&other.position_id) };
+        let link = Link { text: other.position_id.clone(), href: context.position(&other.position_id) };
         (link, other.clone(), other.position_id == view.position_id)
     };
     of_symbol.into_iter().rev().map(row).collect()
 }
 
 /// Draws the chart of a position, or of the open or last position of a symbol.
-pub fn chart_of(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
-    let sheet = scene.sheet(true)?;
+pub fn chart_of(context: &PageContext<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
+    let sheet = context.sheet(true)?;
     let found = found(&sheet, name);
     let view = found.ok_or_else(|| Missing(format!("No position {name} is known at that moment.")))?;
     let subject = Subject::Symbol { asked: None, later: None };
-    let explanation = Explanation::of(&scene.engine, book_of(view), None, subject)?;
-    let cost_bps = explanation.scene.map(|seen| seen.policy.cost_bps).unwrap_or_default();
-    let (lived, range_ms) = lived(scene, view, stop)?;
-    let charts = draw(scene, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
+    let explanation = Explanation::of(&context.engine, book_of(view), None, subject)?;
+    let cost_bps = explanation.context.map(|seen| seen.policy.cost_bps).unwrap_or_default();
+    let (lived, range_ms) = lived(context, view, stop)?;
+    let charts = draw(context, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
     Ok(charts.into_iter().next().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?)
 }
 
@@ -415,11 +419,11 @@ fn found<'a>(sheet: &'a Sheet, name: &str) -> Option<&'a PositionView> {
 }
 
 /// Returns the life of a position up to the moment, and the times that its chart spans. [ms since 1970]
-fn lived(scene: &Scene<'_>, view: &PositionView, stop: &Stop) -> anyhow::Result<(Arc<Life>, (u64, u64))> {
+fn lived(context: &PageContext<'_>, view: &PositionView, stop: &Stop) -> anyhow::Result<(Arc<Life>, (u64, u64))> {
     let opened: EntryId = view.opened.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
     let closed: Option<EntryId> = view.closed.as_ref().and_then(|id| id.parse().ok());
-    let until = closed.unwrap_or_else(|| scene.until()).min(scene.until());
-    let lived = life(scene.film, book_of(view), &view.position_id, (opened, until), stop)?;
-    let end_ms = closed.map_or(scene.now_ms(), |closed| closed.ms);
+    let until = closed.unwrap_or_else(|| context.until()).min(context.until());
+    let lived = life(context.film, book_of(view), &view.position_id, (opened, until), stop)?;
+    let end_ms = closed.map_or(context.now_ms(), |closed| closed.ms);
     Ok((lived, (opened.ms, end_ms.max(opened.ms))))
 }

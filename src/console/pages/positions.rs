@@ -12,7 +12,7 @@ use crate::codec::view::PositionView;
 use crate::console::address::Address;
 use crate::console::chart::{self, Tick};
 use crate::console::format::{self, Number};
-use crate::console::frame::{Frame, Part, Scene};
+use crate::console::frame::{Frame, PageContext, Part};
 use crate::domain::event::ids::EntryId;
 use crate::drive::film::held_since;
 use crate::drive::stop::Stop;
@@ -116,16 +116,16 @@ struct PositionsPage {
 }
 
 /// Makes the page.
-pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
+pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
     let closed = asked.is_on("closed");
-    let sheet = scene.sheet(closed)?;
-    let since = held_since(&scene.engine, scene.now_ms());
-    let of = |position| Row::of(scene, position, since.get(&position.position_id).copied());
+    let sheet = context.sheet(closed)?;
+    let since = held_since(&context.engine, context.now_ms());
+    let of = |position| Row::of(context, position, since.get(&position.position_id).copied());
     let all: Vec<Row> = sheet.positions.iter().map(of).collect();
     let total = all.len();
     let names = |of: fn(&Row) -> Vec<String>| -> BTreeSet<String> { all.iter().flat_map(of).collect() };
     let select = |name: &'static str, label: &'static str, values: BTreeSet<String>| {
-        let chosen = scene.parameter(name).to_owned();
+        let chosen = context.parameter(name).to_owned();
         let chosen_too = (!chosen.is_empty()).then(|| chosen.clone());
         let values: BTreeSet<String> = values.into_iter().chain(chosen_too).collect();
         Select { name, label, options: values.into_iter().map(|value| (value.clone(), value == chosen)).collect() }
@@ -141,8 +141,8 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
     if !accounts.is_empty() {
         selects.insert(0, select("account", "Account", accounts));
     }
-    let mut rows: Vec<Row> = all.into_iter().filter(|row| row.passes(scene)).collect();
-    let (by, is_descending) = (scene.parameter("sort"), scene.parameter("dir") == "desc");
+    let mut rows: Vec<Row> = all.into_iter().filter(|row| row.passes(context)).collect();
+    let (by, is_descending) = (context.parameter("sort"), context.parameter("dir") == "desc");
     rows.sort_by(|a, b| {
         let order = a.cmp_by(b, by, is_descending);
         order.then_with(|| a.symbol.cmp(&b.symbol)).then_with(|| a.position_id.cmp(&b.position_id))
@@ -151,7 +151,7 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
         let is_order = if by.is_empty() { *key == "symbol" } else { by == *key };
         // The first click on a number shows the largest first.
         let turned = if is_order { !is_descending } else { *is_number };
-        let to = scene.here.clone().with("part", "").with("sort", key).with("dir", if turned { "desc" } else { "" });
+        let to = context.here.clone().with("part", "").with("sort", key).with("dir", if turned { "desc" } else { "" });
         Column {
             head,
             is_number: *is_number,
@@ -160,32 +160,32 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
         }
     });
     let filters = ["q", "account", "side", "hold", "flag", "missing", "source", "within"];
-    let is_filtered = filters.iter().any(|name| !scene.parameter(name).is_empty());
-    let kept = scene.here.query().iter().filter(|(name, _)| matches!(&**name, "at" | "sort" | "dir"));
+    let is_filtered = filters.iter().any(|name| !context.parameter(name).is_empty());
+    let kept = context.here.query().iter().filter(|(name, _)| matches!(&**name, "at" | "sort" | "dir"));
     let is_open = |name: &String| sheet.positions.iter().any(|p| p.symbol == *name && p.closed.is_none());
     let page = PositionsPage {
         columns: columns.collect(),
-        part: Part::of(scene, &mut rows, ROWS_SHOWN),
+        part: Part::of(context, &mut rows, ROWS_SHOWN),
         total,
-        text: scene.parameter("q").to_owned(),
-        within: scene.parameter("within").to_owned(),
-        within_refused: within(scene).is_some_and(|most| most.is_err()),
+        text: context.parameter("q").to_owned(),
+        within: context.parameter("within").to_owned(),
+        within_refused: within(context).is_some_and(|most| most.is_err()),
         closed,
         selects,
         kept: kept.cloned().collect(),
-        clear: is_filtered.then(|| filters.iter().fold(scene.here.clone(), |here, name| here.with(name, ""))),
+        clear: is_filtered.then(|| filters.iter().fold(context.here.clone(), |here, name| here.with(name, ""))),
         positions_unknown: sheet.positions_unknown,
         gap_only: sheet.history_gap.iter().filter(|name| !is_open(name)).cloned().collect(),
         unconfirmed: sheet.unconfirmed,
         rows,
-        frame: Frame::of(scene, "Positions", None),
+        frame: Frame::of(context, "Positions", None),
     };
     Ok(page.render()?)
 }
 
 /// Returns the distance to the next rung that the address asks for, or that it is none. [percent]
-fn within(scene: &Scene<'_>) -> Option<Result<Decimal, ()>> {
-    let text = scene.parameter("within").trim().trim_end_matches('%').trim_end();
+fn within(context: &PageContext<'_>) -> Option<Result<Decimal, ()>> {
+    let text = context.parameter("within").trim().trim_end_matches('%').trim_end();
     let distance = || format::decimal(text).filter(|most| !most.is_sign_negative()).ok_or(());
     (!text.is_empty()).then(distance)
 }
@@ -205,17 +205,17 @@ pub fn bar(position: &PositionView) -> String {
 }
 
 impl Row {
-    fn of(scene: &Scene<'_>, position: &PositionView, since: Option<EntryId>) -> Self {
+    fn of(context: &PageContext<'_>, position: &PositionView, since: Option<EntryId>) -> Self {
         let number = |text: Option<&String>| text.and_then(|text| format::decimal(text));
         let (entry, mark) = (position.entry_price.as_ref(), position.mark_price.as_ref());
-        let age_ms_ = mark.and_then(|mark| mark.entry.parse().ok()).map(|id| age_ms(scene.now_ms(), id));
+        let age_ms_ = mark.and_then(|mark| mark.entry.parse().ok()).map(|id| age_ms(context.now_ms(), id));
         // What is realized is not what an open position is worth.
         let pnl = if position.closed.is_some() { &position.realized_pnl } else { &position.unrealized_pnl };
         let pnl = pnl.as_ref();
         let next = position.next_rung.as_ref();
         let next_price = next.and_then(|next| next.price.as_ref());
         let is_closed = position.closed.is_some();
-        let since_ms = since.filter(|_| !is_closed).map(|since| age_ms(scene.now_ms(), since));
+        let since_ms = since.filter(|_| !is_closed).map(|since| age_ms(context.now_ms(), since));
         let hold = match (&position.hold, &position.closed) {
             (Some(hold), _) => hold.clone(),
             (None, Some(_)) => "closed".to_owned(),
@@ -226,12 +226,12 @@ impl Row {
             book: Some(book_of(position)).filter(|book| *book != position.symbol).unwrap_or_default().to_owned(),
             account: position.account.clone().unwrap_or_default(),
             position_id: position.position_id.clone(),
-            href: scene.position(&position.position_id),
+            href: context.position(&position.position_id),
             side: position.side.clone(),
             is_closed,
             qty: Number::of(&position.qty),
-            entry: entry.map(|field| Field::of(scene, field)),
-            mark: mark.map(|field| Field::of(scene, field)),
+            entry: entry.map(|field| Field::of(context, field)),
+            mark: mark.map(|field| Field::of(context, field)),
             age: age_ms_.map_or_else(String::new, time::span),
             pnl: Number::of_option(pnl),
             r: Number::of_option(position.r_net.as_ref()),
@@ -262,13 +262,13 @@ impl Row {
     }
 
     /// Returns true if no filter of the address excludes the row.
-    fn passes(&self, scene: &Scene<'_>) -> bool {
-        let wanted = |name: &str| Some(scene.parameter(name)).filter(|value| !value.is_empty());
+    fn passes(&self, context: &PageContext<'_>) -> bool {
+        let wanted = |name: &str| Some(context.parameter(name)).filter(|value| !value.is_empty());
         let text = wanted("q").is_none_or(|text| {
             let text = text.to_uppercase();
             self.symbol.to_uppercase().contains(&text) || self.position_id.to_uppercase().contains(&text)
         });
-        let within = within(scene).and_then(Result::ok);
+        let within = within(context).and_then(Result::ok);
         let is_near = within.is_none_or(|most| self.away.is_some_and(|away| away.abs() <= most));
         text && is_near
             && wanted("account").is_none_or(|account| self.account == account)

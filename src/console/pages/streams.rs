@@ -8,7 +8,7 @@ use crate::codec::shown;
 use crate::codec::time;
 use crate::console::address::Address;
 use crate::console::format::When;
-use crate::console::frame::{Frame, Scene};
+use crate::console::frame::{Frame, PageContext};
 use crate::drive::quarantine::{Now, tried};
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
@@ -72,9 +72,9 @@ struct StreamsPage {
 }
 
 /// Makes the page.
-pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
-    let (engine, film, until) = (&scene.engine, scene.film, scene.until());
-    let counts = scene.counts(stop)?;
+pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
+    let (engine, film, until) = (&context.engine, context.film, context.until());
+    let counts = context.counts(stop)?;
     let rows = engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {
         let cursor = engine.cursor(id);
         StreamRow {
@@ -82,8 +82,8 @@ pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<Stri
             kind: stream.kind.name(),
             entries: Some(*entries).filter(|_| film.has_past()),
             first: count.first.filter(|first| *first <= until).map(When::of),
-            href: cursor.map(|id| scene.entry(&id.to_string())),
-            age: cursor.map_or_else(String::new, |id| time::span(age_ms(scene.now_ms(), id))),
+            href: cursor.map(|id| context.entry(&id.to_string())),
+            age: cursor.map_or_else(String::new, |id| time::span(age_ms(context.now_ms(), id))),
             cursor: cursor.map(When::of),
         }
     });
@@ -98,21 +98,21 @@ pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<Stri
         after: gap.after.map_or_else(|| "the beginning".to_owned(), |id| id.to_string()),
         before: gap.before.map_or_else(|| "the end".to_owned(), |id| id.to_string()),
         reported: When::of(gap.reported),
-        href: scene.entry(&gap.reported.to_string()),
+        href: context.entry(&gap.reported.to_string()),
     });
     let past: Vec<_> = film.quarantined.iter().filter(|quarantined| quarantined.id <= until).cloned().collect();
     let total = past.len();
-    let wanted = scene.parameter("reason").to_owned();
+    let wanted = context.parameter("reason").to_owned();
     let mut reasons: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     past.iter().for_each(|quarantined| *reasons.entry(&quarantined.reason).or_default() += 1);
     let reasons: Vec<_> = reasons
         .into_iter()
-        .map(|(reason, n)| (reason.to_owned(), n, scene.here.clone().with("reason", reason), reason == wanted))
+        .map(|(reason, n)| (reason.to_owned(), n, context.here.clone().with("reason", reason), reason == wanted))
         .collect();
     let listed = past.into_iter().filter(|of| wanted.is_empty() || of.reason == wanted).take(QUARANTINED_SHOWN);
     let listed = tried(engine.streams().clone(), listed.collect(), &film.config)?;
     let quarantined = listed.into_iter().map(|(quarantined, now)| QuarantineRow {
-        href: scene.entry(&quarantined.id.to_string()),
+        href: context.entry(&quarantined.id.to_string()),
         when: When::of(quarantined.id),
         reads: matches!(now, Now::Reads(_)),
         now: match now {
@@ -123,7 +123,7 @@ pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<Stri
         stream: quarantined.stream,
         reason: quarantined.reason,
     });
-    let symbols = scene.sheet(false)?.history_gap;
+    let symbols = context.sheet(false)?.history_gap;
     let page = StreamsPage {
         streams: rows.collect(),
         shapes,
@@ -135,8 +135,8 @@ pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<Stri
         reason: wanted,
         duplicates: engine.counters.duplicates,
         applied: engine.counters.applied,
-        all: scene.here.clone().with("reason", ""),
-        frame: Frame::of(scene, "Streams and quarantine", None),
+        all: context.here.clone().with("reason", ""),
+        frame: Frame::of(context, "Streams and quarantine", None),
     };
     Ok(page.render()?)
 }

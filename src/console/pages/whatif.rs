@@ -9,7 +9,7 @@ use crate::codec::policy;
 use crate::console::address::Address;
 use crate::console::chart::{self, Series, Size};
 use crate::console::format::{self, Number, When};
-use crate::console::frame::{Frame, Scene};
+use crate::console::frame::{Frame, PageContext};
 use crate::domain::exit::policy::Policy;
 use crate::drive::stop::Stop;
 use crate::drive::whatif::{self, Compared, Document, PolicyResult};
@@ -88,8 +88,8 @@ struct WhatifFile {
 }
 
 /// Makes the page. Without policies in the address it shows the form alone.
-pub fn whatif(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
-    let film = scene.film;
+pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+    let film = context.film;
     let is_asked = ["a", "b", "compare"].into_iter().any(|name| asked.value(name).is_some());
     let text = |name: &str| asked.value(name).unwrap_or_default();
     let mut typed = vec![
@@ -106,7 +106,7 @@ pub fn whatif(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<S
     let outcome = if is_asked && policies.len() == typed.len() && film.has_past() {
         let compared = whatif::fold_all(&film.origin.sources(), policies, false, &film.config, stop)?;
         let range_ms = (film.first.ms, film.last.ms);
-        Some(Outcome::of(&compared, range_ms, |id| scene.entry(id))?)
+        Some(Outcome::of(&compared, range_ms, |id| context.entry(id))?)
     } else {
         None
     };
@@ -118,8 +118,8 @@ pub fn whatif(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<S
         effective: laid_out(&film.config.policy),
         outcome,
         can_run: film.has_past(),
-        at: scene.parameter("at").to_owned(),
-        frame: Frame { time: None, ..Frame::of(scene, "What if", None) },
+        at: context.parameter("at").to_owned(),
+        frame: Frame { time: None, ..Frame::of(context, "What if", None) },
     };
     Ok(page.render()?)
 }

@@ -11,7 +11,7 @@ use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
 
 /// The terms of a decision that its execution is measured against.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms {
+pub struct DecisionTerms {
     pub side: Side,
     /// [base]
     pub qty: Qty,
@@ -70,7 +70,7 @@ impl Execution {
     pub fn of(
         position: &Position,
         record: &DecisionRecord,
-        terms: &Terms,
+        terms: &DecisionTerms,
         timeout_ms: u64,
     ) -> Result<Self, OutOfRange> {
         let mut execution =
@@ -101,7 +101,7 @@ impl Execution {
         Ok(execution)
     }
 
-    fn price_at(&mut self, cost: Quote, position: &Position, terms: &Terms) -> Result<(), OutOfRange> {
+    fn price_at(&mut self, cost: Quote, position: &Position, terms: &DecisionTerms) -> Result<(), OutOfRange> {
         let gain = |from: Price| {
             let worth = from.for_qty(self.filled)?;
             if terms.side == Side::Sell { cost.minus(worth) } else { worth.minus(cost) }
@@ -133,7 +133,7 @@ fn outcome(record: &DecisionRecord, filled: Qty, asked: Qty) -> Option<Outcome> 
     }
 }
 
-fn is_late(record: &DecisionRecord, terms: &Terms, timeout_ms: u64) -> bool {
+fn is_late(record: &DecisionRecord, terms: &DecisionTerms, timeout_ms: u64) -> bool {
     let mut last_outcome_ms = terms.decided_ms;
     for outcome in &record.outcomes {
         let is_answer = match outcome.what {

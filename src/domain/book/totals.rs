@@ -33,10 +33,11 @@ impl PositionTotals {
         let mut next = *self;
         match change.cause {
             Cause::EntrySet => {
-                let weaker = match change.price {
+                let weaker = match change.price.map(|price| price.source) {
                     // A price of an old hash only replaces a missing one.
-                    Some(price) if price.source == EntrySource::Legacy => self.entry.is_none(),
-                    _ => self.entry.is_none_or(|held| held.source < EntrySource::Fill),
+                    Some(EntrySource::Legacy) => self.entry.is_none(),
+                    Some(EntrySource::Intent | EntrySource::Plan | EntrySource::Exchange | EntrySource::Fill)
+                    | None => self.entry.is_none_or(|known| known.source < EntrySource::Fill),
                 };
                 if weaker {
                     next.entry = change.price;
@@ -79,10 +80,10 @@ impl PositionTotals {
             let added_cost = added.price.for_qty(qty)?;
             sum = Some(match sum {
                 None => (qty, added, added_cost),
-                Some((held, entry, cost)) => {
-                    let (held, cost) = (held.plus(qty)?, cost.plus(added_cost)?);
+                Some((before, entry, cost)) => {
+                    let (after, cost) = (before.plus(qty)?, cost.plus(added_cost)?);
                     let source = entry.source.min(added.source);
-                    (held, EntryPrice { price: cost.per(held)?, source, entry: added.entry }, cost)
+                    (after, EntryPrice { price: cost.per(after)?, source, entry: added.entry }, cost)
                 }
             });
         }

@@ -62,7 +62,7 @@ impl<'a> BookView<'a> {
     }
 
     /// Returns true if the position of a decision is still open, with at least the quantity that the decision closes.
-    pub fn still_holds(&self, decision_id: &str) -> bool {
+    pub fn covers(&self, decision_id: &str) -> bool {
         self.hot.open.as_ref().is_some_and(|open| {
             let (open_qty, step) = (open.totals.qty.abs(), self.step_size());
             let mut decisions = open.decisions.iter().filter(|decision| &*decision.decision_id == decision_id);

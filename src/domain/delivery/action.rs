@@ -35,8 +35,8 @@ pub struct Offer {
     pub refusal: Option<&'static str>,
     /// Maximum age of an order; 0 means no limit. [ms]
     pub age_max_ms: u64,
-    /// All entries before this server time are folded; 0 turns the check off. [ms since 1970]
-    pub folded_to_ms: u64,
+    /// The watermark: all entries before this server time are folded; 0 turns the check off. [ms since 1970]
+    pub watermark_ms: u64,
     /// The kill key was set when it was last read, so a key that is missing now still counts.
     pub kill_was_set: bool,
     /// The last written decision. The script writes nothing while the server does not have this entry.
@@ -54,10 +54,10 @@ pub struct Needed {
 
 /// The answer of the emission script to one offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum OfferAnswer {
     /// The decision is in the stream, with the reason why its order was not sent, if it was not.
     Written { entry: EntryId, refusal: Option<String>, is_new: bool },
-    /// Another process holds the lease.
+    /// Another process owns the lease.
     Stale,
     /// The decision before it in the pipeline was not written.
     Halted,

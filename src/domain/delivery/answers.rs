@@ -1,31 +1,31 @@
 //! Answers to actions.
 
-use super::action::{Answer, Appended, Notice, Recorded};
+use super::action::{Appended, Notice, OfferAnswer, Recorded};
 use super::fault::Fault;
 use super::row::RowChange;
 use super::{Checkpointing, Delivery};
 use crate::domain::engine::Engine;
 
-/// Nothing is offered for this time after the server named another holder of the lease. [ms]
+/// Nothing is offered for this time after the server named another owner of the lease. [ms]
 const STALE_PAUSE_MS: u64 = 50;
 
 impl Delivery {
     /// Handles the answer to one offer.
-    pub fn handle_offered(&mut self, seq: u64, answer: Answer, now_ms: u64) {
+    pub fn handle_offered(&mut self, seq: u64, answer: OfferAnswer, now_ms: u64) {
         self.outbox.answered(seq);
         match answer {
-            Answer::Written { entry, refusal, is_new } => {
+            OfferAnswer::Written { entry, refusal, is_new } => {
                 self.gate.written(seq);
                 if self.outbox.written(seq, entry).is_some() {
                     self.notices.push_back(Notice::Emitted { seq, entry, refusal, is_new });
                 }
             }
-            Answer::Stale => self.not_before_ms = now_ms.saturating_add(STALE_PAUSE_MS),
-            Answer::Halted => {}
-            Answer::Behind => self.gate.wait_for_news(),
-            Answer::Unfit => self.gate.wait_for_outputs(now_ms),
-            Answer::Lost => self.gate.doubt_written(),
-            Answer::Doubtful { known } => {
+            OfferAnswer::Stale => self.not_before_ms = now_ms.saturating_add(STALE_PAUSE_MS),
+            OfferAnswer::Halted => {}
+            OfferAnswer::Behind => self.gate.wait_for_news(),
+            OfferAnswer::Unfit => self.gate.wait_for_outputs(now_ms),
+            OfferAnswer::Lost => self.gate.doubt_written(),
+            OfferAnswer::Doubtful { known } => {
                 if self.gate.doubt(seq, now_ms) {
                     let decision_id = self.outbox.get(seq).map_or_else(String::new, |row| row.decision_id.clone());
                     self.notices.push_back(Notice::Doubtful { seq, decision_id, known });

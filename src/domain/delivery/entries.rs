@@ -58,7 +58,7 @@ impl Delivery {
         self.acks.delivered(stream, ids);
     }
 
-    /// Handles the news that the reader has begun anew: what the group has delivered is told again.
+    /// Handles the news that the reader has begun anew: what the group has delivered is delivered again.
     pub fn handle_delivered_anew(&mut self, engine: &Engine) {
         self.acks.delivered_anew(|stream| engine.cursor(stream));
     }
@@ -77,9 +77,9 @@ impl Delivery {
         self.outbox.synced(self.durable);
     }
 
-    /// Handles the news that all entries before a server time are folded. [ms since 1970]
-    pub fn handle_read_to(&mut self, ms: u64) {
-        self.gate.folded_to_ms = self.gate.folded_to_ms.max(ms);
+    /// Handles the watermark: all entries before this server time are folded. [ms since 1970]
+    pub fn handle_watermark(&mut self, ms: u64) {
+        self.gate.watermark_ms = self.gate.watermark_ms.max(ms);
         self.see_whether_caught_up();
     }
 
@@ -106,7 +106,7 @@ impl Delivery {
     }
 
     fn see_whether_caught_up(&mut self) {
-        if matches!(self.caught_up, CaughtUp::At(from) if self.gate.folded_to_ms >= from) {
+        if matches!(self.caught_up, CaughtUp::At(from) if self.gate.watermark_ms >= from) {
             self.caught_up = CaughtUp::Yes;
         }
     }

@@ -12,8 +12,8 @@ const UNFIT_PAUSE_MS: u64 = 2_000;
 /// The conditions under which decisions may be offered. `now_ms` is the monotonic clock of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
-    /// All entries before this server time are folded. [ms since 1970]
-    pub folded_to_ms: u64,
+    /// The watermark: all entries before this server time are folded. [ms since 1970]
+    pub watermark_ms: u64,
     /// Entries about positions wait because their ids are ahead of the server's clock.
     pub facts_ahead: bool,
     /// A group reads order requests that is not configured as an executor.
@@ -51,13 +51,13 @@ impl Gate {
 
     /// Makes orders wait until more is folded.
     pub const fn wait_for_news(&mut self) {
-        self.behind_at_ms = Some(self.folded_to_ms);
+        self.behind_at_ms = Some(self.watermark_ms);
     }
 
     /// Returns true if orders may go: more is folded than when one was sent back, nothing about positions waits for the
     /// clock, and only configured executors read requests.
     pub fn may_order(&self) -> bool {
-        let is_current = self.behind_at_ms.is_none_or(|ms| self.folded_to_ms > ms);
+        let is_current = self.behind_at_ms.is_none_or(|ms| self.watermark_ms > ms);
         is_current && !self.facts_ahead && !self.has_unnamed_executors
     }
 

@@ -56,7 +56,7 @@ impl Kills {
     }
 
     /// Returns true if an entry that kills was read and is not folded.
-    pub fn is_one_read(&self) -> bool {
+    pub fn has_unfolded(&self) -> bool {
         !self.read.is_empty()
     }
 

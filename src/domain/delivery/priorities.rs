@@ -67,7 +67,7 @@ impl Delivery {
                 lease: lease.clone(),
                 refusal: if is_order { self.refusal(row, engine) } else { None },
                 age_max_ms: if is_order { self.settings.age_max_ms } else { 0 },
-                folded_to_ms: if is_order { self.gate.folded_to_ms } else { 0 },
+                watermark_ms: if is_order { self.gate.watermark_ms } else { 0 },
                 kill_was_set: self.kills.was_set(),
                 after: after.filter(|after| before.is_none() && !self.gate.is_checked(*after)),
                 needs: before.map(|before| Needed {
@@ -88,7 +88,7 @@ impl Delivery {
         let account = engine.accounts().find(&row.account).unwrap_or(AccountId::NONE);
         let is_ignored = self.settings.faults.has(Fault::IgnoreKillOfAccount);
         let killed = if is_ignored { AccountId::NONE } else { account };
-        if engine.is_killed(killed) || self.kills.is_one_read() {
+        if engine.is_killed(killed) || self.kills.has_unfolded() {
             return Some("killed");
         }
         if let Some(why) = self.control.refusal() {
@@ -103,10 +103,10 @@ impl Delivery {
         }
         // Since the decision, the position was closed, was reduced by another service, or became uncertain.
         let book = engine.book_of_decision(&row.decision_id).map(|book| engine.book(book));
-        let still_holds = self.settings.faults.has(Fault::OfferWithoutPosition)
-            || book.is_some_and(|book| book.still_holds(&row.decision_id));
+        let is_covered = self.settings.faults.has(Fault::OfferWithoutPosition)
+            || book.is_some_and(|book| book.covers(&row.decision_id));
         let is_uncertain = || book.and_then(|book| book.uncertain()).map(Hold::name);
-        (!still_holds).then_some("position_changed").or_else(is_uncertain)
+        (!is_covered).then_some("position_changed").or_else(is_uncertain)
     }
 
     fn check(&mut self, engine: &Engine) -> Option<Action> {

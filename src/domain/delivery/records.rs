@@ -14,7 +14,7 @@ use crate::domain::event::ids::EntryId;
 const IN_FLIGHT_MAX: usize = 100;
 /// How long nothing is tried after a record was not written. [ms]
 const PAUSE_MS: u64 = 5_000;
-/// A follower keeps this many of the newest records, in case the leader has not published them. [1]
+/// A standby keeps this many of the newest records, in case the leader has not published them. [1]
 const KEPT_MAX: usize = 10_000;
 
 /// Records that must still be written, in the order of application.

@@ -183,9 +183,9 @@ impl Engine {
     pub fn source_name(&self, source: PriceSource) -> &str {
         match source {
             PriceSource::Stream(stream) => self.streams.get(stream).short_name(),
-            PriceSource::RedisTicker => "redis_ticker",
-            PriceSource::RedisMarket => "redis_market",
-            PriceSource::Api => "api",
+            PriceSource::RedisTicker => PriceSource::REDIS_TICKER,
+            PriceSource::RedisMarket => PriceSource::REDIS_MARKET,
+            PriceSource::Api => PriceSource::API,
         }
     }
 }

@@ -19,6 +19,17 @@ struct OrderNames<'a> {
     now_ms: u64,
 }
 
+/// The effect of an entry on its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OrderEffect {
+    /// It fills the order.
+    Fills,
+    /// It makes the order known.
+    MakesKnown,
+    /// It is a refusal, or an acceptance without an order id.
+    Nothing,
+}
+
 impl Engine {
     /// Finds out who folds an entry. One of another cell is counted.
     pub(super) fn folded_by(&mut self, entry: &Entry) -> FoldedBy {
@@ -56,7 +67,7 @@ impl Engine {
             (Ok(Event::Position(_) | Event::Legacy(_)), _) => of_nameless,
             (Ok(Event::Trade(fact)), Some(symbol)) => {
                 let named = OrderNames { symbol, order_id: Some(&fact.order_id), plan_id: None, now_ms: entry.id.ms };
-                self.order_folded_by(&named, entry, true, true)
+                self.order_folded_by(&named, entry, OrderEffect::Fills)
             }
             (Ok(Event::Result(fact)), Some(symbol)) => self.result_folded_by(fact, entry, symbol),
             (Ok(Event::Plan(_)), _) => {
@@ -78,24 +89,24 @@ impl Engine {
             // The fills of one entry are steps of one plan.
             Outcome::Fills(fills) => {
                 let order_id = fills.iter().find_map(|fill| fill.order_id.as_deref());
-                self.order_folded_by(&named(order_id), entry, true, true)
+                self.order_folded_by(&named(order_id), entry, OrderEffect::Fills)
             }
             Outcome::Accepted { order } => {
                 let order_id = order.order_id.as_deref();
-                self.order_folded_by(&named(order_id), entry, false, order_id.is_some())
+                let effect = if order_id.is_some() { OrderEffect::MakesKnown } else { OrderEffect::Nothing };
+                self.order_folded_by(&named(order_id), entry, effect)
             }
             Outcome::Refused { order, .. } => {
-                self.order_folded_by(&named(order.order_id.as_deref()), entry, false, false)
+                self.order_folded_by(&named(order.order_id.as_deref()), entry, OrderEffect::Nothing)
             }
         }
     }
 
-    /// Finds out who folds an entry without an account. `moves` is true for one that fills, `flags` for one that makes its
-    /// order known.
-    fn order_folded_by(&mut self, named: &OrderNames<'_>, entry: &Entry, moves: bool, flags: bool) -> FoldedBy {
+    /// Finds out who folds an entry without an account.
+    fn order_folded_by(&mut self, named: &OrderNames<'_>, entry: &Entry, effect: OrderEffect) -> FoldedBy {
         let accounts = self.accounts_of(named);
         let account = match accounts.as_slice() {
-            [] if !moves => return FoldedBy::Us,
+            [] if effect != OrderEffect::Fills => return FoldedBy::Us,
             [] => AccountId::NONE,
             [one] => *one,
             several => {
@@ -103,7 +114,7 @@ impl Engine {
                 let books = self.books_where(named.symbol, |_| true).into_iter().filter(is_of);
                 let books: Vec<BookId> =
                     books.filter(|id| !self.accounts.is_elsewhere(self.slots.book(*id).account)).collect();
-                if flags && !books.is_empty() {
+                if effect != OrderEffect::Nothing && !books.is_empty() {
                     self.flag_ambiguous(&books);
                     books.iter().for_each(|book| self.changes.touch_hot(*book));
                 }

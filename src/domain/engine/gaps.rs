@@ -41,7 +41,14 @@ impl Engine {
             StreamKind::Observation if flags => self.counters.unreadable(Unreadables::Observations, entry.id.ms),
             // It takes no rung and no place in the chain. It is a finding, as a decision is that does not verify.
             StreamKind::Decision if flags => self.counters.count(Count::DecisionForeign),
-            _ => {}
+            StreamKind::Result
+            | StreamKind::Snapshot
+            | StreamKind::Observation
+            | StreamKind::Decision
+            | StreamKind::Control
+            | StreamKind::Intent
+            | StreamKind::Plan
+            | StreamKind::Price => {}
         }
         if let (Some(symbol), Some(account)) = (entry.symbol.filter(|_| flags), unreadable.sideless_in) {
             self.flag_account(symbol, account, None);

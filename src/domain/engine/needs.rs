@@ -32,7 +32,7 @@ named! {
         /// A fresh mark.
         Price => "mark_price",
         EntryPrice => "entry_price",
-        /// Confirmation that the exchange holds our quantity: after a gap, a divergence, a request without a result.
+        /// Confirmation that the exchange has our quantity: after a gap, a divergence, a request without a result.
         Confirmation => "confirmation",
         /// Step size and minimum of the instrument.
         Instrument => "instrument",
@@ -337,8 +337,8 @@ fn of_confirmation(
     if open.rungs.iter().any(|rung| rung.state == RungState::Unknown) {
         return Some((Why::ResultUnknown, open.confirmed_ms));
     }
-    if let Some(held) = open.price_doubted {
-        return Some((Why::PriceJump, held.ms));
+    if let Some(doubted) = open.price_doubted {
+        return Some((Why::PriceJump, doubted.ms));
     }
     let age_ms = now_ms.saturating_sub(open.confirmed_ms);
     (policy.mode == Mode::Live && age_ms > policy.max_position_age_ms).then_some((Why::Stale, open.confirmed_ms))

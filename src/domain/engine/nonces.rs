@@ -1,7 +1,7 @@
 //! Signed control entries that come again, or too late (docs/spec/emission.md, "Nonces").
 //!
 //! A nonce is a number that a control entry carries once: a signed entry that is written again is not accepted again. An
-//! entry that clears the kill switch is not accepted after a kill that it does not know: somebody may have held it back.
+//! entry that clears the kill switch is not accepted after a kill that it does not know: it may have been delayed on purpose.
 //!
 //! An entry is accepted only if it was issued close to its id, and ids grow. An entry that was issued long before the
 //! last id cannot come again, and its nonce is forgotten. So the memory is bounded without a guess.
@@ -122,7 +122,7 @@ mod tests {
         assert!(taken(&mut nonces, &kill(false, 10_000, "a"), 10_000), "issued in the millisecond of the kill");
         assert!(taken(&mut nonces, &on, 20_000));
         let late = nonces.take(&kill(false, 19_999, "b"), EntryId::new(21_000, 0));
-        assert_eq!(late, Err(NotBelieved::Overtaken), "held back, and written after another kill");
+        assert_eq!(late, Err(NotBelieved::Overtaken), "delayed, and written after another kill");
         assert!(taken(&mut nonces, &accepts(19_999, "c"), 21_000), "anything else may have been under way");
         let mut unverified = kill(false, 19_999, "d");
         unverified.issue.as_mut().expect("an issue").is_verified = false;

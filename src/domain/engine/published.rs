@@ -15,7 +15,7 @@ const TAIL_MAX: usize = 256;
 
 /// The relation of a decision entry to the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum ChainRelation {
     /// Already part of it.
     Known,
     /// The next one.
@@ -32,19 +32,19 @@ impl Engine {
             return;
         }
         // An audit has verified the chain as a whole, and passes on only its parts.
-        let standing = match self.decisions {
-            Decisions::Audited => Standing::Follows,
-            Decisions::Recorded | Decisions::Derived => self.standing(fact),
+        let relation = match self.decisions {
+            Decisions::Audited => ChainRelation::Follows,
+            Decisions::Recorded | Decisions::Derived => self.relation(fact),
         };
-        match standing {
-            Standing::Known => {}
-            Standing::Follows if self.is_before_its_cause(fact) => self.recorded.add(fact.clone(), &self.streams),
-            Standing::Follows => {
+        match relation {
+            ChainRelation::Known => {}
+            ChainRelation::Follows if self.is_before_its_cause(fact) => self.recorded.add(fact.clone(), &self.streams),
+            ChainRelation::Follows => {
                 if !self.adopt(fact) {
                     self.counters.comparison.orphaned += 1;
                 }
             }
-            Standing::Foreign => {
+            ChainRelation::Foreign => {
                 self.counters.count(Count::DecisionForeign);
                 self.flag_foreign(fact);
             }
@@ -64,36 +64,36 @@ impl Engine {
 
     /// Returns true if a decision entry would count as foreign here.
     pub fn is_foreign(&self, fact: &DecisionFact) -> bool {
-        self.decisions == Decisions::Recorded && self.standing(fact) == Standing::Foreign
+        self.decisions == Decisions::Recorded && self.relation(fact) == ChainRelation::Foreign
     }
 
-    fn standing(&self, fact: &DecisionFact) -> Standing {
-        match self.standing_in_chain(fact) {
+    fn relation(&self, fact: &DecisionFact) -> ChainRelation {
+        match self.relation_to_chain(fact) {
             // Ours are known by then, also where a clock went back.
-            Standing::Follows if fact.is_early => Standing::Foreign,
-            standing => standing,
+            ChainRelation::Follows if fact.is_early => ChainRelation::Foreign,
+            relation => relation,
         }
     }
 
-    fn standing_in_chain(&self, fact: &DecisionFact) -> Standing {
+    fn relation_to_chain(&self, fact: &DecisionFact) -> ChainRelation {
         let globals = &self.globals;
         if !fact.is_sealed {
-            return Standing::Foreign;
+            return ChainRelation::Foreign;
         }
         let begins = chain::beginning(&fact.hash);
         match fact.seq {
             // Without a number it is identified by its hash, or by what was adopted at its cause.
-            0 if self.knows_decision(fact) => Standing::Known,
-            0 if *fact.prev == *globals.chain.hash => Standing::Follows,
-            0 => Standing::Foreign,
+            0 if self.knows_decision(fact) => ChainRelation::Known,
+            0 if *fact.prev == *globals.chain.hash => ChainRelation::Follows,
+            0 => ChainRelation::Foreign,
             seq if seq > globals.chain.seq => {
                 let head = self.recorded.head_after(&globals.chain);
                 let is_next = seq == head.seq + 1 && *fact.prev == *head.hash;
-                if is_next { Standing::Follows } else { Standing::Foreign }
+                if is_next { ChainRelation::Follows } else { ChainRelation::Foreign }
             }
             // A decision older than the tail can no longer be compared, and changes nothing either way.
-            seq if globals.chain_tail.get(&seq).is_none_or(|known| *known == begins) => Standing::Known,
-            _ => Standing::Foreign,
+            seq if globals.chain_tail.get(&seq).is_none_or(|known| *known == begins) => ChainRelation::Known,
+            _ => ChainRelation::Foreign,
         }
     }
 

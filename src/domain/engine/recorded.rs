@@ -19,7 +19,7 @@ pub struct RecordedDecisions {
     /// By the entry that caused them, in order.
     by_cause: BTreeMap<(EntryId, StreamId), Vec<DecisionFact>>,
     /// Sort key of the last cause among them. Up to here our own decisions are only compared.
-    watermark: Option<SortKey>,
+    last_cause: Option<SortKey>,
     /// The last of them by number, adopted or not.
     last: ChainHead,
 }
@@ -36,7 +36,7 @@ impl RecordedDecisions {
             Some(stream) => SortKey::new(stream, cause),
             None => SortKey { ms: cause.ms, stream: UNREAD, seq: u64::MAX },
         };
-        self.watermark = self.watermark.max(Some(key));
+        self.last_cause = self.last_cause.max(Some(key));
         if fact.seq > self.last.seq {
             self.last = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
         }
@@ -105,17 +105,17 @@ impl RecordedDecisions {
 
     /// Lets our own decisions only be compared, however late their causes are.
     pub fn cover_everything(&mut self) {
-        self.watermark = Some(SortKey { ms: u64::MAX, stream: UNREAD, seq: u64::MAX });
+        self.last_cause = Some(SortKey { ms: u64::MAX, stream: UNREAD, seq: u64::MAX });
     }
 
     /// Returns true if this is the sort key of the last cause. Of its decisions, those after the last recorded one are
     /// still to be made.
     pub fn ends_at(&self, key: SortKey) -> bool {
-        self.watermark == Some(key)
+        self.last_cause == Some(key)
     }
 
     /// Returns true if our own decision at this sort key is only compared.
     pub fn cover(&self, key: SortKey) -> bool {
-        self.watermark.is_some_and(|watermark| key <= watermark)
+        self.last_cause.is_some_and(|last| key <= last)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
-use super::shortcut::index::{BandIndex, Standing};
+use super::shortcut::index::{BandIndex, InIndex};
 use super::shortcut::memory::Memory;
 use crate::domain::book::state::Book;
 use crate::domain::book::symbol::Symbol;
@@ -35,7 +35,7 @@ pub(super) struct OtherBook {
     pub book: Book,
     pub memory: Memory,
     /// Where it is in the index of its slot.
-    pub standing: Standing,
+    pub in_index: InIndex,
 }
 
 impl Slot {
@@ -56,7 +56,7 @@ impl Slot {
         });
         self.evaluation_order.insert(place, nth);
         self.by_key.insert((book.account, book.side), nth);
-        self.others.push(OtherBook { book, memory: Memory::default(), standing: Standing::Loose });
+        self.others.push(OtherBook { book, memory: Memory::default(), in_index: InIndex::Loose });
         self.index.add_loose(nth);
         nth
     }

@@ -16,6 +16,13 @@ pub enum PriceSource {
     Api,
 }
 
+impl PriceSource {
+    /// Names of the sources that are no streams.
+    pub const REDIS_TICKER: &str = "redis_ticker";
+    pub const REDIS_MARKET: &str = "redis_market";
+    pub const API: &str = "api";
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PriceFact {
     pub price: Price,

@@ -60,7 +60,7 @@ impl<T> ReorderBuffer<T> {
     }
 
     /// Returns the watermark: all entries before this time can be released. [ms since 1970]
-    pub fn complete_to_ms(&self) -> u64 {
+    pub fn watermark_ms(&self) -> u64 {
         self.next.iter().map(|next| next.ms).min().unwrap_or(0)
     }
 
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_with_more_behind_its_last_entry_holds_back_what_is_later() {
+    fn a_stream_with_more_behind_its_last_entry_delays_what_is_later() {
         let mut reorder = ReorderBuffer::new(2);
         for seq in 0..2 {
             reorder.push(INTENT, EntryId::new(5, seq), ());

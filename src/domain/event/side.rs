@@ -71,6 +71,11 @@ impl PositionSide {
         }
     }
 
+    /// Returns the side of a name, in any case and with white space around it.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|side| name.trim().eq_ignore_ascii_case(side.name()))
+    }
+
     /// Returns the only direction of a hedge book; `None` for a one-way book.
     pub const fn direction(self) -> Option<Direction> {
         match self {

@@ -45,6 +45,6 @@ pub fn flags(book: BookView<'_>, position: &Position, policy: &Policy) -> Vec<Fl
         (!position.rescales.is_empty(), Flag::Rescaled),
     ]
     .into_iter()
-    .filter_map(|(holds, flag)| holds.then_some(flag))
+    .filter_map(|(is_set, flag)| is_set.then_some(flag))
     .collect()
 }

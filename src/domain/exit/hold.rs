@@ -26,8 +26,19 @@ pub enum PriceDependence {
     Changes,
 }
 
+/// How much a hold needs a person. Screens colour it by this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldSeverity {
+    /// The usual course: the position was evaluated, and waits.
+    Routine,
+    /// A value is missing, old or in doubt.
+    Check,
+    /// Nothing is harvested until a person or a result settles it.
+    Act,
+}
+
 macro_rules! holds {
-    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal, $class:ident, $dependence:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal, $class:ident, $dependence:ident, $severity:ident;)*) => {
         /// Why nothing is harvested, in the order of the contract (docs/spec/decision.md, "Reasons to hold"). The first
         /// one that applies counts.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,6 +54,11 @@ macro_rules! holds {
                 match self {
                     $(Self::$variant => $name,)*
                 }
+            }
+
+            /// Returns the hold of a name, if there is one.
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|hold| hold.name() == name)
             }
 
             /// Returns when it applies, in a sentence. Names of settings are between backticks.
@@ -65,55 +81,62 @@ macro_rules! holds {
                     $(Self::$variant => PriceDependence::$dependence,)*
                 }
             }
+
+            /// Returns how much it needs a person.
+            pub const fn severity(self) -> HoldSeverity {
+                match self {
+                    $(Self::$variant => HoldSeverity::$severity,)*
+                }
+            }
         }
     };
 }
 
 holds! {
     /// The kill switch is set.
-    Killed => "killed", Other, Fixed;
+    Killed => "killed", Other, Fixed, Act;
     /// An order of the position has no result yet.
-    AwaitingResult => "awaiting_result", Other, Fixed;
+    AwaitingResult => "awaiting_result", Other, Fixed, Act;
     /// Entries of its history are missing.
-    HistoryGap => "history_gap", Other, Fixed;
+    HistoryGap => "history_gap", Other, Fixed, Act;
     /// The exchange has another quantity.
-    Diverged => "diverged", Other, Fixed;
+    Diverged => "diverged", Other, Fixed, Act;
     /// No source gives the entry price.
-    MissingEntryPrice => "missing_entry_price", Entry, Fixed;
+    MissingEntryPrice => "missing_entry_price", Entry, Fixed, Check;
     /// No source gives the risk fields.
-    MissingRisk => "missing_risk", Risk, Fixed;
+    MissingRisk => "missing_risk", Risk, Fixed, Check;
     /// The risk per unit is below `risk_floor` times the entry price.
-    RiskTooSmall => "risk_too_small", Risk, Fixed;
+    RiskTooSmall => "risk_too_small", Risk, Fixed, Check;
     /// The risk per unit is at least the entry price, and the policy refuses that.
-    RiskTooLarge => "risk_too_large", Risk, Fixed;
+    RiskTooLarge => "risk_too_large", Risk, Fixed, Check;
     /// No price is in use.
-    NoPrice => "no_price", Price, Changes;
+    NoPrice => "no_price", Price, Changes, Check;
     /// The last price is in doubt until another one confirms it.
-    PriceJump => "price_jump", Price, Changes;
+    PriceJump => "price_jump", Price, Changes, Check;
     /// The price is older than `max_price_age`.
-    StalePrice => "stale_price", Price, Changes;
+    StalePrice => "stale_price", Price, Changes, Check;
     /// Live: the source of the entry price is not in `live_entry_sources`.
-    WeakEntry => "weak_entry", Entry, Fixed;
+    WeakEntry => "weak_entry", Entry, Fixed, Check;
     /// Live: the source of the risk fields is not in `live_risk_sources`.
-    WeakRisk => "weak_risk", Risk, Fixed;
+    WeakRisk => "weak_risk", Risk, Fixed, Check;
     /// Live: nothing has confirmed the quantity for `max_position_age`.
-    StalePosition => "stale_position", Other, Changes;
+    StalePosition => "stale_position", Other, Changes, Check;
     /// Live: the symbol is not in `live_symbols`.
-    NotLive => "not_live", Other, Fixed;
+    NotLive => "not_live", Other, Fixed, Check;
     /// Live: the step size is unknown.
-    NoInstrument => "no_instrument", Other, Fixed;
+    NoInstrument => "no_instrument", Other, Fixed, Check;
     /// Live: the exchange accepts no orders for the symbol.
-    NotTrading => "not_trading", Other, Fixed;
+    NotTrading => "not_trading", Other, Fixed, Check;
     /// The net gain is below `min_r`.
-    BelowMinR => "below_min_r", Evaluated, Gain;
+    BelowMinR => "below_min_r", Evaluated, Gain, Routine;
     /// No armed rung is reached.
-    NoRung => "no_rung", Evaluated, Gain;
+    NoRung => "no_rung", Evaluated, Gain, Routine;
     /// The reached rungs were refused, and wait for the next attempt.
-    RetryWait => "retry_wait", Evaluated, Changes;
+    RetryWait => "retry_wait", Evaluated, Changes, Routine;
     /// The quantity is below the smallest order.
-    BelowMinimum => "below_minimum", Evaluated, Changes;
+    BelowMinimum => "below_minimum", Evaluated, Changes, Routine;
     /// The policy allows no more decisions in this minute.
-    RateLimited => "rate_limited", Evaluated, Changes;
+    RateLimited => "rate_limited", Evaluated, Changes, Routine;
     /// The numbers do not fit exact arithmetic. It is the last resort, so that each evaluation has an outcome.
-    OutOfRange => "out_of_range", Other, Changes;
+    OutOfRange => "out_of_range", Other, Changes, Act;
 }

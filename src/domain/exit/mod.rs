@@ -15,7 +15,7 @@ mod valuation;
 
 pub use flag::{Flag, flags};
 pub use guards::{EvalContext, Hindrance, RATE_WINDOW_MS, check_guards};
-pub use hold::{Hold, HoldClass};
+pub use hold::{Hold, HoldClass, HoldSeverity};
 pub use ladder::{Choice, ShareBase, reached, select_rungs, share_base};
 pub use stability::{Stability, stability};
 pub use valuation::{EntryTerms, Gain, Risk, Valuation, atr_value, gain, price_at, risk};

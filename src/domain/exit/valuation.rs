@@ -27,11 +27,11 @@ pub fn risk(position: &Position, policy: &Policy) -> Result<Option<Risk>, OutOfR
     let entry = position.totals.entry.map(|e| e.price);
     // A fraction has no unit, so a rescaled contract does not change it.
     let of_price = |entry: Price| entry.times(fields.factor);
-    let (risk_price, as_fraction) = match (reading(fields, entry, policy), entry) {
-        (Reading::TooLarge, Some(entry)) => (of_price(entry)?, true),
-        (Reading::Absolute | Reading::TooLarge, _) => (fields.absolute(), false),
-        (Reading::Fraction, Some(entry)) => (of_price(entry)?, false),
-        (Reading::Fraction, None) => return Ok(None),
+    let (risk_price, as_fraction) = match (read_as(fields, entry, policy), entry) {
+        (ReadAs::TooLarge, Some(entry)) => (of_price(entry)?, true),
+        (ReadAs::Absolute | ReadAs::TooLarge, _) => (fields.absolute(), false),
+        (ReadAs::Fraction, Some(entry)) => (of_price(entry)?, false),
+        (ReadAs::Fraction, None) => return Ok(None),
     };
     let too_small = match entry {
         Some(entry) => risk_price < entry.times(policy.risk_floor)?,
@@ -42,28 +42,28 @@ pub fn risk(position: &Position, policy: &Policy) -> Result<Option<Risk>, OutOfR
 }
 
 /// How an ATR is read.
-enum Reading {
+enum ReadAs {
     Absolute,
     Fraction,
     /// As a fraction, because it is too large to be a price.
     TooLarge,
 }
 
-fn reading(fields: &RiskFields, entry: Option<Price>, policy: &Policy) -> Reading {
+fn read_as(fields: &RiskFields, entry: Option<Price>, policy: &Policy) -> ReadAs {
     let is_too_large = || entry.is_some_and(|entry| fields.absolute() >= entry);
     match policy.atr_unit_of(fields.producer.as_deref()) {
-        AtrUnit::Absolute if policy.risk_too_large == RiskTooLarge::AsFraction && is_too_large() => Reading::TooLarge,
-        AtrUnit::Absolute => Reading::Absolute,
-        AtrUnit::Fraction => Reading::Fraction,
+        AtrUnit::Absolute if policy.risk_too_large == RiskTooLarge::AsFraction && is_too_large() => ReadAs::TooLarge,
+        AtrUnit::Absolute => ReadAs::Absolute,
+        AtrUnit::Fraction => ReadAs::Fraction,
     }
 }
 
 /// Returns the ATR as the policy reads it: as it was stated where it is a fraction, else in the present unit of the contract.
 pub fn atr_value(position: &Position, policy: &Policy) -> Option<Ratio> {
     let fields = position.risk.as_ref()?;
-    Some(match reading(fields, position.totals.entry.map(|entry| entry.price), policy) {
-        Reading::Absolute => fields.rescaled.map_or(fields.atr_value, |rescaled| rescaled.atr_value),
-        Reading::Fraction | Reading::TooLarge => fields.atr_value,
+    Some(match read_as(fields, position.totals.entry.map(|entry| entry.price), policy) {
+        ReadAs::Absolute => fields.rescaled.map_or(fields.atr_value, |rescaled| rescaled.atr_value),
+        ReadAs::Fraction | ReadAs::TooLarge => fields.atr_value,
     })
 }
 

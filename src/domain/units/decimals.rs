@@ -32,7 +32,7 @@ pub(super) fn fit(value: Decimal) -> Result<Decimal, OutOfRange> {
         return Ok(value);
     }
     if value.scale() > 0 {
-        // 96 bits hold at most 29 digits. One is dropped, half to even.
+        // 96 bits have at most 29 digits. One is dropped, half to even.
         let (kept, cut) = (mantissa / 10, mantissa % 10);
         let rounded = kept + u128::from(cut > 5 || (cut == 5 && kept % 2 == 1));
         let mut fitting = Decimal::from_i128_with_scale(rounded as i128, value.scale() - 1);
@@ -42,7 +42,7 @@ pub(super) fn fit(value: Decimal) -> Result<Decimal, OutOfRange> {
     value.round_sf_with_strategy(DIGITS_MAX, RoundingStrategy::MidpointNearestEven).ok_or(OutOfRange)
 }
 
-/// Returns the product, if the decimal holds all of its digits.
+/// Returns the product, if a decimal has room for all of its digits.
 fn exact_product(a: Decimal, b: Decimal) -> Option<Decimal> {
     if a.is_zero() || b.is_zero() {
         return Some(Decimal::ZERO);

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_held_exactly_enough() {
+    fn refuses_what_cannot_be_exact_enough() {
         let huge = qty("900000000000000");
         assert_eq!(Price::new(huge.get()).for_qty(huge), Err(OutOfRange));
         let tiny = qty("0.00000000000000000001");

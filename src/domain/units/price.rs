@@ -38,6 +38,12 @@ impl Price {
         Ok(self.minus(earlier)?.abs() <= earlier.times(share)?)
     }
 
+    /// Returns true if an entry price of ours differs from that of the exchange by more than 0.1 % of it
+    /// (docs/spec/fold.md, "Agreement").
+    pub fn disagrees_with(self, exchange: Self) -> Result<bool, OutOfRange> {
+        Ok(!self.is_near(exchange, Ratio::PERMILLE)?)
+    }
+
     /// Returns the cost of a quantity at this price. [quote]
     pub fn for_qty(self, qty: Qty) -> Result<Quote, OutOfRange> {
         mul(self.0, qty.0).map(Quote)

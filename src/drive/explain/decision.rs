@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::document::{Decided, Emission, Emitted, Explanation, Outcome, OutcomeEvent, OutcomeFill, Subject};
-use super::scene::{fold, quantity_line};
+use super::position_at_time::{fold, quantity_line};
 use crate::codec::chain::{self, Link};
 use crate::codec::{seal, state, time, view};
 use crate::config::Config;
@@ -114,7 +114,7 @@ pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> {
         text("r_net")
     );
     let subject = Subject::Decision(Decided { decision, emission: None, outcome });
-    Ok(Explanation { symbol, arithmetic: vec![r_net], scene: None, subject, origins: None })
+    Ok(Explanation { symbol, arithmetic: vec![r_net], at_time: None, subject, origins: None })
 }
 
 /// Returns the results of all decisions of an engine's positions, by decision id.

@@ -15,7 +15,7 @@ pub struct Explanation {
     pub arithmetic: Vec<String>,
     /// `None` for a decision of a store, which has no earlier state.
     #[serde(flatten)]
-    pub scene: Option<Scene>,
+    pub at_time: Option<PositionAtTime>,
     #[serde(flatten)]
     pub subject: Subject,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,7 @@ pub enum Subject {
 
 /// A symbol at the time that an engine has reached.
 #[derive(Serialize)]
-pub struct Scene {
+pub struct PositionAtTime {
     pub last_entry: String,
     pub at: String,
     /// The open position, else the one that was closed last.

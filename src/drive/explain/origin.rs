@@ -23,7 +23,9 @@ pub fn origins(
     config: &Config,
     stop: &Stop,
 ) -> anyhow::Result<Option<Origins>> {
-    let Some(position) = explanation.scene.as_ref().and_then(|scene| scene.position.as_ref()) else { return Ok(None) };
+    let Some(position) = explanation.at_time.as_ref().and_then(|at_time| at_time.position.as_ref()) else {
+        return Ok(None);
+    };
     let fields = position.inputs().into_iter().filter_map(|(_, field)| Some(&field?.entry));
     let named = fields.chain(position.fills.iter().map(|fill| &fill.entry));
     let mut wanted: BTreeMap<EntryId, Vec<Origin>> =

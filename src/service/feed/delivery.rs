@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::{Duration, Instant};
 
 use crate::codec::exchange::PositionRow;
+use crate::domain::event::PositionSide;
 use crate::domain::units::Qty;
 
 /// Symbol and position side: the two sides of a hedge account are rows of their own.
-pub(super) type Side = (String, String);
+pub(super) type Side = (String, PositionSide);
 
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
@@ -24,18 +25,18 @@ pub(super) struct Delivery {
     /// When the last event of a symbol came.
     received: BTreeMap<String, Instant>,
     /// Symbols that changed without an event, and until when an event may still come.
-    suspects: BTreeMap<String, Instant>,
+    awaited: BTreeMap<String, Instant>,
 }
 
 impl Delivery {
     /// Notes an event of a symbol.
     pub(super) fn received(&mut self, symbol: &str, now: Instant) {
         self.received.insert(symbol.to_owned(), now);
-        self.suspects.remove(symbol);
+        self.awaited.remove(symbol);
     }
 
     /// Notes the quantity of a row from an event.
-    pub(super) fn told(&mut self, side: Side, qty: Qty, now: Instant) {
+    pub(super) fn changed(&mut self, side: Side, qty: Qty, now: Instant) {
         self.received(&side.0, now);
         self.unwritten.remove(&side);
         self.known.insert(side, qty);
@@ -48,7 +49,7 @@ impl Delivery {
         let Some((before, shown)) = self.shown.replace((began, rows.clone())) else { return };
         let sides: BTreeSet<&Side> = shown.keys().chain(rows.keys()).collect();
         for side in sides {
-            let now = rows.get(side).cloned().unwrap_or_else(|| PositionRow::flat(&side.0, &side.1));
+            let now = rows.get(side).cloned().unwrap_or_else(|| PositionRow::flat(&side.0, side.1));
             if shown.get(side).map_or(Qty::ZERO, |row| row.position_amt) == now.position_amt {
                 continue;
             }
@@ -59,7 +60,7 @@ impl Delivery {
             self.unwritten.insert(side.clone(), now);
             // REST may show a change late that an event delivered before the last look.
             if self.received.get(&side.0).is_none_or(|received| *received + grace < before) {
-                self.suspects.entry(side.0.clone()).or_insert(began + grace);
+                self.awaited.entry(side.0.clone()).or_insert(began + grace);
             }
         }
     }
@@ -71,30 +72,30 @@ impl Delivery {
         rows
     }
 
-    /// Suspects that the socket does not deliver: REST lists a trade of a symbol without an event so far.
-    pub(super) fn suspect(&mut self, symbol: &str, until: Instant) {
-        self.suspects.entry(symbol.to_owned()).or_insert(until);
+    /// Expects an event of a symbol up to a time: REST lists a trade of it without an event so far.
+    pub(super) fn expect_event(&mut self, symbol: &str, until: Instant) {
+        self.awaited.entry(symbol.to_owned()).or_insert(until);
     }
 
     /// Returns when the first change without an event has waited long enough.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.suspects.values().min().copied()
+        self.awaited.values().min().copied()
     }
 
     /// Returns true if every change that REST showed was delivered.
     pub(super) fn is_consistent(&self) -> bool {
-        self.suspects.is_empty()
+        self.awaited.is_empty()
     }
 
     /// Removes and returns the symbols that have waited long enough for an event.
     pub(super) fn take_undelivered(&mut self, now: Instant) -> Vec<String> {
-        let (overdue, waiting) = std::mem::take(&mut self.suspects).into_iter().partition(|(_, until)| *until <= now);
-        self.suspects = waiting;
+        let (overdue, waiting) = std::mem::take(&mut self.awaited).into_iter().partition(|(_, until)| *until <= now);
+        self.awaited = waiting;
         let overdue: BTreeMap<String, Instant> = overdue;
         overdue.into_keys().collect()
     }
 
-    /// Returns the symbols that held something at the last look, or changed and are not written yet.
+    /// Returns the symbols that had a position at the last look, or changed and are not written yet.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
         let shown = self.shown.iter().flat_map(|(_, rows)| rows.keys());
         shown.chain(self.unwritten.keys()).map(|(symbol, _)| symbol)
@@ -102,7 +103,7 @@ impl Delivery {
 
     /// Expects no more events of earlier changes, because REST is asked for them.
     pub(super) fn excuse(&mut self) {
-        self.suspects.clear();
+        self.awaited.clear();
     }
 }
 
@@ -115,25 +116,28 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(5);
 
     fn side(symbol: &str, position_side: &str) -> Side {
-        (symbol.to_owned(), position_side.to_owned())
+        (symbol.to_owned(), PositionSide::of_name(position_side).expect("a side"))
     }
 
-    fn rows(held: &[(&str, &str, i64)]) -> BTreeMap<Side, PositionRow> {
+    fn rows(given: &[(&str, &str, i64)]) -> BTreeMap<Side, PositionRow> {
         let row = |(symbol, position_side, qty): &(&str, &str, i64)| {
             let qty = Qty::new(Decimal::from(*qty));
-            (side(symbol, position_side), PositionRow { position_amt: qty, ..PositionRow::flat(symbol, position_side) })
+            let side = side(symbol, position_side);
+            let row = PositionRow { position_amt: qty, ..PositionRow::flat(symbol, side.1) };
+            (side, row)
         };
-        held.iter().map(row).collect()
+        given.iter().map(row).collect()
     }
 
     /// Returns what is to be written, without removing it.
     fn unwritten(delivery: &Delivery) -> Vec<String> {
-        let name = |((symbol, side), row): (&Side, &PositionRow)| format!("{symbol} {side} {}", row.position_amt);
+        let name =
+            |((symbol, side), row): (&Side, &PositionRow)| format!("{symbol} {} {}", side.name(), row.position_amt);
         delivery.unwritten.iter().map(name).collect()
     }
 
     #[test]
-    fn i69_a_change_that_no_event_told_is_found_after_a_grace() {
+    fn i69_a_change_that_no_event_reports_is_found_after_a_grace() {
         let began = Instant::now();
         let at = |s: u64| began + Duration::from_secs(s);
         let mut delivery = Delivery::default();
@@ -155,19 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn what_an_event_told_is_no_finding_and_is_not_told_again() {
+    fn what_an_event_reports_is_no_finding_and_is_not_reported_again() {
         let began = Instant::now();
         let at = |s: u64| began + Duration::from_secs(s);
         let mut delivery = Delivery::default();
         delivery.look(at(0), rows(&[]), GRACE);
-        delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(7)), at(30));
+        delivery.changed(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(7)), at(30));
         delivery.look(at(60), rows(&[("ADAUSDT", "BOTH", 7)]), GRACE);
         assert!(unwritten(&delivery).is_empty() && delivery.is_consistent());
         // A trade shows that something happened, and not the present quantity.
         delivery.received("ADAUSDT", at(90));
         delivery.look(at(120), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
         assert_eq!((unwritten(&delivery), delivery.is_consistent()), (vec!["ADAUSDT BOTH 9".to_owned()], true));
-        delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(9)), at(121));
+        delivery.changed(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(9)), at(121));
         assert!(unwritten(&delivery).is_empty(), "the event came after all");
         // An event from before the last look does not belong to a later change.
         delivery.look(at(150), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
@@ -177,19 +181,19 @@ mod tests {
         delivery.take_unwritten();
         delivery.look(at(210), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
         assert_eq!(unwritten(&delivery), ["ADAUSDT BOTH 9"]);
-        delivery.suspect("BTCUSDT", at(181));
+        delivery.expect_event("BTCUSDT", at(181));
         assert_eq!(delivery.due(), Some(at(181)));
         delivery.excuse();
         assert_eq!(delivery.due(), None);
     }
 
     #[test]
-    fn rest_that_shows_late_what_an_event_told_is_no_finding() {
+    fn rest_that_shows_late_what_an_event_reported_is_no_finding() {
         let began = Instant::now();
         let at = |s: u64| began + Duration::from_secs(s);
         let mut delivery = Delivery::default();
         delivery.look(at(0), rows(&[]), GRACE);
-        delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(7)), at(30));
+        delivery.changed(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(7)), at(30));
         delivery.received("BTCUSDT", at(58));
         delivery.look(at(60), rows(&[]), GRACE);
         delivery.look(at(120), rows(&[("ADAUSDT", "BOTH", 7), ("BTCUSDT", "BOTH", 1)]), GRACE);

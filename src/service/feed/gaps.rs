@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::codec::exchange::{Terms, TradesFrom, UserTrade, observed_position, written_trade};
-use crate::service::exchange::CLOCKS_APART_MS;
+use crate::codec::exchange::{TradesFrom, UserTrade, VenueTerms, observed_position, written_trade};
+use crate::service::exchange::EXCHANGE_CLOCK_APART_MAX_MS;
 use crate::shell::exchange::{CallError, Exchange};
 use crate::shell::redis::RawEntry;
 
@@ -14,12 +14,12 @@ const PAGES_MAX: usize = 100;
 #[derive(Debug)]
 pub(super) struct Written {
     account: Box<str>,
-    terms: &'static Terms,
+    terms: &'static VenueTerms,
     symbols: BTreeMap<String, Ids>,
     /// Symbols for which the streams show a position at the exchange.
-    held: BTreeSet<String>,
+    open: BTreeSet<String>,
     /// Up to this time nothing is missing: the last moment at which the events agreed with REST. [ms since 1970]
-    heard_ms: Option<u64>,
+    whole_to_ms: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -30,20 +30,20 @@ struct Ids {
 }
 
 impl Written {
-    pub(super) fn new(account: &str, terms: &'static Terms) -> Self {
-        Self { account: account.into(), terms, symbols: BTreeMap::new(), held: BTreeSet::new(), heard_ms: None }
+    pub(super) fn new(account: &str, terms: &'static VenueTerms) -> Self {
+        Self { account: account.into(), terms, symbols: BTreeMap::new(), open: BTreeSet::new(), whole_to_ms: None }
     }
 
     /// Finds the feed's own trades in the newest entries of the observation stream, and when the last was written.
     pub(super) fn learn(&mut self, newest: &[RawEntry]) {
         for entry in newest.iter().rev() {
             match observed_position(&self.account, entry.pairs()) {
-                Some((symbol, true)) => drop(self.held.insert(symbol)),
-                Some((symbol, false)) => drop(self.held.remove(&symbol)),
+                Some((symbol, true)) => drop(self.open.insert(symbol)),
+                Some((symbol, false)) => drop(self.open.remove(&symbol)),
                 None => {}
             }
             if let Some(trade) = written_trade(&self.account, entry.pairs()) {
-                self.heard_ms = Some(entry.id.ms);
+                self.whole_to_ms = Some(entry.id.ms);
                 self.remember(&trade.symbol, trade.id);
                 self.fill_to_last(&trade.symbol);
             }
@@ -66,18 +66,18 @@ impl Written {
 
     /// Notes that the events agreed with REST at a time, by the clock of this machine. [ms since 1970]
     pub(super) fn received(&mut self, at_ms: u64) {
-        self.heard_ms = Some(at_ms);
+        self.whole_to_ms = Some(at_ms);
     }
 
-    /// Returns the symbols with trades of ours, and those that were held.
+    /// Returns the symbols with trades of ours, and those with a position.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
-        self.symbols.keys().chain(&self.held)
+        self.symbols.keys().chain(&self.open)
     }
 
     /// Forgets a symbol that the exchange no longer knows.
     pub(super) fn forget(&mut self, symbol: &str) {
         self.symbols.remove(symbol);
-        self.held.remove(symbol);
+        self.open.remove(symbol);
     }
 
     /// Notes that nothing is missing of a symbol up to its last trade.
@@ -99,8 +99,10 @@ impl Written {
         match self.symbols.get(symbol).filter(|known| known.whole_to > 0) {
             Some(known) => Some(TradesFrom::Id(known.whole_to + 1)),
             None => {
-                let from_ms =
-                    self.heard_ms?.saturating_sub(CLOCKS_APART_MS).max(to_ms.saturating_sub(self.terms.trades_kept_ms));
+                let from_ms = self
+                    .whole_to_ms?
+                    .saturating_sub(EXCHANGE_CLOCK_APART_MAX_MS)
+                    .max(to_ms.saturating_sub(self.terms.trades_kept_ms));
                 Some(TradesFrom::Window { from_ms, to_ms })
             }
         }
@@ -123,7 +125,7 @@ pub(super) async fn missed(
     symbol: &str,
     to_ms: u64,
 ) -> Result<Missed, CallError> {
-    let to_ms = to_ms.saturating_add(CLOCKS_APART_MS);
+    let to_ms = to_ms.saturating_add(EXCHANGE_CLOCK_APART_MAX_MS);
     let mut missed = Missed::default();
     let window_ms = written.terms.trades_window_ms;
     let mut next = written.gap(symbol, to_ms);
@@ -152,7 +154,7 @@ mod tests {
     use crate::codec::exchange::VENUES;
 
     #[test]
-    fn a_gap_begins_behind_what_is_whole_and_not_behind_what_was_heard_last() {
+    fn a_gap_begins_after_what_is_whole_and_not_after_what_was_received_last() {
         let terms = VENUES[0].terms();
         let mut written = Written::new("", terms);
         assert_eq!(written.gap("ADAUSDT", 9), None, "never ran before");

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
+use super::reconnect::delay_after;
 use super::sink::Sink;
 use super::state::State;
 use super::symbols;
 use crate::codec::exchange::{MarkPrice, Venue, mark_payload};
 use crate::config::{Config, FeedSymbols};
+use crate::service::retry_delay::RetryDelay;
 use crate::service::server;
 use crate::shell::exchange::{Socket, SocketError};
 use crate::shell::redis::{MarkPlaces, MarkText};
@@ -19,7 +20,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How the messages of a socket are read.
 #[derive(Clone, Copy)]
-struct Reading {
+struct SocketSettings {
     venue: &'static dyn Venue,
     /// Longest silence.
     stall: Duration,
@@ -29,7 +30,7 @@ struct Reading {
 pub(super) struct MarkFeed {
     url: String,
     ca_file: Option<PathBuf>,
-    reading: Reading,
+    settings: SocketSettings,
     places: MarkPlaces,
     /// The service that knows the open positions; `None` if prices of all symbols are wanted.
     service: Option<String>,
@@ -46,7 +47,7 @@ impl MarkFeed {
         Ok(Self {
             url: config.feed.mark_url.clone(),
             ca_file: config.exchange.ca_file.clone(),
-            reading: Reading {
+            settings: SocketSettings {
                 venue: config.exchange.venue,
                 stall: Duration::from_millis(config.feed.stall_ms),
                 connection_age,
@@ -72,21 +73,21 @@ impl MarkFeed {
         };
         let following = Box::pin(following);
         let (url, ca_file) = (self.url.clone(), self.ca_file.clone());
-        let (reading, state) = (self.reading, self.state.clone());
+        let (settings, state) = (self.settings, self.state.clone());
         let (places, sink) = (&self.places, &mut self.sink);
         let feeding = async {
-            let mut backoff = Backoff::default();
+            let mut delay = RetryDelay::of_feed();
             loop {
                 let ended = match Socket::connect(&url, ca_file.as_deref(), CONNECT_LIMIT).await {
                     Ok(socket) => {
                         state.connected();
-                        listen(socket, reading, places, sink, &state, &mut backoff).await
+                        listen(socket, settings, places, sink, &state, &mut delay).await
                     }
                     Err(error) => Some(error),
                 };
                 let Some(error) = ended else { continue };
                 state.ended(error.name(), &error.to_string());
-                let wait = backoff.after(&error);
+                let wait = delay_after(&error, &mut delay);
                 tracing::warn!(name = error.name(), %error, wait_ms = wait.as_millis(), "FEED_MARK_DOWN");
                 tokio::time::sleep(wait).await;
             }
@@ -101,15 +102,15 @@ impl MarkFeed {
 /// Writes the messages of a socket until it ends; returns `None` if it was only renewed.
 async fn listen(
     mut socket: Socket,
-    reading: Reading,
+    settings: SocketSettings,
     places: &MarkPlaces,
     sink: &mut Sink,
     state: &State,
-    backoff: &mut Backoff,
+    delay: &mut RetryDelay,
 ) -> Option<SocketError> {
     let began = Instant::now();
     loop {
-        let text = match socket.text(reading.stall).await {
+        let text = match socket.text(settings.stall).await {
             Ok(text) => text,
             Err(error) => {
                 // A silent socket is still open. Closing it tells the exchange that this client is gone.
@@ -118,8 +119,8 @@ async fn listen(
             }
         };
         state.received();
-        let Some(marks) = read(reading.venue, &text, state) else { continue };
-        backoff.reset();
+        let Some(marks) = read(settings.venue, &text, state) else { continue };
+        delay.reset();
         if marks.is_empty() {
             continue;
         }
@@ -129,7 +130,7 @@ async fn listen(
             state.wrote("prices", marks.len() as u64);
             state.wrote_prices(marks.into_iter().map(|mark| mark.symbol));
         }
-        if began.elapsed() >= reading.connection_age {
+        if began.elapsed() >= settings.connection_age {
             tracing::info!("the connection is renewed before the exchange ends it");
             *state.facts().endings.entry("renewed").or_default() += 1;
             socket.close().await;

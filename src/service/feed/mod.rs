@@ -2,15 +2,15 @@
 //!
 //! Promises: a feed is healthy if it delivers, not if it is connected. Every loss is reported by name.
 //!
-//! In reading order: `state` (the data of health and metrics), `pages`, `backoff`, `symbols` (whose prices), `sink`
+//! In reading order: `state` (the data of health and metrics), `pages`, `reconnect`, `symbols` (whose prices), `sink`
 //! (retries until it is written), `mark`, `user` with `gaps` (trades that were missed), `delivery` (compares the socket
 //! with REST) and `rest` (the requests to REST).
 
-mod backoff;
 mod delivery;
 mod gaps;
 mod mark;
 mod pages;
+mod reconnect;
 mod rest;
 mod sink;
 mod state;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::codec::exchange::place_of;
+use crate::codec::exchange::environment_of;
 use crate::config::flags::RedisFlag;
 use crate::config::{self, Config};
 use crate::service::exchange::{self, Client};
@@ -140,7 +140,7 @@ fn clients(account: Option<&str>, config: &Config) -> anyhow::Result<Vec<Client>
 
 /// Checks that all addresses are of one market: prices and fills of one market do not apply to positions of another.
 fn one_market(config: &Config) -> anyhow::Result<()> {
-    let market = |url: &str| place_of(url).map(|(_, environment)| environment.market);
+    let market = |url: &str| environment_of(url).map(|(_, environment)| environment.market);
     let rest = market(&config.exchange.base_url);
     for (name, url) in [("mark_url", &config.feed.mark_url), ("user_url", &config.feed.user_url)] {
         if let (Some(rest), Some(feed)) = (rest, market(url))

@@ -86,7 +86,7 @@ impl UserFeed {
         let Some(symbol) = next else { return };
         match missed(&self.exchange, &self.written, &symbol, now_ms()).await {
             Ok(missed) if missed.trades.is_empty() => {}
-            Ok(_) => self.delivery.suspect(&symbol, Instant::now() + GRACE.min(self.compare)),
+            Ok(_) => self.delivery.expect_event(&symbol, Instant::now() + GRACE.min(self.compare)),
             Err(error) => self.not_read(&symbol, &error),
         }
     }
@@ -123,8 +123,8 @@ impl UserFeed {
         }
     }
 
-    /// Returns all symbols that may have trades: ours, those that events and REST name, and those that the service
-    /// holds.
+    /// Returns all symbols that may have trades: ours, those that events and REST name, and those with a position in the
+    /// service.
     async fn symbols_to_ask(&self) -> BTreeSet<String> {
         let of_events = self.waiting.keys().map(|(symbol, _)| symbol);
         let mut symbols: BTreeSet<String> =
@@ -142,5 +142,5 @@ impl UserFeed {
 }
 
 fn rows(positions: &Positions) -> BTreeMap<Side, PositionRow> {
-    positions.open().map(|row| ((row.symbol.clone(), row.position_side.clone()), row.clone())).collect()
+    positions.open().map(|row| ((row.symbol.clone(), row.position_side), row.clone())).collect()
 }

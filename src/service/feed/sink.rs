@@ -1,7 +1,7 @@
 //! Writes to Redis, and retries until it is written.
 
-use super::backoff::Backoff;
 use super::state::State;
+use crate::service::retry_delay::RetryDelay;
 use crate::shell::redis::{Address, MarkPlaces, MarkText, RawEntry, Server, ServerError};
 
 /// A connection that is opened again when it breaks.
@@ -28,7 +28,7 @@ impl Sink {
     /// Appends entries, and retries until they are appended: the exchange does not send a fill twice. If an answer is
     /// lost an entry may be appended twice; trades are recognised by their id, and a repeated position changes nothing.
     pub(super) async fn append(&mut self, stream: &str, entries: &[Vec<(&str, &str)>]) {
-        let mut backoff = Backoff::default();
+        let mut delay = RetryDelay::of_feed();
         loop {
             let appended = match self.server().await {
                 Ok(server) => server.add_all(stream, entries).await.map(drop),
@@ -37,7 +37,7 @@ impl Sink {
             match self.noted(appended) {
                 Ok(()) => return,
                 Err(error) => {
-                    let wait = backoff.next();
+                    let wait = delay.next();
                     tracing::warn!(%error, wait_ms = wait.as_millis(), "events of the exchange are not written yet");
                     tokio::time::sleep(wait).await;
                 }
@@ -47,7 +47,7 @@ impl Sink {
 
     /// Returns the newest entries of a stream, newest first; retries until they are read.
     pub(super) async fn newest(&mut self, stream: &str, count: usize) -> Vec<RawEntry> {
-        let mut backoff = Backoff::default();
+        let mut delay = RetryDelay::of_feed();
         loop {
             let read = match self.server().await {
                 Ok(server) => server.newest(stream, count).await,
@@ -56,7 +56,7 @@ impl Sink {
             match self.noted(read) {
                 Ok(entries) => return entries,
                 Err(error) => {
-                    let wait = backoff.next();
+                    let wait = delay.next();
                     tracing::warn!(%error, wait_ms = wait.as_millis(), "entries that were written before are not read yet");
                     tokio::time::sleep(wait).await;
                 }

@@ -11,15 +11,16 @@ use anyhow::bail;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, interval_at, sleep, sleep_until};
 
-use super::backoff::Backoff;
 use super::delivery::{Delivery, Side};
 use super::gaps::Written;
+use super::reconnect::delay_after;
 use super::sink::Sink;
 use super::state::State;
 use crate::codec::exchange::{Environment, FEED_SOURCE, Forced, PositionRow, UserEvent, UserTrade, Venue};
 use crate::codec::observe::{self, Observation};
 use crate::config::Config;
 use crate::service::exchange::{Client, of_account};
+use crate::service::retry_delay::RetryDelay;
 use crate::service::{fetch, server};
 use crate::shell::exchange::{CallError, Exchange, Socket, SocketError};
 
@@ -27,8 +28,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Entries of the observation stream that are searched for trades that were written before. [1]
 const LOOKED_BACK: usize = 10_000;
 /// How long a position waits for its trade: the fold takes the first of the two as the cause.
-const HELD_BACK: Duration = Duration::from_secs(2);
-/// Most rows of positions that wait at once; an account holds some hundreds. [1]
+const POSITION_DELAY: Duration = Duration::from_secs(2);
+/// Most rows of positions that wait at once; an account has some hundreds. [1]
 const WAITING_MAX: usize = 20_000;
 /// Time before a gap that could not be read is requested again.
 const GAP_RETRY: Duration = Duration::from_secs(30);
@@ -134,19 +135,19 @@ impl UserFeed {
         let newest = self.sink.newest(&self.stream, LOOKED_BACK).await;
         self.written.learn(&newest);
         drop(newest);
-        let mut backoff = Backoff::default();
+        let mut delay = RetryDelay::of_feed();
         loop {
-            let end = self.session(&mut backoff).await;
+            let end = self.session(&mut delay).await;
             self.state.ended(end.name(), &end.to_string());
             let wait = match &end {
                 End::Renewed | End::KeyExpired => Duration::ZERO,
                 End::Call(error) => match error.wait_ms() {
-                    Some(wait_ms) => backoff.next().max(Duration::from_millis(wait_ms)),
+                    Some(wait_ms) => delay.next().max(Duration::from_millis(wait_ms)),
                     None if error.is_about_credentials() => REFUSED_WAIT,
-                    None => backoff.next(),
+                    None => delay.next(),
                 },
-                End::NotDelivering(_) => backoff.next(),
-                End::Socket(error) => backoff.after(error),
+                End::NotDelivering(_) => delay.next(),
+                End::Socket(error) => delay_after(error, &mut delay),
             };
             tracing::warn!(account = %self.account, name = end.name(), %end, wait_ms = wait.as_millis(), "FEED_USER_DOWN");
             sleep(wait).await;
@@ -154,12 +155,12 @@ impl UserFeed {
     }
 
     /// Runs one listen key and one connection, until either ends.
-    async fn session(&mut self, backoff: &mut Backoff) -> End {
+    async fn session(&mut self, delay: &mut RetryDelay) -> End {
         match self.connect().await {
             Ok((mut socket, key)) => {
-                let Err(end) = self.listen(&mut socket, &key, backoff).await;
+                let Err(end) = self.listen(&mut socket, &key, delay).await;
                 // They are written now, because later they would be out of date.
-                self.write_positions(Instant::now() + HELD_BACK).await;
+                self.write_positions(Instant::now() + POSITION_DELAY).await;
                 // If it is still open, closing it tells the exchange that this client is gone.
                 socket.close().await;
                 end
@@ -183,7 +184,7 @@ impl UserFeed {
         &mut self,
         socket: &mut Socket,
         key: &SecretString,
-        backoff: &mut Backoff,
+        delay: &mut RetryDelay,
     ) -> Result<std::convert::Infallible, End> {
         // Meanwhile, events wait in the socket. A trade from both sources is written once.
         self.is_whole = false;
@@ -215,7 +216,7 @@ impl UserFeed {
                 }
                 text = socket.text_or_life(self.stall) => {
                     let text = text?;
-                    backoff.reset();
+                    delay.reset();
                     if let Some(text) = text {
                         self.state.received();
                         self.take(&text).await?;
@@ -268,10 +269,10 @@ impl UserFeed {
         let now = Instant::now();
         self.state.delivered();
         for row in rows {
-            let side = (row.symbol.clone(), row.position_side.clone());
-            self.delivery.told(side.clone(), row.position_amt, now);
+            let side = (row.symbol.clone(), row.position_side);
+            self.delivery.changed(side.clone(), row.position_amt, now);
             if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(&side) {
-                self.waiting.insert(side, (row, now + HELD_BACK));
+                self.waiting.insert(side, (row, now + POSITION_DELAY));
             }
         }
     }

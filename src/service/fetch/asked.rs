@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::ModeDiffers;
-
-use crate::codec::exchange::{AccountMode, InstrumentRow, Terms, UserTrade};
+use crate::codec::exchange::{AccountMode, InstrumentRow, UserTrade, VenueTerms};
 use crate::domain::engine::needs::{Need, Needs, OpenPosition, Unexplained, Want};
 use crate::domain::event::PositionSide;
 use crate::domain::units::{Price, Qty};
 use crate::service::exchange::{Client, of_account};
+use crate::service::report::PositionMode;
 use crate::shell::exchange::Exchange;
 
 /// Least time between two requests about a position in doubt. [ms]
@@ -41,7 +40,7 @@ impl Account {
 
     /// Returns the mode at the exchange if the entries contradict it: they name LONG and SHORT, or have an open position
     /// without a side.
-    pub fn mode_differs(&self, needs: &Needs) -> Option<ModeDiffers> {
+    pub fn mode_differs(&self, needs: &Needs) -> Option<PositionMode> {
         let is_hedged = || needs.hedged.contains(&self.name);
         let has_one_way =
             || needs.open.iter().any(|open| open.book.account == self.name && open.book.side == PositionSide::Both);
@@ -51,7 +50,7 @@ impl Account {
             AccountMode::OneWay if is_hedged() => AccountMode::Hedge,
             AccountMode::Hedge | AccountMode::OneWay => return None,
         };
-        Some(ModeDiffers { account: self.name.to_string(), exchange, entries })
+        Some(PositionMode::of(&self.name, exchange, entries))
     }
 }
 
@@ -190,14 +189,14 @@ impl Progress {
         trades: Vec<UserTrade>,
         side: PositionSide,
         unexplained: &Unexplained,
-        terms: &Terms,
+        terms: &VenueTerms,
     ) -> Followed {
         let is_full = trades.len() >= terms.trades_max;
         let before = |trade: &UserTrade| trade.time_ms < self.to_ms.min(unexplained.opened_ms);
         let within: Vec<UserTrade> = trades.into_iter().filter(before).collect();
         let has_more = is_full && !within.is_empty();
         self.read_to = within.last().filter(|_| has_more).map(|last| last.id);
-        self.page.extend(within.into_iter().filter(|trade| trade.position_side == side.name()));
+        self.page.extend(within.into_iter().filter(|trade| trade.position_side == side));
         if has_more {
             return Followed::More;
         }
@@ -269,7 +268,7 @@ mod tests {
         for fits in [&nothing, &hedged, &of_another] {
             assert_eq!(at_hedge.mode_differs(fits), None);
         }
-        let differs = |exchange, entries| Some(ModeDiffers { account: "main".to_owned(), exchange, entries });
+        let differs = |exchange, entries| Some(PositionMode::of("main", exchange, entries));
         assert_eq!(at_one_way.mode_differs(&hedged), differs(AccountMode::OneWay, AccountMode::Hedge));
         assert_eq!(at_hedge.mode_differs(&one_way), differs(AccountMode::Hedge, AccountMode::OneWay));
         assert_eq!(account(None).mode_differs(&hedged), None, "what is not known differs from nothing");

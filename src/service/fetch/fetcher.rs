@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::asked::{Account, Fills, Instruments, Sent};
-use super::report::{Appended, FetchError, ModeDiffers, Refusal, TickReport};
+use super::report::{Appended, FetchError, TickReport};
 use crate::codec::observe::Observation;
 use crate::config::{Config, Source};
 use crate::domain::engine::needs::{Asked, Need, Needs, Want, sort_by_wait};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
 use crate::service::exchange::{Client, OF_ANOTHER_CELL, of_account};
+use crate::service::report::{AccountRefusal, PositionMode};
 use crate::shell::exchange::{CallError, Exchange};
 use crate::shell::redis::{Address, Server, ServerError};
 
@@ -61,7 +62,7 @@ pub struct Fetcher {
     pub(super) sent: Sent,
     pub(super) instruments: Instruments,
     pub(super) fills: Fills,
-    modes_differ: Vec<ModeDiffers>,
+    modes_differ: Vec<PositionMode>,
     /// Refused requests, and until when each is not repeated. [ms since 1970]
     refused: BTreeMap<(Want, Box<str>), u64>,
     /// Symbols that the exchange reports as unknown. They are not requested again until it lists them.
@@ -110,7 +111,7 @@ impl Fetcher {
         }
     }
 
-    /// Prepares the fetcher for a service. Its first tick reads the instruments of all held symbols, because they may
+    /// Prepares the fetcher for a service. Its first tick reads the instruments of all symbols with a position, because they may
     /// have changed while the service was down. It asks for the account mode if no position shows it.
     pub fn for_service(mut self) -> Self {
         self.instruments = Instruments::due();
@@ -135,22 +136,22 @@ impl Fetcher {
     }
 
     /// Returns the reason why positions are unknown, if the exchange does not return those of an account.
-    pub fn standing_failure(&self) -> Option<String> {
+    pub fn lasting_failure(&self) -> Option<String> {
         self.accounts.iter().find_map(|account| Some(account.says(account.poll.failure()?)))
     }
 
     /// Returns the reasons why the exchange returns no positions, for each account for which it refuses to, or has failed
     /// more than once in a row.
-    pub fn refusals(&self) -> Vec<Refusal> {
+    pub fn refusals(&self) -> Vec<AccountRefusal> {
         let refusal = |account: &Account| {
             let why = account.poll.refusal()?.to_owned();
-            Some(Refusal { account: account.name.to_string(), why })
+            Some(AccountRefusal { account: account.name.to_string(), why })
         };
         self.accounts.iter().filter_map(refusal).collect()
     }
 
     /// Returns the accounts whose mode at the exchange is not that of their entries.
-    pub fn modes_differ(&self) -> &[ModeDiffers] {
+    pub fn modes_differ(&self) -> &[PositionMode] {
         &self.modes_differ
     }
 

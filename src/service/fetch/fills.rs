@@ -8,11 +8,11 @@ use super::asked::{Followed, Progress};
 use super::fetcher::{Fetcher, Turn};
 use super::prices::{DELISTED, REFUSED};
 use super::report::FetchError;
-use crate::codec::exchange::{TradesFrom, UserTrade, is_hedge_side};
+use crate::codec::exchange::{TradesFrom, UserTrade};
 use crate::codec::{observe, time};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, OpenPosition, Unexplained, Want};
-use crate::service::exchange::{CLOCKS_APART_MS, of_account};
+use crate::service::exchange::{EXCHANGE_CLOCK_APART_MAX_MS, of_account};
 use crate::shell::exchange::CallError;
 
 impl Fetcher {
@@ -93,7 +93,7 @@ impl Fetcher {
         let answered = self.accounts[account].exchange.trades(&open.book.symbol, from).await;
         let Some(trades) = self.answered(open, answered, turn) else { return Ok(false) };
         let Some(progress) = self.fills.chains.get_mut(&open.position_id) else { return Ok(false) };
-        if !open.book.side.is_hedge() && trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
+        if !open.book.side.is_hedge() && trades.iter().any(|trade| trade.position_side.is_hedge()) {
             progress.done = true;
             let name = open.book.name();
             let note = format!("{name}: its trades are those of a hedge account, LONG and SHORT; none is taken");
@@ -131,8 +131,8 @@ impl Fetcher {
         }
         self.fills.orders.extend(open.unpriced_orders.iter().map(|order| (open.position_id.clone(), order.clone())));
         self.asked.insert((open.book.name(), Want::Fills), turn.now_ms);
-        let to_ms = turn.now_ms.saturating_add(CLOCKS_APART_MS);
-        let opened_ms = open.opened_ms.saturating_sub(CLOCKS_APART_MS);
+        let to_ms = turn.now_ms.saturating_add(EXCHANGE_CLOCK_APART_MAX_MS);
+        let opened_ms = open.opened_ms.saturating_sub(EXCHANGE_CLOCK_APART_MAX_MS);
         let window = TradesFrom::Window {
             from_ms: opened_ms.max(to_ms.saturating_sub(self.exchange.terms().trades_window_ms)),
             to_ms,

@@ -6,11 +6,10 @@ use super::fetcher::{Fetcher, Turn, wanting};
 use super::report::FetchError;
 use crate::codec::exchange::InstrumentRow;
 use crate::codec::observe::{self, Observation};
+use crate::codec::time::DAY_MS;
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, Want};
 
-/// Time after which they are fetched again. [ms]
-const DAY_MS: u64 = 24 * 3_600_000;
 /// Least time between two requests for a symbol that the exchange does not list. [ms]
 const UNKNOWN_INTERVAL_MS: u64 = 3_600_000;
 
@@ -57,21 +56,21 @@ impl Fetcher {
         self.append(news, turn).await
     }
 
-    /// Adopts the answer of the exchange. Returns the changes for symbols that we hold.
+    /// Adopts the answer of the exchange. Returns the changes for symbols with a position.
     fn learn(&mut self, rows: Vec<InstrumentRow>, needs: &Needs, now_ms: u64) -> Vec<Observation> {
         self.instruments.answered_ms = Some(now_ms);
         let former = std::mem::take(&mut self.instruments.rows);
         self.delisted.retain(|symbol| rows.iter().all(|row| row.symbol != **symbol));
         self.instruments.rows = rows.into_iter().map(|row| (row.symbol.clone(), row)).collect();
         let lacking: BTreeSet<&str> = needs.books(Want::Instrument).map(|book| &*book.symbol).collect();
-        let held = needs
+        let open = needs
             .open
             .iter()
-            .map(|held| &*held.book.symbol)
+            .map(|need| &*need.book.symbol)
             .filter(|symbol| !lacking.contains(symbol))
             .collect::<BTreeSet<&str>>()
             .into_iter();
         let is_news = |row: &&InstrumentRow| former.get(&row.symbol) != Some(row);
-        held.filter_map(|symbol| self.instruments.rows.get(symbol)).filter(is_news).map(observe::instrument).collect()
+        open.filter_map(|symbol| self.instruments.rows.get(symbol)).filter(is_news).map(observe::instrument).collect()
     }
 }

@@ -15,4 +15,4 @@ mod prices;
 mod report;
 
 pub use fetcher::{Fetcher, Sink, Tick, observation_stream};
-pub use report::{Appended, FetchError, ModeDiffers, Refusal, TickReport};
+pub use report::{Appended, FetchError, TickReport};

@@ -10,6 +10,7 @@ use crate::codec::observe::{self, Observation};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, NeedyBook, Want, Why};
 use crate::domain::event::PositionSide;
+use crate::service::report::PositionMode;
 use crate::shell::exchange::Positions;
 
 /// Time between two requests for the mode of an account without open positions. [ms]
@@ -82,7 +83,7 @@ impl Fetcher {
         let account = &mut self.accounts[at];
         account.mode.known = mode;
         if let Some(differs) = account.mode_differs(needs) {
-            let (exchange, entries) = (differs.exchange.name(), differs.entries.name());
+            let PositionMode { exchange, entries, .. } = differs;
             turn.note(account.says(format!("position_mode: {exchange} at the exchange, {entries} in the entries")));
         }
         let name = account.name.clone();
@@ -124,16 +125,11 @@ fn is_of_positions(need: &Need) -> bool {
 }
 
 fn is_of(row: &PositionRow, book: &NeedyBook) -> bool {
-    row.symbol == *book.symbol && side_of(row) == book.side
-}
-
-fn side_of(row: &PositionRow) -> PositionSide {
-    let is_it = |side: &PositionSide| row.position_side.trim().eq_ignore_ascii_case(side.name());
-    PositionSide::ALL.into_iter().find(is_it).unwrap_or_default()
+    row.symbol == *book.symbol && row.position_side == book.side
 }
 
 /// Returns an observation of each row that is not zero, with its side, and an explicit zero for every book of the account
-/// without a row that we hold or doubt. No row is invented for a side that the account does not have: an account in
+/// without a row whose position is open or in doubt here. No row is invented for a side that the account does not have: an account in
 /// hedge mode has no BOTH, one in one-way mode no LONG and SHORT. `listed` is a symbol that the exchange always has.
 fn observations(
     positions: &Positions,
@@ -153,7 +149,7 @@ fn observations(
         *book.account == *account && has_side(book.side) && positions.open().all(|row| !is_of(row, book))
     };
     let flat: BTreeSet<&NeedyBook> = books.filter(is_flat).collect();
-    let zero = |symbol: &str, side: PositionSide| observe::position(&PositionRow::flat(symbol, side.name()));
+    let zero = |symbol: &str, side: PositionSide| observe::position(&PositionRow::flat(symbol, side));
     list.extend(flat.into_iter().map(|book| zero(&book.symbol, book.side)));
     if list.is_empty() && !needs.positions_known {
         // All symbols are flat, and nothing was known. One of them reports it.
@@ -169,7 +165,7 @@ fn unknown(positions: &Positions, account: &str, needs: &Needs, now_ms: u64) -> 
     let book = |row: &PositionRow| NeedyBook {
         symbol: row.symbol.as_str().into(),
         account: account.into(),
-        side: side_of(row),
+        side: row.position_side,
     };
     let new = positions.open().map(book).filter(|book| needs.open_of(book).is_none());
     let need = |book: &NeedyBook, want| Need {

@@ -6,15 +6,14 @@ use crate::codec::hashes::{self, NoPrice};
 use crate::codec::observe::{self, Observation};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, Want};
+use crate::domain::event::PriceSource;
 use crate::domain::units::Price;
 use crate::shell::redis::{PriceText, PriceTexts};
 
 /// Up to this many are requested one by one, each by a light call; more in one heavy call.
 const FEW: usize = 3;
 
-const TICKER: &str = "redis_ticker";
-const MARKET: &str = "redis_market";
-const API: &str = "api";
+const API: &str = PriceSource::API;
 /// The reason why a symbol is not requested.
 pub(super) const DELISTED: &str = "delisted there, not asked for again";
 pub(super) const REFUSED: &str = "refused a short while ago, not asked for yet";
@@ -69,14 +68,15 @@ impl Fetcher {
         wanted: &[Box<str>],
         turn: &mut Turn,
     ) -> Result<Vec<Found>, FetchError> {
-        if wanted.is_empty() || !(needs.accepts(TICKER) || needs.accepts(MARKET)) {
+        if wanted.is_empty() || !(needs.accepts(PriceSource::REDIS_TICKER) || needs.accepts(PriceSource::REDIS_MARKET))
+        {
             return Ok(Vec::new());
         }
         let symbols: Vec<&str> = wanted.iter().map(|symbol| &**symbol).collect();
         let texts = self.server().await?.price_hashes(&symbols).await?;
         let mut found = Vec::new();
         for (symbol, PriceTexts { ticker, market }) in wanted.iter().zip(&texts) {
-            for (source, text) in [(TICKER, ticker), (MARKET, market)] {
+            for (source, text) in [(PriceSource::REDIS_TICKER, ticker), (PriceSource::REDIS_MARKET, market)] {
                 if !needs.accepts(source) {
                     continue;
                 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::codec::exchange::AccountMode;
 use crate::codec::observe::Observation;
 use crate::domain::engine::needs::Want;
 use crate::domain::event::ids::EntryId;
@@ -20,23 +19,6 @@ pub enum FetchError {
 pub struct Appended {
     pub id: EntryId,
     pub observation: Observation,
-}
-
-/// Why the exchange returns no positions of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Empty for the account without a name.
-    pub account: String,
-    pub why: String,
-}
-
-/// The position mode of an account at the exchange, which its entries contradict.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModeDiffers {
-    /// Empty for the account without a name.
-    pub account: String,
-    pub exchange: AccountMode,
-    pub entries: AccountMode,
 }
 
 /// The work of one tick, for logs, metrics and reports.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::exchange::AccountMode;
 use crate::domain::named;
-use crate::service::fetch::{ModeDiffers, Refusal};
 use crate::shell::redis::StreamFault;
 
 named! {
@@ -18,9 +18,9 @@ named! {
         Starting => "starting",
         /// The store is folded again; nothing is emitted.
         Rebuilding => "rebuilding",
-        /// Follows with a warm projection; another instance holds the lease.
+        /// Follows with a warm projection; another instance owns the lease.
         Standby => "standby",
-        /// Holds the lease: reads with the group and emits.
+        /// Owns the lease: reads with the group and emits.
         Leader => "leader",
         Stopping => "stopping",
     }
@@ -69,18 +69,18 @@ pub struct InputReport {
     pub gap_proof: GapProof,
     /// From this age on the input counts as silent; `None`: it may be silent without limit. [ms]
     pub silent_after_ms: Option<u64>,
-    /// Why the stream can be neither read nor written: its key holds something else, or its ids are exhausted.
+    /// Why the stream can be neither read nor written: its key is of another type, or its ids are exhausted.
     pub fault: Option<StreamFault>,
 }
 
 impl InputReport {
     /// Returns true if nothing has been written to the stream for longer than is allowed.
     pub fn is_silent(&self) -> bool {
-        self.silent_after_ms.is_some_and(|limit| self.quiet_ms() > limit)
+        self.silent_after_ms.is_some_and(|limit| self.silent_ms() > limit)
     }
 
     /// Returns the time since the last entry; of a stream without entries, the time since we began to watch it. [ms]
-    pub fn quiet_ms(&self) -> u64 {
+    pub fn silent_ms(&self) -> u64 {
         self.age_ms.unwrap_or(self.watched_ms)
     }
 
@@ -93,7 +93,7 @@ impl InputReport {
 /// Entries and decisions since the process began. Findings about entries are kept over its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Totals {
+pub struct RunTotals {
     /// `applied + duplicates + quarantined`. [1]
     pub entries: u64,
     pub applied: u64,
@@ -264,12 +264,6 @@ pub struct AccountRefusal {
     pub why: String,
 }
 
-impl AccountRefusal {
-    pub fn of(refusal: &Refusal) -> Self {
-        Self { account: refusal.account.clone(), why: refusal.why.clone() }
-    }
-}
-
 /// The position mode of an account, at the exchange and in its entries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -281,9 +275,9 @@ pub struct PositionMode {
 }
 
 impl PositionMode {
-    pub fn of(differs: &ModeDiffers) -> Self {
-        let (exchange, entries) = (differs.exchange.name().to_owned(), differs.entries.name().to_owned());
-        Self { account: differs.account.clone(), exchange, entries }
+    pub fn of(account: &str, exchange: AccountMode, entries: AccountMode) -> Self {
+        let (exchange, entries) = (exchange.name().to_owned(), entries.name().to_owned());
+        Self { account: account.to_owned(), exchange, entries }
     }
 }
 
@@ -325,7 +319,7 @@ pub struct Report {
     /// Id of the entry that was applied last.
     pub last: Option<String>,
     pub inputs: Vec<InputReport>,
-    pub totals: Totals,
+    pub totals: RunTotals,
     pub rates: Rates,
     pub positions: Positions,
     pub killed: bool,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{AccountTotals, Past, Positions, Report, Totals};
+use super::facts::{AccountTotals, Past, Positions, Report, RunTotals};
 use crate::codec::live::Finding;
 use crate::codec::view;
 use crate::domain::book::counters::{Counters, Unreadables};
@@ -20,8 +20,8 @@ impl Report {
     pub fn take_from(&mut self, engine: &Engine, now_ms: u64) {
         let globals = engine.globals();
         self.last = (globals.last != EntryId::default()).then(|| globals.last.to_string());
-        let Totals { emitted, refused, .. } = std::mem::take(&mut self.totals);
-        self.totals = Totals { emitted, refused, ..totals(&engine.counters, now_ms) };
+        let RunTotals { emitted, refused, .. } = std::mem::take(&mut self.totals);
+        self.totals = RunTotals { emitted, refused, ..totals(&engine.counters, now_ms) };
         self.positions = positions(engine, now_ms);
         self.killed = globals.killed;
         self.policy.hash = globals.policy.hash.to_string();
@@ -38,9 +38,9 @@ impl Report {
     }
 }
 
-fn totals(counters: &Counters, now_ms: u64) -> Totals {
+fn totals(counters: &Counters, now_ms: u64) -> RunTotals {
     let shapes = counters.shapes().into_iter().map(|(kind, shapes)| (kind.to_owned(), named(shapes))).collect();
-    Totals {
+    RunTotals {
         entries: counters.entries(),
         applied: counters.applied,
         duplicates: counters.duplicates,

@@ -9,7 +9,7 @@ use crate::domain::exit::Hold;
 use crate::service::exchange::of_account;
 
 /// A cursor that has not moved for this time, with entries to read, is stuck. [ms]
-pub const STANDING_AFTER_MS: u64 = 30_000;
+pub const STUCK_AFTER_MS: u64 = 30_000;
 /// An input is behind when its last entry is this much later than the last one consumed. [ms]
 const BEHIND_MS: u64 = 60_000;
 /// A standby is warm while no input is further behind than this. [ms]
@@ -69,7 +69,7 @@ impl Health {
 /// either.
 pub fn alive(report: &Report) -> Health {
     let mut reasons = Vec::new();
-    if report.published_age_ms > STANDING_AFTER_MS && !matches!(report.role, Role::Starting | Role::Stopping) {
+    if report.published_age_ms > STUCK_AFTER_MS && !matches!(report.role, Role::Starting | Role::Stopping) {
         let says = format!("the service has not reported for {}", span(report.published_age_ms));
         reasons.push(Concern::new("not_speaking", says));
     }
@@ -78,7 +78,7 @@ pub fn alive(report: &Report) -> Health {
         Role::Leader | Role::Standby => report.redis.connected,
         Role::Starting | Role::Stopping => false,
     };
-    if reads && report.progress_age_ms > STANDING_AFTER_MS {
+    if reads && report.progress_age_ms > STUCK_AFTER_MS {
         let says = format!("there are entries to read, and no cursor has moved for {}", span(report.progress_age_ms));
         reasons.push(Concern::new("cursor_standing", says));
     }
@@ -141,8 +141,9 @@ fn not_connected(report: &Report) -> Option<Concern> {
     (!is_up).then(|| Concern::new("not_connected", format!("Redis cannot be used: {why}")))
 }
 
-/// From this difference on the clocks of the servers of a cluster are named. At twice as much no order is sent. [ms]
-const CLOCKS_APART_MS: u64 = 1_000;
+/// From this difference on clocks count as apart: those of the servers of a cluster, of the exchange, and of this
+/// machine. At twice as much between the servers no order is sent. [ms]
+pub const CLOCKS_APART_MS: u64 = 1_000;
 
 fn clocks_apart(report: &Report) -> Option<Concern> {
     let apart_ms = report.redis.clocks_apart_ms;
@@ -331,8 +332,8 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
         concerns.push(Concern::of(fault.name(), input, says));
     }
     if input.is_silent() {
-        let (quiet, limit) = (span(input.quiet_ms()), span(input.silent_after_ms.unwrap_or(0)));
-        let says = format!("{} has been silent for {quiet}, more than {limit}", input.stream);
+        let (silent, limit) = (span(input.silent_ms()), span(input.silent_after_ms.unwrap_or(0)));
+        let says = format!("{} has been silent for {silent}, more than {limit}", input.stream);
         concerns.push(Concern::of("input_silent", input, says));
     }
     if let Some(lag) = input.lag_ms.filter(|lag| *lag > BEHIND_MS) {

@@ -105,8 +105,8 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
 
-fn flag(holds: bool) -> f64 {
-    f64::from(u8::from(holds))
+fn flag(is_set: bool) -> f64 {
+    f64::from(u8::from(is_set))
 }
 
 fn by<'a, N: Copy>(

@@ -137,7 +137,7 @@ fn milliseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{InputReport, STANDING_AFTER_MS, alive};
+    use super::super::{InputReport, STUCK_AFTER_MS, alive};
     use super::*;
 
     fn at(began: Instant, ms: u64) -> Instant {
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn i15_a_cursor_that_stands_before_a_backlog_is_not_alive() {
         let (shared, began) = leading();
-        let late = at(began, STANDING_AFTER_MS + 1000);
+        let late = at(began, STUCK_AFTER_MS + 1000);
         shared.publish_at(late, |_| {});
         assert!(!alive(&shared.read_at(late)).ok, "it speaks, but does not read");
         shared.publish_at(late, |report| report.inputs[0].cursor = Some("5-0".to_owned()));
@@ -169,13 +169,13 @@ mod tests {
     #[test]
     fn nothing_to_read_is_progress() {
         let (shared, began) = leading();
-        let late = at(began, STANDING_AFTER_MS + 1000);
+        let late = at(began, STUCK_AFTER_MS + 1000);
         shared.publish_at(late, |report| {
             report.inputs[0].lag_entries = Some(0);
             report.redis.surveys += 1;
         });
         assert!(alive(&shared.read_at(late)).ok);
-        let later = at(late, STANDING_AFTER_MS + 1000);
+        let later = at(late, STUCK_AFTER_MS + 1000);
         assert_eq!(alive(&shared.read_at(later)).reasons[0].name, "not_speaking", "a loop that hangs is not idle");
     }
 
@@ -187,7 +187,7 @@ mod tests {
             report.inputs[0].lag_entries = Some(0);
             report.redis.surveys += 1;
         });
-        let late = at(began, STANDING_AFTER_MS + 1000);
+        let late = at(began, STUCK_AFTER_MS + 1000);
         shared.publish_at(late, |_| {});
         assert_eq!(alive(&shared.read_at(late)).reasons[0].name, "cursor_standing");
     }

@@ -39,7 +39,7 @@ impl fmt::Display for Change {
 /// Remembers the concerns. The heartbeat of the input streams is one of them: `input_silent` names the stream.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    standing: BTreeMap<(&'static str, Option<String>), Concern>,
+    present: BTreeMap<(&'static str, Option<String>), Concern>,
 }
 
 impl Watch {
@@ -47,11 +47,11 @@ impl Watch {
     pub fn look(&mut self, report: &Report) -> Vec<Change> {
         let now: BTreeMap<_, _> =
             concerns(report).into_iter().map(|concern| ((concern.name, concern.about.clone()), concern)).collect();
-        let came = now.iter().filter(|(key, _)| !self.standing.contains_key(*key));
-        let went = self.standing.iter().filter(|(key, _)| !now.contains_key(*key));
+        let came = now.iter().filter(|(key, _)| !self.present.contains_key(*key));
+        let went = self.present.iter().filter(|(key, _)| !now.contains_key(*key));
         let came = came.map(|(_, concern)| Change::Came(concern.clone()));
         let changes = came.chain(went.map(|(_, concern)| Change::Went(concern.clone()))).collect();
-        self.standing = now;
+        self.present = now;
         changes
     }
 }

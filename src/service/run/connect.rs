@@ -1,13 +1,9 @@
-//! Connections, and the delay before the next try.
+//! Connections, and requests that are repeated until they are answered.
 
 use std::time::{Duration, Instant};
 
+use crate::service::retry_delay::RetryDelay;
 use crate::shell::redis::{Address, Links, Membership, Server, ServerError};
-
-/// The first delay between two tries.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// The longest delay between two tries.
-const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// Opens connections to the server. Each part has its own, so that none waits for another.
 #[derive(Clone)]
@@ -44,7 +40,7 @@ pub async fn patiently<T>(
     mut ask: impl AsyncFnMut(&mut Server) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let began = Instant::now();
-    let mut delay = RetryDelay::default();
+    let mut delay = RetryDelay::of_server();
     loop {
         let asked = match connect.server().await {
             Ok(mut server) => ask(&mut server).await,
@@ -63,38 +59,4 @@ pub async fn patiently<T>(
 
 fn may_pass(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref().is_some_and(ServerError::may_pass))
-}
-
-/// Delays that double, with jitter, so that two processes do not retry in step.
-#[derive(Debug, Default)]
-pub struct RetryDelay {
-    failures: u32,
-}
-
-impl RetryDelay {
-    /// Returns the delay after a further failure: twice the one before, at most 3 s, less up to half of it.
-    pub fn next(&mut self) -> Duration {
-        let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
-        self.failures += 1;
-        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
-    }
-
-    pub fn reset(&mut self) {
-        self.failures = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_end_growing() {
-        let mut delay = RetryDelay::default();
-        let pauses: Vec<Duration> = (0..40).map(|_| delay.next()).collect();
-        assert!(pauses[0] <= PAUSE_MIN && pauses[0] >= PAUSE_MIN / 2);
-        assert!(pauses[39] <= PAUSE_MAX && pauses[39] >= PAUSE_MAX / 2);
-        delay.reset();
-        assert!(delay.next() <= PAUSE_MIN);
-    }
 }

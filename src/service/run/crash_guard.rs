@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn i10_an_entry_that_ended_the_process_twice_is_guilty() {
+    fn i10_an_entry_that_ended_the_process_twice_is_the_culprit() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         let id = EntryId::new(7, 1);

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::event::{Event, JournalState};
+use super::event::{JournalState, LoopEvent};
 use super::fail;
 use super::processor::{CheckpointRows, JournalLines};
 use crate::shell::journal::{Journal, JournalError};
@@ -31,7 +31,7 @@ pub type SharedJournal = Arc<Mutex<Journal>>;
 pub fn keep_journal(
     shared: SharedJournal,
     tasks: &Receiver<JournalTask>,
-    events: &Sender<Event>,
+    events: &Sender<LoopEvent>,
 ) -> Result<(), JournalError> {
     for task in tasks {
         let mut journal = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,12 +52,12 @@ pub fn keep_journal(
 }
 
 /// Appends lines and makes them durable.
-pub fn write(journal: &mut Journal, mut lines: JournalLines) -> Event {
+pub fn write(journal: &mut Journal, mut lines: JournalLines) -> LoopEvent {
     let began = Instant::now();
     journal.append_all(&mut lines.text, &mut lines.ends);
     let written = journal.commit();
     fail::point("journalled");
-    Event::Synced { lines, journal: written.map(|_| state(journal)), took: began.elapsed() }
+    LoopEvent::Synced { lines, journal: written.map(|_| state(journal)), took: began.elapsed() }
 }
 
 pub fn state(journal: &Journal) -> JournalState {
@@ -68,11 +68,11 @@ pub fn state(journal: &Journal) -> JournalState {
 pub type SharedStore = Arc<Mutex<Store>>;
 
 /// Writes checkpoints until the event loop is gone.
-pub fn keep_checkpoints(store: &SharedStore, checkpoints: &Receiver<CheckpointRows>, events: &Sender<Event>) {
+pub fn keep_checkpoints(store: &SharedStore, checkpoints: &Receiver<CheckpointRows>, events: &Sender<LoopEvent>) {
     for CheckpointRows { rows, .. } in checkpoints {
         let committed = store.lock().unwrap_or_else(PoisonError::into_inner).commit(rows.into_iter());
         fail::point("committed");
         let outcome = committed.map_err(anyhow::Error::new);
-        let _ = events.send(Event::Checkpointed { outcome });
+        let _ = events.send(LoopEvent::Checkpointed { outcome });
     }
 }

@@ -11,16 +11,17 @@ use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::connect::{Connect, RetryDelay};
-use super::event::Event;
+use super::connect::Connect;
+use super::event::LoopEvent;
 use super::fail;
 use super::kill_gate::KillGate;
 use crate::codec::own_entry;
 use crate::domain::delivery::action::{
-    Action, Answer, Append, Appended, GapNotice, Offer, Record, Recorded, WrittenDecision,
+    Action, Append, Appended, GapNotice, Offer, OfferAnswer, Record, Recorded, WrittenDecision,
 };
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::Streams;
+use crate::service::retry_delay::RetryDelay;
 use crate::shell::redis::{EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, borrowed};
 
 /// The most entries of a quarantine stream that are read at once. [1]
@@ -47,7 +48,7 @@ pub struct EmitterSetup {
     /// Set when the service stops at once: no connection is opened again.
     pub give_up: Arc<AtomicBool>,
     pub tasks: Receiver<EmitterTask>,
-    pub events: Sender<Event>,
+    pub events: Sender<LoopEvent>,
 }
 
 struct Emitting {
@@ -66,16 +67,16 @@ pub fn run(setup: EmitterSetup) {
 
 impl Emitting {
     fn run(mut self, runtime: &Runtime) {
-        let mut delay = RetryDelay::default();
+        let mut delay = RetryDelay::of_server();
         let mut connections = 0;
         while !self.setup.give_up.load(Ordering::Relaxed) {
             let error = match runtime.block_on(self.setup.connect.server()) {
                 Ok(server) => {
                     connections += 1;
-                    self.send(Event::EmitterConnected(connections));
+                    self.send(LoopEvent::EmitterConnected(connections));
                     let mut emitter = Emitter::new(server, self.setup.keys.clone());
                     let Some(error) = self.work(runtime, &mut emitter, connections, &mut delay) else { return };
-                    self.send(Event::EmitterDisconnected);
+                    self.send(LoopEvent::EmitterDisconnected);
                     error
                 }
                 Err(error) => error,
@@ -109,7 +110,7 @@ impl Emitting {
         }
     }
 
-    fn send(&self, event: Event) {
+    fn send(&self, event: LoopEvent) {
         let _ = self.setup.events.send(event);
     }
 
@@ -141,7 +142,7 @@ impl Emitting {
             let answer = match offered {
                 Offered::Written { decision, request: _, refusal, is_new } => {
                     self.all_can_be_written();
-                    Answer::Written { entry: decision, refusal, is_new }
+                    OfferAnswer::Written { entry: decision, refusal, is_new }
                 }
                 Offered::Stale => {
                     // A node that was cut off may not know the lease that was kept at its successor.
@@ -149,18 +150,18 @@ impl Emitting {
                     if server.is_cluster() {
                         failed.get_or_insert(ServerError::LeaseElsewhere { server: server.name().to_owned() });
                     }
-                    Answer::Stale
+                    OfferAnswer::Stale
                 }
-                Offered::Halted => Answer::Halted,
-                Offered::Behind => Answer::Behind,
-                Offered::Lost => Answer::Lost,
-                Offered::Doubtful { known } => Answer::Doubtful { known },
+                Offered::Halted => OfferAnswer::Halted,
+                Offered::Behind => OfferAnswer::Behind,
+                Offered::Lost => OfferAnswer::Lost,
+                Offered::Doubtful { known } => OfferAnswer::Doubtful { known },
                 Offered::Unfit { key, why } => {
                     self.output(&key, Some(why.says().to_owned()));
-                    Answer::Unfit
+                    OfferAnswer::Unfit
                 }
             };
-            self.send(Event::Offered { seq: offer.row.seq, answer, took: began.elapsed() });
+            self.send(LoopEvent::Offered { seq: offer.row.seq, answer, took: began.elapsed() });
         }
         failed.map_or(Ok(()), Err)
     }
@@ -171,7 +172,7 @@ impl Emitting {
         let (others, written): (BTreeSet<String>, _) = refusing.partition(|key| *key == self.setup.quarantine);
         self.refusing = others;
         for key in written {
-            self.send(Event::Output { key, refusal: None });
+            self.send(LoopEvent::Output { key, refusal: None });
         }
     }
 
@@ -190,17 +191,17 @@ impl Emitting {
         match appended {
             Ok(id) => {
                 self.output(&stream, None);
-                self.send(Event::Appended { number, outcome: Appended::Written(id, tried) });
+                self.send(LoopEvent::Appended { number, outcome: Appended::Written(id, tried) });
                 Ok(())
             }
             Err(error) if !error.may_pass() => {
                 self.output(&stream, Some(why(&error)));
-                self.send(Event::Appended { number, outcome: Appended::Refused });
+                self.send(LoopEvent::Appended { number, outcome: Appended::Refused });
                 // Another server may have taken over. The next connection is to the present one.
                 if error.stream_fault().is_some() { Ok(()) } else { Err(error) }
             }
             Err(error) => {
-                self.send(Event::Appended { number, outcome: Appended::Unknown(tried) });
+                self.send(LoopEvent::Appended { number, outcome: Appended::Unknown(tried) });
                 Err(error)
             }
         }
@@ -214,7 +215,7 @@ impl Emitting {
         };
         // A reason may change.
         if refusal.is_some() || !is_known {
-            self.send(Event::Output { key: key.to_owned(), refusal });
+            self.send(LoopEvent::Output { key: key.to_owned(), refusal });
         }
     }
 
@@ -243,7 +244,7 @@ impl Emitting {
                 }
             }
             let outcome = if refused.is_none() { Recorded::Written } else { Recorded::Unknown };
-            self.send(Event::Recorded { number: record.number, outcome });
+            self.send(LoopEvent::Recorded { number: record.number, outcome });
         }
         self.output(&stream, refused.as_ref().map(why));
         Ok(())
@@ -252,7 +253,7 @@ impl Emitting {
     /// Looks for the decisions that were written. If the server refuses the look-up, it is repeated at the next doubt.
     async fn check(&self, emitter: &mut Emitter, written: &[WrittenDecision]) -> Result<(), ServerError> {
         let lost = left_out(emitter.lost_of(written).await)?.unwrap_or_default();
-        self.send(Event::Checked { lost });
+        self.send(LoopEvent::Checked { lost });
         Ok(())
     }
 
@@ -261,7 +262,7 @@ impl Emitting {
         let named = acks.into_iter().map(|(stream, ids)| (self.setup.streams.get(stream).name.clone(), ids));
         emitter.acknowledge(&self.setup.group, &named.collect::<Vec<_>>()).await?;
         fail::point("acknowledged");
-        self.send(Event::Acknowledged);
+        self.send(LoopEvent::Acknowledged);
         Ok(())
     }
 }

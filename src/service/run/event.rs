@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::processor::JournalLines;
-use crate::domain::delivery::action::{Answer, Appended, Recorded};
+use crate::domain::delivery::action::{Appended, OfferAnswer, Recorded};
 use crate::shell::journal::JournalError;
 
 /// One thing that happened.
 #[derive(Debug)]
-pub enum Event {
+pub enum LoopEvent {
     /// The journal is on disk. The lines come back empty, for the next ones.
     Synced {
         lines: JournalLines,
@@ -25,7 +25,7 @@ pub enum Event {
     /// The script answered an offer.
     Offered {
         seq: u64,
-        answer: Answer,
+        answer: OfferAnswer,
         took: Duration,
     },
     Appended {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::disk::{JournalTask, SharedJournal, SharedStore};
 use super::emitter::EmitterTask;
-use super::event::{Event, JournalState};
+use super::event::{JournalState, LoopEvent};
 use super::fail;
 use super::fetching::{Fetched, Lacking};
 use super::lines::Batch;
@@ -55,7 +55,7 @@ pub struct Channels {
     /// Batches that were folded, for the reader to fill again.
     pub folded: Sender<Batch>,
     /// From all other parts.
-    pub events: Receiver<Event>,
+    pub events: Receiver<LoopEvent>,
     pub emitter: Sender<EmitterTask>,
     pub journal: Sender<JournalTask>,
     pub checkpoints: Sender<CheckpointRows>,
@@ -257,7 +257,7 @@ impl EventLoop {
                 }
             }
             Message::DeliveredAnew => processor.delivery.handle_delivered_anew(&processor.driver.engine),
-            Message::ReadTo { ms } => processor.delivery.handle_read_to(ms),
+            Message::Watermark { ms } => processor.delivery.handle_watermark(ms),
             Message::FactsAhead(are_ahead) => processor.delivery.handle_facts_ahead(are_ahead),
             Message::Gap(gap) => processor.delivery.handle_gap(gap, &processor.driver.engine),
             Message::StreamStats(stats, ahead) => self.publisher.stream_stats(stats, ahead),
@@ -266,47 +266,49 @@ impl EventLoop {
         Ok(())
     }
 
-    fn handle(&mut self, event: Event) -> anyhow::Result<()> {
+    fn handle(&mut self, event: LoopEvent) -> anyhow::Result<()> {
         let now_ms = self.now_ms();
         let Processor { delivery, driver, .. } = &mut self.processor;
         match event {
-            Event::Synced { lines, journal, took } => {
+            LoopEvent::Synced { lines, journal, took } => {
                 let journal = journal?;
                 self.publisher.committed(took);
                 (self.is_syncing, self.spare, self.state.journal) = (false, lines, journal);
                 delivery.handle_synced(journal.position);
             }
-            Event::Checkpointed { outcome } => {
+            LoopEvent::Checkpointed { outcome } => {
                 outcome?;
                 let written = std::mem::replace(&mut self.checkpoint, CheckpointStage::None);
                 if matches!(written, CheckpointStage::Writing { is_asked: true }) && !self.is_checkpoint_asked {
                     delivery.handle_checkpointed();
                 }
             }
-            Event::EmitterConnected(connection) => {
+            LoopEvent::EmitterConnected(connection) => {
                 self.connection = connection;
                 delivery.handle_connected();
             }
-            Event::EmitterDisconnected => delivery.handle_disconnected(),
-            Event::Offered { seq, answer, took } => {
+            LoopEvent::EmitterDisconnected => delivery.handle_disconnected(),
+            LoopEvent::Offered { seq, answer, took } => {
                 self.publisher.emitted(took);
                 delivery.handle_offered(seq, answer, now_ms);
             }
-            Event::Appended { number, outcome } => delivery.handle_appended(number, outcome, now_ms, &driver.engine),
-            Event::Recorded { number, outcome } => delivery.handle_recorded(number, outcome, now_ms),
-            Event::Checked { lost } => delivery.handle_checked(&lost, &driver.engine),
-            Event::Acknowledged => delivery.handle_acknowledged(),
-            Event::Output { key, refusal } => self.state.output(key, refusal),
-            Event::Lease => self.follow_role(),
-            Event::KillKey { kill, began } => {
+            LoopEvent::Appended { number, outcome } => {
+                delivery.handle_appended(number, outcome, now_ms, &driver.engine)
+            }
+            LoopEvent::Recorded { number, outcome } => delivery.handle_recorded(number, outcome, now_ms),
+            LoopEvent::Checked { lost } => delivery.handle_checked(&lost, &driver.engine),
+            LoopEvent::Acknowledged => delivery.handle_acknowledged(),
+            LoopEvent::Output { key, refusal } => self.state.output(key, refusal),
+            LoopEvent::Lease => self.follow_role(),
+            LoopEvent::KillKey { kill, began } => {
                 let began_ms = began.saturating_duration_since(self.began).as_millis() as u64;
                 delivery.handle_kill_key(kill, began_ms, &driver.engine);
             }
-            Event::UnnamedExecutors(groups) => {
+            LoopEvent::UnnamedExecutors(groups) => {
                 delivery.handle_unnamed_executors(!groups.is_empty());
                 self.state.unnamed_executors = groups;
             }
-            Event::Stop => {}
+            LoopEvent::Stop => {}
         }
         Ok(())
     }

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::message::LeaseState;
 use crate::config::{Account, Config, Origin, Source};
 use crate::service::exchange;
-use crate::service::fetch::{Fetcher, ModeDiffers, Refusal, Tick};
+use crate::service::fetch::{Fetcher, Tick};
+use crate::service::report::{AccountRefusal, PositionMode};
 use crate::service::write_back::{Goal, Legacy};
 use crate::shell::exchange::CircuitState;
 use crate::shell::redis::{Address, Server};
@@ -37,8 +38,8 @@ pub struct Fetched {
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
     /// Why the exchange refuses to return positions, for each account where it does.
-    pub refusals: Vec<Refusal>,
-    pub modes_differ: Vec<ModeDiffers>,
+    pub refusals: Vec<AccountRefusal>,
+    pub modes_differ: Vec<PositionMode>,
 }
 
 /// Everything that the fetcher needs to begin.
@@ -99,7 +100,7 @@ pub async fn run(setup: FetchSetup) {
                 api_calls,
                 is_circuit_open: health.circuit != CircuitState::Closed,
                 weight_used: health.used_weight,
-                last_error: last_error.or_else(|| fetcher.standing_failure()).or(health.failure),
+                last_error: last_error.or_else(|| fetcher.lasting_failure()).or(health.failure),
                 refusals: fetcher.refusals(),
                 modes_differ: fetcher.modes_differ().to_vec(),
             });

@@ -276,7 +276,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::shell::redis::{Answer, GroupState, RawEntry, Round, Sent, Take};
+    use crate::shell::redis::{GroupState, RawEntry, Round, RoundAnswer, Sent, Take};
 
     fn stream_stats(added: u64, length: u64, next: Option<u64>) -> StreamStats {
         StreamStats {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn i11_a_stretch_that_may_be_missing_is_noticed_by_counting() {
+    fn i11_a_range_that_may_be_missing_is_noticed_by_counting() {
         let at = |ms| ReadState { read: EntryId::new(ms, 0), is_at_end: false, is_connected_anew: false };
         // Of 10 entries added, 3 were read; then what is left after trimming.
         let cases = [
@@ -386,7 +386,7 @@ mod tests {
             unreachable!("nothing is read")
         }
 
-        fn receive_round(&mut self) -> Result<Answer, ServerError> {
+        fn receive_round(&mut self) -> Result<RoundAnswer, ServerError> {
             unreachable!("nothing is read")
         }
 

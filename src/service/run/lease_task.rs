@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::claim::OwnClaim;
 use super::connect::Connect;
-use super::event::Event;
+use super::event::LoopEvent;
 use super::message::LeaseState;
 use super::preflight::unnamed_executors;
 use crate::codec::operator;
@@ -40,10 +40,10 @@ pub struct LeaseSetup {
     /// The holder of the lease, for the report.
     pub holder: watch::Sender<Option<String>>,
     pub stop: Arc<AtomicBool>,
-    pub events: Sender<Event>,
+    pub events: Sender<LoopEvent>,
 }
 
-/// Holds the lease until it is stopped, then releases it.
+/// Keeps the lease until it is stopped, then releases it.
 pub async fn keep_lease(setup: LeaseSetup) {
     let owner = format!("{} {:016x}", setup.consumer, fastrand::u64(..));
     let mut lease: Option<Lease> = None;
@@ -93,13 +93,13 @@ pub async fn keep_lease(setup: LeaseSetup) {
                     );
                     failed = error;
                 }
-                // The lease is held until its time is over; the role knows that time.
+                // The lease is ours until its time is over; the role knows that time.
                 tokio::time::sleep(AGAIN).await;
                 lease = reconnected(&setup, lease).await;
                 continue;
             }
         }
-        let _ = setup.events.send(Event::Lease);
+        let _ = setup.events.send(LoopEvent::Lease);
         pause(&setup.stop, setup.lasts / 4).await;
     }
     setup.role.send_replace(LeaseState::NotOurs);
@@ -131,7 +131,7 @@ async fn keep(
     }
     let Some(lease) = lease else { return Ok(None) };
     let from = inherits.then_some(setup.consumer.as_str());
-    let (mut mine, holder) = lease.hold(from).await?;
+    let (mut mine, holder) = lease.take_or_renew(from).await?;
     if let (Some(own), true) = (&setup.claim, mine.is_some())
         && let Some(other) = lease.claim(&own.claim, &|other| own.shared_with(other).is_some()).await?
     {
@@ -166,7 +166,7 @@ pub async fn watch_executors(
     connect: Connect,
     live: Live,
     own: BTreeSet<String>,
-    events: Sender<Event>,
+    events: Sender<LoopEvent>,
     stop: Arc<AtomicBool>,
 ) {
     let mut server = None;
@@ -179,7 +179,7 @@ pub async fn watch_executors(
             match unnamed_executors(&live, &own, connection).await {
                 Ok(groups) if groups != known => {
                     known.clone_from(&groups);
-                    let _ = events.send(Event::UnnamedExecutors(groups));
+                    let _ = events.send(LoopEvent::UnnamedExecutors(groups));
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -198,7 +198,7 @@ fn kills_by_its_type(error: ServerError) -> Result<Option<Vec<u8>>, ServerError>
 }
 
 /// Sends the value of the kill key whenever it is read: set or cleared. A key that vanishes changes nothing.
-pub async fn watch_kill_key(connect: Connect, key: String, events: Sender<Event>, stop: Arc<AtomicBool>) {
+pub async fn watch_kill_key(connect: Connect, key: String, events: Sender<LoopEvent>, stop: Arc<AtomicBool>) {
     let mut server = None;
     while !stop.load(Ordering::Relaxed) {
         if server.is_none() {
@@ -215,7 +215,7 @@ pub async fn watch_kill_key(connect: Connect, key: String, events: Sender<Event>
         match looked {
             Ok(Some(value)) => {
                 // Every read counts: a key that was cleared and set again must be published again.
-                let _ = events.send(Event::KillKey { kill: operator::kills(&value), began });
+                let _ = events.send(LoopEvent::KillKey { kill: operator::kills(&value), began });
             }
             Ok(None) => {}
             Err(error) => {

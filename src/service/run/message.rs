@@ -34,8 +34,8 @@ pub enum Message {
     Begin { stream: StreamId, cursor: Option<EntryId>, position: StreamPosition },
     /// Entries in canonical order.
     Entries(Batch),
-    /// All entries before this server time were sent. [ms since 1970]
-    ReadTo { ms: u64 },
+    /// The watermark: all entries before this server time were sent. [ms since 1970]
+    Watermark { ms: u64 },
     /// Whether entries about positions wait because their ids are ahead of the server's clock.
     FactsAhead(bool),
     /// An entry that kills was read; its turn comes later.

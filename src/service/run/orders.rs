@@ -12,7 +12,7 @@ use crate::domain::exit::policy::Mode;
 
 /// How orders are written; no orders while the running configuration is in shadow mode.
 #[derive(Clone, Debug)]
-pub struct Orders {
+pub struct OrderSettings {
     pub live: Option<Live>,
     /// Hash of the configured policy. An order is sent only under this policy.
     pub policy: Box<str>,
@@ -22,7 +22,7 @@ pub struct Orders {
     pub age_max_ms: u64,
 }
 
-impl Orders {
+impl OrderSettings {
     /// Returns the row of a decision that was just made.
     pub fn row(&self, engine: &Engine, decision: &Decision, sealed: &Sealed, suggestions: &str) -> OutboxRow {
         let is_live = decision.mode == Mode::Live;

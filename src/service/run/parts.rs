@@ -15,7 +15,7 @@ use super::command::stop_on_signal;
 use super::connect::Connect;
 use super::disk::{self, JournalTask, SharedJournal, SharedStore};
 use super::emitter::{self, EmitterSetup, EmitterTask};
-use super::event::{Event, JournalState};
+use super::event::{JournalState, LoopEvent};
 use super::event_loop::{Channels, DiskThreads};
 use super::fetching::{self, FetchSetup, Fetched, Lacking};
 use super::kill_gate::KillGate;
@@ -49,7 +49,7 @@ struct Ends {
     kill_gate: Arc<KillGate>,
     to_fold: Sender<Message>,
     folded: Receiver<Batch>,
-    events: Sender<Event>,
+    events: Sender<LoopEvent>,
     emitter_tasks: Receiver<EmitterTask>,
     journal_tasks: Receiver<JournalTask>,
     checkpoints: Receiver<CheckpointRows>,
@@ -264,7 +264,7 @@ fn spawn_watches(
     runtime: &Runtime,
     config: &Config,
     connect: &Connect,
-    events: &Sender<Event>,
+    events: &Sender<LoopEvent>,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     if let Some(live) = config.live()? {
@@ -277,14 +277,19 @@ fn spawn_watches(
 }
 
 /// Starts the tasks that stop the service: at a signal, and with the process of several services.
-fn spawn_stops(runtime: &Runtime, events: &Sender<Event>, stop: &Arc<AtomicBool>, of_process: Option<Arc<AtomicBool>>) {
+fn spawn_stops(
+    runtime: &Runtime,
+    events: &Sender<LoopEvent>,
+    stop: &Arc<AtomicBool>,
+    of_process: Option<Arc<AtomicBool>>,
+) {
     let (signalled, to_loop, at_signal) = (of_process.clone(), events.clone(), Arc::clone(stop));
     runtime.spawn(async move {
         stop_on_signal(at_signal).await;
         if let Some(of_process) = signalled {
             of_process.store(true, Ordering::Relaxed);
         }
-        let _ = to_loop.send(Event::Stop);
+        let _ = to_loop.send(LoopEvent::Stop);
     });
     if let Some(of_process) = of_process {
         runtime.spawn(stop_with_process(of_process, Arc::clone(stop), events.clone()));
@@ -292,12 +297,12 @@ fn spawn_stops(runtime: &Runtime, events: &Sender<Event>, stop: &Arc<AtomicBool>
 }
 
 /// Stops a service when the process of several services ends.
-async fn stop_with_process(of_process: Arc<AtomicBool>, stop: Arc<AtomicBool>, events: Sender<Event>) {
+async fn stop_with_process(of_process: Arc<AtomicBool>, stop: Arc<AtomicBool>, events: Sender<LoopEvent>) {
     while !of_process.load(Ordering::Relaxed) {
         tokio::time::sleep(PROCESS_STEP).await;
     }
     stop.store(true, Ordering::Relaxed);
-    let _ = events.send(Event::Stop);
+    let _ = events.send(LoopEvent::Stop);
 }
 
 /// Returns the span that names the cell in each line of the log; an empty one where there are no cells.

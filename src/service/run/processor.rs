@@ -23,7 +23,7 @@ use super::fail;
 use super::findings::Findings;
 use super::kill_gate::KillGate;
 use super::lines::Released;
-use super::orders::Orders;
+use super::orders::OrderSettings;
 use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, Fields};
 use crate::codec::live::{self, Checkpoint, Finding};
@@ -72,7 +72,7 @@ pub struct ProcessorParts {
     pub driver: Driver,
     pub rows: PendingRows,
     pub signing: Option<SigningKey>,
-    pub orders: Orders,
+    pub order_settings: OrderSettings,
     pub outputs: OutputStreams,
     pub crash_guard: CrashGuard,
     pub stored: Stored,
@@ -85,32 +85,32 @@ pub struct Processor {
     rows: PendingRows,
     pub delivery: Delivery,
     signing: Option<SigningKey>,
-    pub orders: Orders,
+    pub order_settings: OrderSettings,
     outputs: OutputStreams,
     pub crash_guard: CrashGuard,
     findings: Findings,
     pub kill_gate: Arc<KillGate>,
     /// Lines of the operator log, written when their decision is emitted.
-    lines: BTreeMap<u64, Line>,
+    operator_lines: BTreeMap<u64, Line>,
     /// Lines for the journal, since they were last taken.
     pub journal: JournalLines,
 }
 
 impl Processor {
     pub fn new(parts: ProcessorParts) -> Self {
-        let ProcessorParts { driver, rows, signing, orders, outputs, crash_guard, stored, faults } = parts;
+        let ProcessorParts { driver, rows, signing, order_settings, outputs, crash_guard, stored, faults } = parts;
         let settings = Settings {
-            policy: orders.policy.clone(),
-            account_policies: orders.account_policies.clone(),
-            sends_orders: orders.live.is_some(),
-            age_max_ms: orders.age_max_ms,
+            policy: order_settings.policy.clone(),
+            account_policies: order_settings.account_policies.clone(),
+            sends_orders: order_settings.live.is_some(),
+            age_max_ms: order_settings.age_max_ms,
             has_key: signing.is_some(),
             control: outputs.control.as_str().into(),
             faults,
         };
-        let unrecorded = stored.unrecorded.iter().filter_map(|held| {
+        let unrecorded = stored.unrecorded.iter().filter_map(|entry| {
             // A line that does not parse has no record.
-            Some((held.stream.as_str().into(), held.id, record(&held.stream, held.id, &held.reason, &held.line)?))
+            Some((entry.stream.as_str().into(), entry.id, record(&entry.stream, entry.id, &entry.reason, &entry.line)?))
         });
         let restored = Restored {
             outbox: stored.outbox,
@@ -127,12 +127,12 @@ impl Processor {
             rows,
             delivery,
             signing,
-            orders,
+            order_settings,
             outputs,
             crash_guard,
             findings: Findings::of(stored.findings),
             kill_gate: Arc::default(),
-            lines: BTreeMap::new(),
+            operator_lines: BTreeMap::new(),
             journal: JournalLines::default(),
         }
     }
@@ -148,13 +148,13 @@ impl Processor {
     /// Handles an entry whose turn has come, with its line: for the journal, the fold and delivery.
     pub fn handle_entry(&mut self, released: Released, line: Option<&str>, now_ms: u64) -> anyhow::Result<()> {
         let Released { stream, id, by_group, .. } = released;
-        let is_known = self.engine().cursor(stream).is_some_and(|cursor| id <= cursor);
-        if is_known {
+        let is_duplicate = self.engine().cursor(stream).is_some_and(|cursor| id <= cursor);
+        if is_duplicate {
             self.driver.engine.counters.duplicates += 1;
-            self.has_its_turn(stream, id);
+            self.update_kill_gate(stream, id);
         }
         // Without a line it was trimmed while it was pending. The gap detector finds it by counting.
-        let Some(line) = line.filter(|_| !is_known) else {
+        let Some(line) = line.filter(|_| !is_duplicate) else {
             self.delivery.handle_duplicate(stream, id, by_group);
             return Ok(());
         };
@@ -213,7 +213,7 @@ impl Processor {
         self.crash_guard.folded();
         let is_foreign = foreign(self.engine()) > foreign_before;
         if is_control {
-            self.has_its_turn(stream, id);
+            self.update_kill_gate(stream, id);
         }
         if unknown(self.engine()) > unknown_before
             && let Ok(Event::Control(fact)) = &entry.content
@@ -225,8 +225,8 @@ impl Processor {
             if let Some(key) = &self.signing {
                 sealed.sign(key);
             }
-            self.lines.insert(sealed.seq, operator_log::emit(&self.driver.engine, &decision));
-            self.orders.row(&self.driver.engine, &decision, &sealed, &self.outputs.suggestions)
+            self.operator_lines.insert(sealed.seq, operator_log::emit(&self.driver.engine, &decision));
+            self.order_settings.row(&self.driver.engine, &decision, &sealed, &self.outputs.suggestions)
         });
         let decided = decided.collect();
         let disposition = stepped.disposition;
@@ -262,11 +262,11 @@ impl Processor {
 
     /// Tells the kill gate what is folded: whether this entry was one that kills, and what the folded state says of kill and
     /// policy. Orders follow the folded state.
-    fn has_its_turn(&mut self, stream: StreamId, id: EntryId) {
+    fn update_kill_gate(&mut self, stream: StreamId, id: EntryId) {
         let folded = u64::from(self.delivery.handle_turn(stream, id));
         let globals = self.driver.engine.globals();
         self.kill_gate.kills_are_folded(folded, globals.killed);
-        self.kill_gate.policy_differs(globals.policy.hash != self.orders.policy);
+        self.kill_gate.policy_differs(globals.policy.hash != self.order_settings.policy);
     }
 
     /// Returns cursor and counts of each stream; `None` if it was never read.
@@ -323,8 +323,8 @@ impl Processor {
     }
 
     /// Returns the line of the operator log for a decision, once.
-    pub fn take_line(&mut self, seq: u64) -> Option<Line> {
-        self.lines.remove(&seq)
+    pub fn take_operator_line(&mut self, seq: u64) -> Option<Line> {
+        self.operator_lines.remove(&seq)
     }
 
     /// Returns the findings about past entries, of this process and earlier ones.

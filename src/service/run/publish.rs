@@ -153,7 +153,7 @@ impl Publisher {
             rules: RULES_VERSION,
             settings: &report.settings_hash,
             mode: &report.policy.mode_configured,
-            policy: &processor.orders.policy,
+            policy: &processor.order_settings.policy,
             in_force: (in_force.mode.name(), &in_force.hash),
             group: &report.group,
             consumer: &report.consumer,
@@ -259,7 +259,7 @@ impl Publisher {
             report.redis.clocks_apart_ms = status.clocks_apart_ms.load(Ordering::Relaxed);
             report.backfill = Some(fetched.into());
             report.policy.pending = processor.delivery.has_policy_pending();
-            report.policy.hash_configured = processor.orders.policy.to_string();
+            report.policy.hash_configured = processor.order_settings.policy.to_string();
             // A kill key that is set refuses every order, whatever the log contains.
             report.killed |= processor.kill_gate.is_killed() || processor.delivery.kills().seen == Some(true);
             put_outbox(report, processor, state, server_ms);
@@ -376,8 +376,8 @@ impl From<&Fetched> for report::Backfill {
             circuit_open: fetched.is_circuit_open,
             weight_used: fetched.weight_used,
             last_error: fetched.last_error.clone(),
-            refusals: fetched.refusals.iter().map(report::AccountRefusal::of).collect(),
-            modes_differ: fetched.modes_differ.iter().map(report::PositionMode::of).collect(),
+            refusals: fetched.refusals.clone(),
+            modes_differ: fetched.modes_differ.clone(),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
-use super::connect::{Connect, RetryDelay};
+use super::connect::Connect;
 use super::gap_detector::GapDetector;
 use super::kill_gate::KillGate;
 use super::lines::{Batch, WaitingLines};
@@ -34,6 +34,7 @@ use crate::domain::delivery::fault::Faults;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::reorder::ReorderBuffer;
 use crate::domain::event::streams::StreamKind;
+use crate::service::retry_delay::RetryDelay;
 use crate::shell::redis::{Membership, ServerError};
 use check::Barred;
 use lease::Mode;
@@ -102,10 +103,10 @@ pub struct Reader {
     range_to: Vec<Option<EntryId>>,
     /// True if the last read of a stream did not reach its end.
     was_full: Vec<bool>,
-    /// Set if the key holds something else than a stream: only its type is read then.
+    /// Set if the key is no stream: only its type is read then.
     barred: Vec<Option<Barred>>,
     /// True for a stream that is read without the group: it does not share a slot with the lease.
-    is_shared: Vec<bool>,
+    is_ungrouped: Vec<bool>,
     /// By stream: the clock of its server in the last round. [ms since 1970]
     clocks_ms: Vec<u64>,
     gap_detector: GapDetector,
@@ -120,7 +121,7 @@ pub struct Reader {
     /// Entries requested at a time, fewer than `setup.count` where entries are large. [1]
     count: usize,
     /// The watermark that was published last. [ms since 1970]
-    published_to_ms: u64,
+    published_watermark_ms: u64,
     /// Entries about positions up to this time wait, because their ids were ahead of the clocks when they were read. [ms
     /// since 1970]
     facts_ahead_to_ms: Option<u64>,
@@ -129,7 +130,7 @@ pub struct Reader {
     checked_at: Option<Duration>,
     /// Nothing was read on this connection yet.
     is_connected_anew: bool,
-    /// Since when the server does not know the lease that we hold, by the clock of the source.
+    /// Since when the server does not know our lease, by the clock of the source.
     fenced: Option<Duration>,
 }
 
@@ -164,7 +165,7 @@ impl Reader {
             range_to: vec![None; setup.streams.len()],
             was_full: vec![true; setup.streams.len()],
             barred: vec![None; setup.streams.len()],
-            is_shared: setup
+            is_ungrouped: setup
                 .streams
                 .iter()
                 .map(|name| !setup.connect.address().share_slot(name, &setup.membership.lease_key))
@@ -172,7 +173,7 @@ impl Reader {
             clocks_ms: vec![0; setup.streams.len()],
             mode: Mode::Unsettled,
             count: setup.count,
-            published_to_ms: 0,
+            published_watermark_ms: 0,
             facts_ahead_to_ms: None,
             began: Instant::now(),
             checked_at: None,
@@ -186,7 +187,7 @@ impl Reader {
     }
 
     fn run(mut self) {
-        let mut delay = RetryDelay::default();
+        let mut delay = RetryDelay::of_server();
         while !self.setup.stop.load(Ordering::Relaxed) {
             match self.connected(&mut delay) {
                 Ok(()) | Err(ReadError::Shutdown) => return,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::command::{Failed, How, run_one};
-use super::connect::RetryDelay;
 use crate::config::{Cells, Config};
+use crate::service::retry_delay::RetryDelay;
 use crate::shell::systemd;
 
 /// The longest delay until the end of the process is noticed.
@@ -58,7 +58,7 @@ pub(super) fn run(config: &Config, cells: Cells, how: How) -> anyhow::Result<()>
 /// Keeps the service of one cell at work.
 fn keep(config: &Config, how: How, ended: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let cell = config.run.cell.unwrap_or_default();
-    let mut delay = RetryDelay::default();
+    let mut delay = RetryDelay::of_server();
     let mut is_first = true;
     while !ended.load(Ordering::Relaxed) {
         let began = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::codec::time::DAY_MS;
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::exit::policy::Policy;
@@ -9,7 +10,6 @@ use crate::drive::snapshots;
 
 /// Snapshots that are kept. [1]
 const KEPT: usize = 64;
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Takes a snapshot after a number of journal entries, and at the end.
 pub struct Snapshots {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::domain::event::ids::EntryId;
-use crate::shell::redis::{Answer, GroupState, Links, RawEntry, Round, Sent, ServerError, StreamStats, Take};
+use crate::shell::redis::{GroupState, Links, RawEntry, Round, RoundAnswer, Sent, ServerError, StreamStats, Take};
 
 /// The requests of the reader. Streams are named by their index. [`Links`] describes each request.
 pub trait Source {
@@ -15,7 +15,7 @@ pub trait Source {
     fn own_pending(&mut self, stream: usize, after: EntryId) -> Result<Vec<RawEntry>, ServerError>;
     fn claim(&mut self, stream: usize, from: EntryId) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError>;
     fn send_round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Sent, ServerError>;
-    fn receive_round(&mut self) -> Result<Answer, ServerError>;
+    fn receive_round(&mut self) -> Result<RoundAnswer, ServerError>;
     fn reuse(&mut self, round: Round);
     fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError>;
     /// Sleeps.
@@ -63,7 +63,7 @@ impl Source for Connected<'_> {
         self.links.send_round(takes, count, fence)
     }
 
-    fn receive_round(&mut self) -> Result<Answer, ServerError> {
+    fn receive_round(&mut self) -> Result<RoundAnswer, ServerError> {
         self.links.receive_round()
     }
 

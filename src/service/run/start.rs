@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::connect::{Connect, patiently};
 use super::crash_guard::CrashGuard;
-use super::orders::Orders;
+use super::orders::OrderSettings;
 use super::processor::{OutputStreams, Processor, ProcessorParts, Stored};
 use super::publish::Publisher;
 use crate::codec::line::{self, Fields};
@@ -139,7 +139,7 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
         driver,
         rows,
         signing: keys::configured(config)?,
-        orders: Orders {
+        order_settings: OrderSettings {
             live: config.live()?,
             policy: config.policy.hash.clone(),
             account_policies: config
@@ -163,10 +163,10 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
 /// Restores the newest good snapshot if the first files of the journal are gone.
 fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow::Result<()> {
     let folder = snapshots::folder_of(&config.run.store);
-    let held = snapshots::nearest(&folder, None, config, notices)?
+    let nearest = snapshots::nearest(&folder, None, config, notices)?
         .and_then(|found| Some((found.snapshot.head.journal?, found)))
         .filter(|(journalled, _)| (journal.first()..=journal.position()).contains(journalled));
-    let Some((journalled, found)) = held else {
+    let Some((journalled, found)) = nearest else {
         bail!(
             "the journal {} begins with entry {}, and no good snapshot in {} holds what was before: {}",
             config.run.journal.display(),
@@ -221,7 +221,7 @@ async fn no_orders_of_another_chain(starting: &Starting, config: &Config, server
     match server.newest(&decisions, 1).await {
         Ok(newest) if newest.is_empty() => {}
         Ok(_) => return Ok(()),
-        // The reader reports a key that holds no entries.
+        // The reader reports a key without entries.
         Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
@@ -261,7 +261,7 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
         let mut after = processor.engine().cursor(stream);
         'stream: loop {
             let page = match server.range_after(&named.name, after, PAGE_ENTRIES).await {
-                // The key holds no entries. The reader reports it, and ends the process once the key is a stream.
+                // The key has no entries. The reader reports it, and ends the process once the key is a stream.
                 Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => break,
                 page => page?,
             };

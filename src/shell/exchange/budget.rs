@@ -1,6 +1,6 @@
 //! The remaining weight: a token bucket of our own, and the weight that the address has used according to the exchange.
 
-use crate::codec::exchange::Terms;
+use crate::codec::exchange::VenueTerms;
 
 /// The part of the exchange's limit that is reserved for other processes at the same address: a tenth. [1]
 const RESERVE: u64 = 10;
@@ -22,7 +22,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limit: u64, terms: &Terms, now_ms: u64) -> Self {
+    pub(super) fn new(limit: u64, terms: &VenueTerms, now_ms: u64) -> Self {
         // A bucket smaller than the heaviest call would never admit it.
         let limit = limit.clamp(terms.weight_max, terms.weight_per_min);
         let of_address = terms.weight_per_min - terms.weight_per_min / RESERVE;

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::client::Exchange;
 use super::error::CallError;
 use crate::codec::exchange::{
-    AccountMode, InstrumentRow, MarkPrice, PositionRow, Question, TradesFrom, Unreadable, UserTrade, is_hedge_side,
+    AccountMode, InstrumentRow, MarkPrice, PositionRow, Question, TradesFrom, Unreadable, UserTrade,
 };
 
 /// All positions of the account, from an answer that was read completely. No other code creates this type: a failed
@@ -32,7 +32,7 @@ impl Positions {
     /// mode; a quantity without such a side means one-way mode. Returns `None` if neither is present.
     pub fn mode(&self) -> Option<AccountMode> {
         match () {
-            () if self.rows.iter().any(|row| is_hedge_side(&row.position_side)) => Some(AccountMode::Hedge),
+            () if self.rows.iter().any(|row| row.position_side.is_hedge()) => Some(AccountMode::Hedge),
             () if self.open().next().is_some() => Some(AccountMode::OneWay),
             () => None,
         }

@@ -15,14 +15,14 @@ use super::gate::Gate;
 use super::settings::Settings;
 use super::tls;
 use crate::codec::exchange::{
-    Access, Call, Cause, Credentials, KeyKind, Meaning, Message, Method, Parameter, Question, Refusal, Said, Stamp,
-    Terms, Unreadable, Venue,
+    Access, Call, Cause, Credentials, KeyKind, Meaning, Message, Method, Parameter, Question, Refusal, RefusalText,
+    Stamp, Unreadable, Venue, VenueTerms,
 };
 
 /// Maximum length of an answer. The largest one, of all instruments, has a few megabytes. [bytes]
 const ANSWER_MAX: usize = 64 << 20;
 /// Minimum length of a fragment that is treated as a part of a secret. [characters]
-const TELLING: usize = 8;
+const FRAGMENT_MIN: usize = 8;
 
 /// A client of the exchange for one account. Clones, and the clients of other accounts that come from it, share limits,
 /// circuit, clock and connections: they are those of the address.
@@ -88,7 +88,7 @@ impl Exchange {
     }
 
     /// Returns the names and limits of the venue.
-    pub fn terms(&self) -> &'static Terms {
+    pub fn terms(&self) -> &'static VenueTerms {
         self.venue().terms()
     }
 
@@ -191,7 +191,9 @@ impl Exchange {
     ) -> CallError {
         let Refusal { meaning, said } = self.venue().refusal(status, body);
         let what = match &said {
-            Some(Said { code, message }) => format!("status {status}, code {code}: {}", self.without_secrets(message)),
+            Some(RefusalText { code, message }) => {
+                format!("status {status}, code {code}: {}", self.without_secrets(message))
+            }
             None => format!("status {status} with {} bytes of {content_type}", body.len()),
         };
         match (meaning, said) {
@@ -207,7 +209,7 @@ impl Exchange {
                 CallError::TooMany { call, status, wait_ms }
             }
             (Meaning::OutcomeUnknown, _) => CallError::OutcomeUnknown { call, what },
-            (Meaning::Refused(cause), Some(Said { code, message })) => {
+            (Meaning::Refused(cause), Some(RefusalText { code, message })) => {
                 let mut message = self.without_secrets(&message);
                 // A secret of another kind than the key looks like a wrong secret.
                 if let (Cause::Signature, Access::Signed, Some(kind)) = (cause, call.access, self.key_kind()) {
@@ -237,13 +239,13 @@ impl Exchange {
 
 /// Returns a text with a secret, or the beginning of it, removed. A quoted answer may have been cut inside the secret.
 fn without(text: &str, secret: &str) -> String {
-    let Some(beginning) = secret.get(..TELLING) else { return text.to_owned() };
+    let Some(beginning) = secret.get(..FRAGMENT_MIN) else { return text.to_owned() };
     let mut parts = text.split(beginning);
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let told = part.bytes().zip(secret.bytes().skip(TELLING)).take_while(|(a, b)| a == b).count();
+        let same = part.bytes().zip(secret.bytes().skip(FRAGMENT_MIN)).take_while(|(a, b)| a == b).count();
         shown.push('…');
-        shown.push_str(part.get(told..).unwrap_or_default());
+        shown.push_str(part.get(same..).unwrap_or_default());
     }
     shown
 }

@@ -43,12 +43,12 @@ impl Duplicates {
 
 /// The content of an entry, independent of the order of its keys and of blanks between them.
 #[derive(Deserialize, PartialEq)]
-struct Said {
+struct Content {
     fields: Option<Value>,
     fields_b64: Option<Value>,
 }
 
 fn is_same(a: &[u8], b: &[u8]) -> bool {
-    let said = |line| serde_json::from_slice::<Said>(line).ok();
-    matches!((said(a), said(b)), (Some(a), Some(b)) if a == b)
+    let content = |line| serde_json::from_slice::<Content>(line).ok();
+    matches!((content(a), content(b)), (Some(a), Some(b)) if a == b)
 }

@@ -18,9 +18,6 @@ use crate::codec::{bounded, journal};
 /// Bytes per read of a compressed file. [byte]
 const COMPRESSED_READ_BYTES: usize = 128 * 1024;
 
-/// Maximum number of reads of a journal file's head while its writer may be changing it. [1]
-const HEAD_TRIES: u32 = 100;
-
 /// One input of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -238,7 +235,7 @@ fn growing(input: &Input) -> io::Result<Option<Opened>> {
     let Some((path, _)) = journal_file(input) else { return Ok(None) };
     let file = File::open(path)?;
     let mut bytes = [0; journal::HEAD_BYTES];
-    for _ in 0..HEAD_TRIES {
+    for _ in 0..journal::HEAD_TRIES {
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => {}
             // A file with the name of a journal file and other content is read as any other file.

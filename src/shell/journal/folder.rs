@@ -7,13 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
 use crate::codec::journal::{
-    Digest, FOOT_BYTES, Fault, Foot, HEAD_BYTES, Head, first_of_name, read_scope, scope_frame_bytes,
+    Digest, FOOT_BYTES, Fault, Foot, HEAD_BYTES, HEAD_TRIES, Head, first_of_name, read_scope, scope_frame_bytes,
 };
 use crate::codec::scope::Scope;
 use crate::shell::folder_lock::FolderLock;
-
-/// Maximum number of reads of a head while its writer may be changing it. [1]
-const HEAD_TRIES: u32 = 100;
 
 /// Creates the folder if there is none, and locks it.
 pub(super) fn lock(dir: &Path) -> Result<FolderLock, JournalError> {

@@ -12,7 +12,7 @@ use crate::codec::bounded;
 use crate::codec::journal::HEAD_BYTES;
 
 /// Maximum length of a line, far above that of the largest entry. [bytes]
-const LINE_BYTES_MAX: u64 = 64 << 20;
+pub(super) const LINE_BYTES_MAX: usize = 64 << 20;
 
 /// The part of a file that is read, as text.
 #[derive(Clone, Copy, Debug)]
@@ -123,8 +123,8 @@ impl Lines {
 fn line(text: &mut BufReader<Text>, path: &Path) -> Result<String, JournalError> {
     let damaged = |why: &dyn ToString| JournalError::damaged(path, HEAD_BYTES as u64, why.to_string());
     let mut line = Vec::new();
-    text.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|error| damaged(&error))?;
-    if line.len() as u64 == LINE_BYTES_MAX {
+    text.take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).map_err(|error| damaged(&error))?;
+    if line.len() == LINE_BYTES_MAX {
         return Err(damaged(&format!("a line is longer than {LINE_BYTES_MAX} bytes")));
     }
     if line.pop() != Some(b'\n') {

@@ -11,14 +11,13 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer
 
 use super::error::JournalError;
 use super::folder::{Headed, files};
+use super::reader::LINE_BYTES_MAX;
 use crate::codec::bounded::WINDOW_LOG_MAX;
 
 /// Compressed bytes that are read at a time. [bytes]
 const READ_BYTES: usize = 64 * 1024;
 /// Text that is returned at a time, unless one line is longer. [bytes]
 const TEXT_BYTES: usize = 1 << 20;
-/// Maximum length of a line, far above that of the largest entry. [bytes]
-const LINE_BYTES_MAX: usize = 64 << 20;
 
 /// A place in a journal that moves on.
 pub struct Tail {

@@ -13,9 +13,8 @@ use super::recovery;
 use super::verify::{self, Report};
 use crate::codec::journal::first_of_name;
 use crate::codec::scope::Scope;
+use crate::codec::time::DAY_MS;
 use crate::shell::folder_lock::FolderLock;
-
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Limits at which a file is closed and the next one begins, besides each new day (UTC) of the entries' ids.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! Writes decisions and their requests exactly once, in one atomic step each, and only for the holder of the lease.
+//! Writes decisions and their requests exactly once, in one atomic step each, and only for the owner of the lease.
 //!
 //! After every doubt the emitter runs the script again. The script then returns what it wrote before. The memory of
 //! written ids lives as long as the stream itself; it never has a time-to-live.
@@ -12,8 +12,10 @@ use crate::codec::signing::SigningKey;
 use crate::domain::delivery::action::{Offer, Tried};
 use crate::domain::delivery::row::{FieldTexts, OutboxRow};
 use crate::domain::event::ids::EntryId;
-use script::{Answer, EMIT, Late, read_answer};
+use arguments::Arguments;
+use script::{EMIT, Late, ScriptAnswer, read_answer};
 
+mod arguments;
 mod lost;
 mod script;
 
@@ -22,8 +24,8 @@ pub use script::Offered;
 /// Maximum number of attempts to issue a decision for the present time of the control stream. [1]
 const TRIES_MAX: u32 = 5;
 
-/// Maximum age of the folded data on which an order is offered. [ms]
-const FOLDED_AGE_MAX_MS: u64 = 2_000;
+/// Maximum age of the watermark at which an order is sent. [ms]
+const WATERMARK_AGE_MAX_MS: u64 = 2_000;
 
 /// The streams and keys of an emitter.
 #[derive(Clone, Debug)]
@@ -100,8 +102,8 @@ impl Emitter {
         for (offer, reply) in offers.iter().zip(replies) {
             let answer = reply::checked(reply).and_then(read_answer).map_err(failed(offer))?;
             match answer {
-                Answer::Offered(offered) => answers.push(offered),
-                Answer::Late(late) => return Ok(Some(late)),
+                ScriptAnswer::Offered(offered) => answers.push(offered),
+                ScriptAnswer::Late(late) => return Ok(Some(late)),
             }
         }
         Ok(None)
@@ -125,16 +127,29 @@ impl Emitter {
         call.arg(6).arg(&keys.lease).arg(memory_of(&keys.decisions)).arg(&keys.decisions);
         call.arg(requests).arg(&keys.control).arg(&keys.kill_key);
         let fields = self.fields(row);
-        call.arg(&offer.lease).arg(&row.decision_id).arg(row.cause_ms).arg(offer.age_max_ms);
-        call.arg(u8::from(offer.kill_was_set)).arg(offer.refusal.unwrap_or_default()).arg(keys.length_max);
-        call.arg(fields.len() * 2).arg(u8::from(row.record_only)).arg(u8::from(request.is_some() && !row.live));
-        call.arg(row.field("hash")).arg(u8::from(row.again));
-        call.arg(offer.after.map_or_else(String::new, |after| after.to_string()));
-        call.arg(offer.folded_to_ms).arg(FOLDED_AGE_MAX_MS);
-        let expiries = expiries(keys, &row.decision_id, offer.refusal, issued_ms);
-        call.arg(if keys.signing.is_some() { issued_ms } else { 0 }).arg(expiries);
         let needs = offer.needs.as_ref();
-        call.arg(needs.map_or("", |needs| &needs.decision_id)).arg(needs.map_or("", |needs| &needs.hash));
+        let arguments = Arguments {
+            token: &offer.lease,
+            decision_id: &row.decision_id,
+            cause_ms: row.cause_ms,
+            age_max_ms: offer.age_max_ms,
+            kill_was_set: offer.kill_was_set,
+            refusal: offer.refusal.unwrap_or_default(),
+            length_max: keys.length_max,
+            fields: fields.len() * 2,
+            record_only: row.record_only,
+            requests_are_ours: request.is_some() && !row.live,
+            hash: row.field("hash"),
+            again: row.again,
+            after: offer.after.map_or_else(String::new, |after| after.to_string()),
+            watermark_ms: offer.watermark_ms,
+            watermark_age_max_ms: WATERMARK_AGE_MAX_MS,
+            issued_ms: if keys.signing.is_some() { issued_ms } else { 0 },
+            signed: expiries(keys, &row.decision_id, offer.refusal, issued_ms),
+            needed_id: needs.map_or("", |needs| &needs.decision_id),
+            needed_hash: needs.map_or("", |needs| &needs.hash),
+        };
+        arguments.add_to(call);
         for (name, value) in fields.iter().chain(request.iter().flat_map(|(_, fields)| fields)) {
             call.arg(name).arg(value);
         }

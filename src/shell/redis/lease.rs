@@ -7,7 +7,7 @@ use redis::Script;
 use super::claims::Claim;
 use super::server::{Server, ServerError};
 
-/// Takes the lease if it is free, or if a process of the same consumer held it. The token grows by one with each
+/// Takes the lease if it is free, or if a process of the same consumer had it. The token grows by one with each
 /// holder. Returns whether it was taken, and its value.
 const TAKE: &str = r"
 local held = redis.call('GET', KEYS[1])
@@ -56,7 +56,7 @@ impl Lease {
         Self { server, keys, owner, lasts, value: None }
     }
 
-    /// Continues with another connection and keeps the lease that is held.
+    /// Continues with another connection and keeps the lease.
     pub fn reconnected(self, server: Server) -> Self {
         Self { server, ..self }
     }
@@ -64,7 +64,10 @@ impl Lease {
     /// Takes the lease, or extends it. `inherits_from` names a consumer whose lease is taken over without waiting.
     ///
     /// Returns the value if the lease is ours, and its present value: `token consumer nonce`.
-    pub async fn hold(&mut self, inherits_from: Option<&str>) -> Result<(Option<String>, Option<String>), ServerError> {
+    pub async fn take_or_renew(
+        &mut self,
+        inherits_from: Option<&str>,
+    ) -> Result<(Option<String>, Option<String>), ServerError> {
         let lasts_ms = self.lasts.as_millis() as u64;
         if let Some(value) = self.value.clone() {
             let script = Script::new(RENEW);
@@ -93,7 +96,7 @@ impl Lease {
         self.server.claim(ours, self.lasts, meets).await
     }
 
-    /// Releases the lease and, if it is held, the claim beside it.
+    /// Releases the lease and, if it is ours, the claim beside it.
     pub async fn give_back(&mut self, claim: Option<&Claim>) -> Result<(), ServerError> {
         if let Some(claim) = claim.filter(|_| self.value.is_some()) {
             self.server.disclaim(&claim.decisions).await?;

@@ -3,7 +3,7 @@
 //! Without a cluster there is one connection for all streams.
 //!
 //! A transaction and a read of several streams stay within a slot. The streams beside the lease are read as everywhere:
-//! through the group, while the fence holds. The streams of other slots cannot be fenced by a lease on another server. They
+//! through the group, while the lease is ours. The streams of other slots cannot be fenced by a lease on another server. They
 //! are read by their ids, without the group: that takes nothing from another process.
 //!
 //! A read that waits at one server would keep a reader from entries of another. So each link has a second connection,
@@ -18,7 +18,7 @@ use super::address::Address;
 use super::cluster::{self, View};
 use super::consume::{Consumer, GroupState, Membership, StreamStats};
 use super::reply::{self, RawEntry};
-use super::round::{Answer, Round, Sent, Take};
+use super::round::{Round, RoundAnswer, Sent, Take};
 use super::server::{ServerError, failed};
 use super::slot::slot_of;
 use super::wire::Wire;
@@ -139,7 +139,7 @@ impl Links {
     }
 
     /// Waits for all replies of the round that was sent.
-    pub fn receive_round(&mut self) -> Result<Answer, ServerError> {
+    pub fn receive_round(&mut self) -> Result<RoundAnswer, ServerError> {
         if let [only] = &mut self.links[..] {
             return only.consumer.receive_round();
         }
@@ -148,19 +148,19 @@ impl Links {
         let mut rounds = Vec::with_capacity(answers.len());
         for answer in answers {
             rounds.push(match answer? {
-                Answer::Read(round) => Some(round),
-                Answer::LeaseChanged => None,
+                RoundAnswer::Read(round) => Some(round),
+                RoundAnswer::LeaseChanged => None,
             });
         }
         let others: Vec<Round> = rounds.split_off(1).into_iter().flatten().collect();
         match rounds.pop().flatten() {
-            Some(home) => Ok(Answer::Read(home.beside(others, self.at.clone()))),
+            Some(home) => Ok(RoundAnswer::Read(home.beside(others, self.at.clone()))),
             // The other servers have read by ids, and are asked for the same again.
             None => {
                 for (link, round) in self.links[1..].iter_mut().zip(others) {
                     link.consumer.reuse(round);
                 }
-                Ok(Answer::LeaseChanged)
+                Ok(RoundAnswer::LeaseChanged)
             }
         }
     }

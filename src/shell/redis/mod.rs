@@ -41,6 +41,6 @@ pub use lease::{Lease, LeaseKeys};
 pub use links::Links;
 pub use marks::{MarkPlaces, MarkText};
 pub use reply::RawEntry;
-pub use round::{Answer, Round, Sent, Take};
+pub use round::{Round, RoundAnswer, Sent, Take};
 pub use server::{FieldBytes, Server, ServerError, StreamFault};
 pub use slot::{SLOTS, SlotsDiffer, one_slot, slot_of, tag_of};

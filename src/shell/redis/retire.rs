@@ -1,4 +1,4 @@
-//! Retires a cell for good, and begins the streams of a new one after what its journal holds.
+//! Retires a cell for good, and begins the streams of a new one after what its journal has.
 
 use redis::{RedisResult, Script, Value};
 
@@ -10,7 +10,7 @@ use crate::domain::event::ids::EntryId;
 /// The value of a lease that nobody takes any more. It is no `token consumer nonce`, and has no time to live.
 const RETIRED: &str = "retired by harvester cells split";
 
-/// Takes a lease for good if nobody holds it. Returns what it holds afterwards. The fencing token grows, so an offer of an
+/// Takes a lease for good if no process owns it. Returns its value afterwards. The fencing token grows, so an offer of an
 /// earlier holder is refused.
 const RETIRE: &str = r"
 local held = redis.call('GET', KEYS[1])
@@ -30,18 +30,18 @@ const GROUP: &str = "harvester-cells-split";
 impl Server {
     /// Returns the holder of a lease; `None` if it is free or retired.
     pub async fn holder_of(&mut self, keys: &LeaseKeys) -> Result<Option<String>, ServerError> {
-        let held = self.get(&keys.lease).await?.map(|value| String::from_utf8_lossy(&value).into_owned());
-        Ok(held.filter(|value| value != RETIRED))
+        let owner = self.get(&keys.lease).await?.map(|value| String::from_utf8_lossy(&value).into_owned());
+        Ok(owner.filter(|value| value != RETIRED))
     }
 
     /// Retires a cell: no service takes its lease from now on. Returns the holder, if there is one; then nothing is changed.
     pub async fn retire(&mut self, keys: &LeaseKeys) -> Result<Option<String>, ServerError> {
         let script = Script::new(RETIRE);
         let mut call = script.key(&keys.lease);
-        let held: RedisResult<String> =
+        let owner: RedisResult<String> =
             call.key(&keys.token).arg(RETIRED).invoke_async(&mut self.connection.clone()).await;
-        let held = held.map_err(self.failed("to retire a lease"))?;
-        Ok(Some(held).filter(|value| value != RETIRED))
+        let owner = owner.map_err(self.failed("to retire a lease"))?;
+        Ok(Some(owner).filter(|value| value != RETIRED))
     }
 
     /// Undoes [`Self::retire`].

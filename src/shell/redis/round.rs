@@ -118,7 +118,7 @@ impl Round {
 
 /// How a round ended.
 #[derive(Debug)]
-pub enum Answer {
+pub enum RoundAnswer {
     Read(Round),
     /// The lease was written meanwhile: nothing was read, and the next round determines why.
     LeaseChanged,
@@ -180,7 +180,7 @@ impl Consumer {
     }
 
     /// Waits for the replies of the round that was sent.
-    pub fn receive_round(&mut self) -> Result<Answer, ServerError> {
+    pub fn receive_round(&mut self) -> Result<RoundAnswer, ServerError> {
         let sent = self.in_flight.take().expect("a round was sent");
         let replies = self.wire.receive(sent.replies).map_err(self.failed(DOING))?;
         let mut round = std::mem::take(&mut self.spare);
@@ -198,9 +198,9 @@ impl Consumer {
         }
         if !is_done {
             self.reuse(round);
-            return Ok(Answer::LeaseChanged);
+            return Ok(RoundAnswer::LeaseChanged);
         }
-        Ok(Answer::Read(round))
+        Ok(RoundAnswer::Read(round))
     }
 
     /// Takes back the space of a round whose entries were taken.

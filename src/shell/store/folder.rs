@@ -25,7 +25,7 @@ const FINISHED: &str = "harvester.finished";
 const MARKER_LINE: &str = "harvester store";
 
 /// The content of a folder, judged by its marker.
-pub(super) enum Holds {
+pub(super) enum Contents {
     /// Nothing, or the remains of a creation that was killed.
     Nothing,
     Store {
@@ -37,7 +37,7 @@ pub(super) enum Holds {
     Foreign(String),
 }
 
-impl Holds {
+impl Contents {
     pub(super) fn look(dir: &Path) -> io::Result<Self> {
         if !fs::metadata(dir)?.is_dir() {
             return Ok(Self::Foreign("a file".to_owned()));
@@ -198,9 +198,9 @@ pub(super) fn remove_stale_rebuilds(dir: &Path) {
 
 fn remove_stale_rebuild(building: &Path) -> io::Result<()> {
     let Some(_lock) = FolderLock::try_take(building)? else { return Ok(()) };
-    match Holds::look(building)? {
-        Holds::Store { .. } | Holds::Nothing => remove_store(building),
-        Holds::Unreadable | Holds::Foreign(_) => Ok(()),
+    match Contents::look(building)? {
+        Contents::Store { .. } | Contents::Nothing => remove_store(building),
+        Contents::Unreadable | Contents::Foreign(_) => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::errors::{OpenError, StoreError, without_panic};
-use super::folder::{self, HEAD, Holds};
+use super::folder::{self, Contents, HEAD};
 use super::head::Head;
 use super::row::COMMIT_KEY;
 use super::summary::Summary;
@@ -43,8 +43,8 @@ impl Store {
     /// Does the same as [`Store::open`], with a time limit per call after which the process ends.
     pub fn open_watched(dir: &Path, format_version: u32, call_limit: Duration) -> Result<Self, OpenError> {
         let lock = lock_folder(dir, true)?;
-        let found = Holds::look(dir).map_err(OpenError::io(dir, "read the folder"))?;
-        let is_new = matches!(found, Holds::Nothing);
+        let found = Contents::look(dir).map_err(OpenError::io(dir, "read the folder"))?;
+        let is_new = matches!(found, Contents::Nothing);
         if is_new {
             folder::begin_store(dir, &lock, format_version).map_err(OpenError::io(dir, "begin a store"))?;
         } else {
@@ -61,7 +61,7 @@ impl Store {
     /// [`OpenError::Absent`], and those of [`Store::open`].
     pub fn open_existing(dir: &Path, format_version: u32) -> Result<Self, OpenError> {
         let lock = lock_folder(dir, false)?;
-        let found = Holds::look(dir).map_err(OpenError::io(dir, "read the folder"))?;
+        let found = Contents::look(dir).map_err(OpenError::io(dir, "read the folder"))?;
         check_format(dir, found, format_version)?;
         Self::open_locked(dir, lock, CALL_LIMIT, false)
     }
@@ -123,15 +123,15 @@ impl Store {
     }
 }
 
-fn check_format(dir: &Path, found: Holds, want: u32) -> Result<(), OpenError> {
+fn check_format(dir: &Path, found: Contents, want: u32) -> Result<(), OpenError> {
     match found {
-        Holds::Store { format_version } if format_version == want => Ok(()),
-        Holds::Store { format_version } => {
+        Contents::Store { format_version } if format_version == want => Ok(()),
+        Contents::Store { format_version } => {
             Err(OpenError::OtherFormat { dir: dir.to_owned(), found: format_version, want })
         }
-        Holds::Unreadable => Err(OpenError::damaged(dir, "its marker cannot be read")),
-        Holds::Foreign(holds) => Err(OpenError::Foreign { dir: dir.to_owned(), holds }),
-        Holds::Nothing => Err(OpenError::Absent { dir: dir.to_owned() }),
+        Contents::Unreadable => Err(OpenError::damaged(dir, "its marker cannot be read")),
+        Contents::Foreign(holds) => Err(OpenError::Foreign { dir: dir.to_owned(), holds }),
+        Contents::Nothing => Err(OpenError::Absent { dir: dir.to_owned() }),
     }
 }
 

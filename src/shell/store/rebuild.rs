@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::errors::OpenError;
-use super::folder::{self, Holds};
+use super::folder::{self, Contents};
 use super::open::LOCK_WAIT;
 use super::table::Store;
 use crate::shell::folder_lock::FolderLock;
@@ -67,10 +67,10 @@ impl Rebuild {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(OpenError::io(dir, "lock the folder")(e)),
         };
-        match Holds::look(dir).map_err(OpenError::io(dir, "read the folder"))? {
-            Holds::Store { .. } | Holds::Unreadable => Ok(Some(lock)),
-            Holds::Nothing => Ok(None),
-            Holds::Foreign(holds) => Err(OpenError::Foreign { dir: dir.clone(), holds }),
+        match Contents::look(dir).map_err(OpenError::io(dir, "read the folder"))? {
+            Contents::Store { .. } | Contents::Unreadable => Ok(Some(lock)),
+            Contents::Nothing => Ok(None),
+            Contents::Foreign(holds) => Err(OpenError::Foreign { dir: dir.clone(), holds }),
         }
     }
 }
@@ -104,9 +104,9 @@ impl Store {
         let refused = |kind, why| io::Error::new(kind, format!("{} {why}", dir.display()));
         let _lock = FolderLock::take(dir, LOCK_WAIT)?
             .ok_or_else(|| refused(io::ErrorKind::WouldBlock, "is in use by another process"))?;
-        match Holds::look(dir)? {
-            Holds::Store { .. } | Holds::Unreadable => folder::set_aside(dir),
-            Holds::Nothing | Holds::Foreign(_) => {
+        match Contents::look(dir)? {
+            Contents::Store { .. } | Contents::Unreadable => folder::set_aside(dir),
+            Contents::Nothing | Contents::Foreign(_) => {
                 Err(refused(io::ErrorKind::InvalidInput, "is not a store of ours and is left as it is"))
             }
         }

@@ -8,7 +8,7 @@
 //!
 //! Promises: at most [`CONNECTIONS_MAX`] connections exist at a time, and a new one is never the one to be closed. The
 //! oldest one that still waits for its request is closed first, then the oldest of all. So a client cannot lock others
-//! out by holding connections open.
+//! out by keeping connections open.
 //!
 //! Streams of events have no time limit. There are at most [`STREAMS_MAX`], and they are not counted as connections: they
 //! never close another connection, and are never closed for one.
@@ -34,10 +34,10 @@ pub(super) const HEADERS_MAX: usize = 64;
 
 /// The open connections by number, in order of arrival.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Door(Arc<Mutex<Held>>);
+pub(super) struct Door(Arc<Mutex<OpenConnections>>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct OpenConnections {
     arrived: u64,
     connections: BTreeMap<u64, Connection>,
     streams: BTreeMap<u64, AbortHandle>,
@@ -59,26 +59,26 @@ pub(super) struct ConnectionSlot {
 impl Door {
     /// Admits a connection that `serve` starts as a task. Closes another one first if there are too many.
     pub(super) fn admit(&self, serve: impl FnOnce(Arc<ConnectionSlot>) -> AbortHandle) {
-        let mut held = self.held();
-        while held.connections.len() >= CONNECTIONS_MAX {
-            let gives_way = held.gives_way();
-            if let Some(closed) = gives_way.and_then(|number| held.connections.remove(&number)) {
+        let mut open = self.open();
+        while open.connections.len() >= CONNECTIONS_MAX {
+            let gives_way = open.gives_way();
+            if let Some(closed) = gives_way.and_then(|number| open.connections.remove(&number)) {
                 closed.task.abort();
             }
         }
-        let number = held.arrived;
-        held.arrived += 1;
+        let number = open.arrived;
+        open.arrived += 1;
         let task = serve(Arc::new(ConnectionSlot { door: self.clone(), number }));
-        held.connections.insert(number, Connection { task, is_answering: false });
+        open.connections.insert(number, Connection { task, is_answering: false });
     }
 
     /// Closes the connections that still wait for a request, and the streams.
     pub(super) fn close_waiting(&self) {
-        let mut held = self.held();
-        for stream in std::mem::take(&mut held.streams).into_values() {
+        let mut open = self.open();
+        for stream in std::mem::take(&mut open.streams).into_values() {
             stream.abort();
         }
-        held.connections.retain(|_, connection| {
+        open.connections.retain(|_, connection| {
             if !connection.is_answering {
                 connection.task.abort();
             }
@@ -87,12 +87,12 @@ impl Door {
     }
 
     /// Locks the state. A panic under the lock leaves no change half done.
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn open(&self) -> MutexGuard<'_, OpenConnections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl OpenConnections {
     /// Returns the connection to close for a new one.
     fn gives_way(&self) -> Option<u64> {
         let waiting = self.connections.iter().find(|(_, connection)| !connection.is_answering);
@@ -103,7 +103,7 @@ impl Held {
 impl ConnectionSlot {
     /// Records that the request has arrived.
     pub(super) fn answers(&self) {
-        if let Some(connection) = self.door.held().connections.get_mut(&self.number) {
+        if let Some(connection) = self.door.open().connections.get_mut(&self.number) {
             connection.is_answering = true;
         }
     }
@@ -112,27 +112,27 @@ impl ConnectionSlot {
 impl ConnectionSlot {
     /// Makes the connection a stream, which has no time limit. Returns false if there are too many.
     pub(super) fn streams(&self) -> bool {
-        let mut held = self.door.held();
-        if held.streams.len() >= STREAMS_MAX {
+        let mut open = self.door.open();
+        if open.streams.len() >= STREAMS_MAX {
             return false;
         }
         // A connection that was just closed for a new one has no place any more.
-        let Some(connection) = held.connections.remove(&self.number) else { return false };
-        held.streams.insert(self.number, connection.task);
+        let Some(connection) = open.connections.remove(&self.number) else { return false };
+        open.streams.insert(self.number, connection.task);
         true
     }
 
     /// Returns true if the connection is a stream.
     pub(super) fn is_stream(&self) -> bool {
-        self.door.held().streams.contains_key(&self.number)
+        self.door.open().streams.contains_key(&self.number)
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut held = self.door.held();
-        held.connections.remove(&self.number);
-        held.streams.remove(&self.number);
+        let mut open = self.door.open();
+        open.connections.remove(&self.number);
+        open.streams.remove(&self.number);
     }
 }
 
@@ -142,13 +142,13 @@ mod tests {
 
     /// Connections that never end by themselves.
     #[derive(Default)]
-    struct Held {
+    struct Room {
         door: Door,
         tasks: Vec<tokio::task::JoinHandle<()>>,
         places: Vec<Arc<ConnectionSlot>>,
     }
 
-    impl Held {
+    impl Room {
         fn admit(&mut self) {
             self.door.admit(|slot| {
                 let task = tokio::spawn(std::future::pending::<()>());
@@ -160,44 +160,44 @@ mod tests {
         }
 
         fn numbers(&self) -> Vec<u64> {
-            self.door.held().connections.keys().copied().collect()
+            self.door.open().connections.keys().copied().collect()
         }
     }
 
     #[tokio::test]
     async fn the_oldest_that_waits_gives_way_then_the_oldest_of_all() {
-        let mut held = Held::default();
+        let mut room = Room::default();
         for _ in 0..CONNECTIONS_MAX {
-            held.admit();
+            room.admit();
         }
-        held.places[0].answers();
-        held.admit();
-        assert_eq!(held.numbers()[..2], [0, 2], "the first answers; the second waited longest");
-        held.places.iter().for_each(|slot| slot.answers());
-        held.admit();
-        assert_eq!((held.numbers()[0], held.numbers().len()), (2, CONNECTIONS_MAX), "all answer: the oldest goes");
+        room.places[0].answers();
+        room.admit();
+        assert_eq!(room.numbers()[..2], [0, 2], "the first answers; the second waited longest");
+        room.places.iter().for_each(|slot| slot.answers());
+        room.admit();
+        assert_eq!((room.numbers()[0], room.numbers().len()), (2, CONNECTIONS_MAX), "all answer: the oldest goes");
         for gone in [0, 1] {
-            assert!((&mut held.tasks[gone]).await.is_err_and(|error| error.is_cancelled()), "its task was ended");
+            assert!((&mut room.tasks[gone]).await.is_err_and(|error| error.is_cancelled()), "its task was ended");
         }
-        held.door.close_waiting();
-        assert_eq!(held.numbers().len(), CONNECTIONS_MAX - 1, "only the newest waited");
+        room.door.close_waiting();
+        assert_eq!(room.numbers().len(), CONNECTIONS_MAX - 1, "only the newest waited");
     }
 
     #[tokio::test]
     async fn streams_are_bounded_and_take_no_place_of_a_connection() {
-        let mut held = Held::default();
+        let mut room = Room::default();
         for _ in 0..STREAMS_MAX {
-            held.admit();
-            assert!(held.places.last().expect("one").streams());
+            room.admit();
+            assert!(room.places.last().expect("one").streams());
         }
         for _ in 0..CONNECTIONS_MAX {
-            held.admit();
+            room.admit();
         }
-        assert!(held.places[..STREAMS_MAX].iter().all(|slot| slot.is_stream()), "no connection closed a stream");
-        assert!(!held.places.last().expect("one").streams(), "one more stream is refused");
-        held.places.remove(0);
-        assert!(held.places.last().expect("one").streams(), "there is room again");
-        held.door.close_waiting();
-        assert!(held.places.iter().all(|slot| !slot.is_stream()), "the end closes all streams");
+        assert!(room.places[..STREAMS_MAX].iter().all(|slot| slot.is_stream()), "no connection closed a stream");
+        assert!(!room.places.last().expect("one").streams(), "one more stream is refused");
+        room.places.remove(0);
+        assert!(room.places.last().expect("one").streams(), "there is room again");
+        room.door.close_waiting();
+        assert!(room.places.iter().all(|slot| !slot.is_stream()), "the end closes all streams");
     }
 }

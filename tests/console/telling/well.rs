@@ -2,7 +2,7 @@
 
 use harvester::service::report::{
     AccountTotals, Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past, PolicyReport, Positions,
-    RedisReport, Report, Role, StateChecksum, Totals,
+    RedisReport, Report, Role, RunTotals, StateChecksum,
 };
 
 pub fn counts(of: &[(&str, u64)]) -> std::collections::BTreeMap<String, u64> {
@@ -42,7 +42,7 @@ pub fn well() -> Report {
             input("result", "quantum:stream:apply.result", None),
             input("price", "quantum:stream:market.tick", Some(30_000)),
         ],
-        totals: Totals {
+        totals: RunTotals {
             entries: 1240,
             applied: 1235,
             duplicates: 3,

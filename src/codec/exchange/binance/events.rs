@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::replies::{both, side};
+use super::replies::side;
 use crate::codec::exchange::facts::{
-    Forced, MarkPrice, Marks, PositionRow, Unreadable, UserEvent, UserTrade, is_hedge_side, shortened,
+    Forced, MarkPrice, Marks, PositionRow, Unreadable, UserEvent, UserTrade, shortened,
 };
-use crate::codec::exchange::number::{Average, Id, Name, Number, positive, read};
+use crate::codec::exchange::number::{Average, Id, Name, Number, StatedSide, positive, read};
 use crate::domain::units::Qty;
 
 /// Execution types of a fill: normal, and liquidation.
@@ -83,8 +83,8 @@ fn order_trade_update(text: &str) -> Result<UserEvent, Unreadable> {
         trade_id: i64,
         #[serde(rename = "T")]
         time_ms: u64,
-        #[serde(rename = "ps", default = "both")]
-        position_side: String,
+        #[serde(rename = "ps", default)]
+        position_side: StatedSide,
     }
     let order = read::<Event>(text.as_bytes())?.order;
     if ![TRADE, CALCULATED].contains(&&*order.execution) {
@@ -96,7 +96,7 @@ fn order_trade_update(text: &str) -> Result<UserEvent, Unreadable> {
     let price = positive(order.last_price).ok_or_else(|| wrong("a price"))?;
     let qty = Some(Qty::new(order.last_qty.0)).filter(|qty| qty.is_positive()).ok_or_else(|| wrong("a quantity"))?;
     let id = u64::try_from(order.trade_id).ok().filter(|id| *id > 0).ok_or_else(|| wrong("an id"))?;
-    let (side, time_ms, position_side) = (side(&order.side)?, order.time_ms, order.position_side);
+    let (side, time_ms, position_side) = (side(&order.side)?, order.time_ms, order.position_side.0);
     Ok(UserEvent::Trade { trade: UserTrade { symbol, id, order_id, side, price, qty, time_ms, position_side }, forced })
 }
 
@@ -131,24 +131,23 @@ fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
         amount: Number,
         #[serde(rename = "ep", default)]
         entry_price: Average,
-        #[serde(rename = "ps", default = "both")]
-        position_side: String,
+        #[serde(rename = "ps", default)]
+        position_side: StatedSide,
     }
     let event: Event = read(text.as_bytes())?;
     let position = |row: Row| PositionRow {
         symbol: row.symbol.0,
         position_amt: Qty::new(row.amount.0),
         entry_price: positive(Number(row.entry_price.0)),
-        position_side: row.position_side,
+        position_side: row.position_side.0,
         updated_ms: Some(event.time_ms),
     };
     let rows: Vec<PositionRow> = event.account.positions.into_iter().map(position).collect();
     let sided: BTreeSet<String> =
-        rows.iter().filter(|row| is_hedge_side(&row.position_side)).map(|row| row.symbol.clone()).collect();
+        rows.iter().filter(|row| row.position_side.is_hedge()).map(|row| row.symbol.clone()).collect();
     // A hedge account has an empty row BOTH beside LONG and SHORT. It does not mean that a position is flat.
-    let is_filler = |row: &PositionRow| {
-        sided.contains(&row.symbol) && !is_hedge_side(&row.position_side) && row.position_amt.is_zero()
-    };
+    let is_filler =
+        |row: &PositionRow| sided.contains(&row.symbol) && !row.position_side.is_hedge() && row.position_amt.is_zero();
     Ok(UserEvent::Positions(rows.into_iter().filter(|row| !is_filler(row)).collect()))
 }
 
@@ -226,7 +225,7 @@ mod tests {
                {"s":"ADAUSDT","pa":"-10","ep":"0.31","ps":"SHORT"}"#,
         );
         let Ok(UserEvent::Positions(rows)) = user_event(&text) else { panic!("{:?}", user_event(&text)) };
-        let row = |p: &PositionRow| (p.symbol.clone(), p.position_side.clone(), p.position_amt.to_string());
+        let row = |p: &PositionRow| (p.symbol.clone(), p.position_side.name().to_owned(), p.position_amt.to_string());
         let want = [("AVAXUSDT", "BOTH", "-29.6"), ("ADAUSDT", "LONG", "4"), ("ADAUSDT", "SHORT", "-10")];
         let rows: Vec<_> = rows.iter().map(row).collect();
         assert_eq!(rows, want.map(|(symbol, side, qty)| (symbol.to_owned(), side.to_owned(), qty.to_owned())));

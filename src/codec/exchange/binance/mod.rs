@@ -12,13 +12,13 @@ mod replies;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::facts::{AccountMode, InstrumentRow, Marks, PositionRow, Unreadable, UserEvent, UserTrade};
-use super::venue::{Call, Environment, Message, Parameter, Question, Refusal, Stamp, Terms, TradesFrom, Venue};
+use super::venue::{Call, Environment, Message, Parameter, Question, Refusal, Stamp, TradesFrom, Venue, VenueTerms};
 use environments::KeyForm;
 
 #[derive(Debug)]
 pub(super) struct Binance;
 
-static TERMS: Terms = Terms {
+static TERMS: VenueTerms = VenueTerms {
     environments: &environments::ALL,
     preset: environments::TESTNET.name,
     key_name: "BINANCE_TESTNET_API_KEY",
@@ -40,7 +40,7 @@ static TERMS: Terms = Terms {
 const V2: &str = "v2";
 
 impl Venue for Binance {
-    fn terms(&self) -> &'static Terms {
+    fn terms(&self) -> &'static VenueTerms {
         &TERMS
     }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::codec::exchange::facts::shortened;
-use crate::codec::exchange::venue::{Cause, Meaning, Refusal, Said};
+use crate::codec::exchange::venue::{Cause, Meaning, Refusal, RefusalText};
 
 /// Waits that apply if the exchange names none. [ms]
 const TOO_MANY_WAIT_MS: u64 = 60_000;
@@ -50,7 +50,7 @@ fn cause(status: u16, code: i64) -> Cause {
 }
 
 /// Returns the error in a body. Returns `None` if the body is not an error of the exchange, such as a page of HTML.
-fn said(body: &[u8]) -> Option<Said> {
+fn said(body: &[u8]) -> Option<RefusalText> {
     #[derive(Deserialize)]
     struct Body {
         code: i64,
@@ -58,7 +58,7 @@ fn said(body: &[u8]) -> Option<Said> {
         msg: String,
     }
     let body: Body = serde_json::from_slice(body).ok()?;
-    Some(Said { code: body.code, message: shortened(&body.msg) })
+    Some(RefusalText { code: body.code, message: shortened(&body.msg) })
 }
 
 /// Returns the time in "IP banned until 1770163395196". [ms since 1970]

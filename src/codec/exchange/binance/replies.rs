@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::codec::exchange::facts::{
     AccountMode, InstrumentRow, MarkPrice, Marks, PositionRow, Unreadable, UserTrade, shortened,
 };
-use crate::codec::exchange::number::{Average, Id, Name, Number, Time, above_zero, positive, read};
+use crate::codec::exchange::number::{Average, Id, Name, Number, StatedSide, Time, above_zero, positive, read};
 use crate::domain::event::Side;
 use crate::domain::units::{Price, Qty, Quote};
 
@@ -57,8 +57,8 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
         position_amt: Number,
         #[serde(default)]
         entry_price: Average,
-        #[serde(default = "both")]
-        position_side: String,
+        #[serde(default)]
+        position_side: StatedSide,
         #[serde(default)]
         update_time: u64,
     }
@@ -67,7 +67,7 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
         symbol: row.symbol.0,
         position_amt: Qty::new(row.position_amt.0),
         entry_price: positive(Number(row.entry_price.0)),
-        position_side: row.position_side,
+        position_side: row.position_side.0,
         updated_ms: (row.update_time > 0).then_some(row.update_time),
     };
     Ok(rows.into_iter().map(row).collect())
@@ -103,8 +103,8 @@ pub fn user_trades(body: &[u8]) -> Result<Vec<UserTrade>, Unreadable> {
         price: Number,
         qty: Number,
         time: u64,
-        #[serde(default = "both")]
-        position_side: String,
+        #[serde(default)]
+        position_side: StatedSide,
     }
     let rows: Vec<Row> = read(body)?;
     let trade = |row: Row| {
@@ -114,7 +114,7 @@ pub fn user_trades(body: &[u8]) -> Result<Vec<UserTrade>, Unreadable> {
             return Err(Unreadable::new(format!("trade {} of {}: {qty} at {price}", row.id.0, row.symbol.0)));
         }
         let (symbol, id, order_id, time_ms) = (row.symbol.0, row.id.0, row.order_id.0, row.time);
-        Ok(UserTrade { symbol, id, order_id, side, price, qty, time_ms, position_side: row.position_side })
+        Ok(UserTrade { symbol, id, order_id, side, price, qty, time_ms, position_side: row.position_side.0 })
     };
     let mut trades = rows.into_iter().map(trade).collect::<Result<Vec<_>, _>>()?;
     trades.sort_by_key(|trade| trade.id);
@@ -181,10 +181,6 @@ pub(super) fn side(text: &str) -> Result<Side, Unreadable> {
         "SELL" => Ok(Side::Sell),
         other => Err(Unreadable::new(format!("side {:?} is none", shortened(other)))),
     }
-}
-
-pub(super) fn both() -> String {
-    "BOTH".to_owned()
 }
 
 #[cfg(test)]

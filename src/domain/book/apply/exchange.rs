@@ -59,12 +59,9 @@ impl BookFold<'_> {
 
     /// Compares the exchange's entry price with that of our fills, or takes it where our fills give none.
     fn compare_entry_price(&self, open: &mut Position, price: Price) -> Result<(), Reason> {
-        match open.totals.entry {
-            Some(held) if held.source == EntrySource::Fill => {
-                let apart = held.price.minus(price)?.abs();
-                open.entry_price_disagrees = apart > price.times(Ratio::PERMILLE)?;
-            }
-            _ => {
+        match open.totals.entry.map(|known| (known.source, known.price)) {
+            Some((EntrySource::Fill, known)) => open.entry_price_disagrees = known.disagrees_with(price)?,
+            Some((EntrySource::Legacy | EntrySource::Intent | EntrySource::Plan | EntrySource::Exchange, _)) | None => {
                 let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
                 open.apply(PositionChange::new(Cause::EntrySet, Qty::ZERO, Some(price), self.entry))?;
                 open.entry_price_disagrees = false;
@@ -77,7 +74,7 @@ impl BookFold<'_> {
     fn agreed_or_adopted(&self, book: &mut Book) {
         book.hot.agreed_or_adopted = Some(self.entry.id);
         if let Some(open) = &mut book.hot.open
-            && open.price_doubted.is_some_and(|held| held < self.entry.id)
+            && open.price_doubted.is_some_and(|doubted| doubted < self.entry.id)
         {
             open.price_doubted = None;
         }

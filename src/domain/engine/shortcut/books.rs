@@ -11,7 +11,7 @@ use crate::domain::event::{Entry, PositionSide, PriceFact};
 use crate::domain::exit::{EntryTerms, Hold};
 use crate::domain::units::Price;
 
-use super::index::Standing;
+use super::index::InIndex;
 
 impl Engine {
     /// Takes a price into use, if it changes nothing else for any book of its symbol.
@@ -103,16 +103,16 @@ impl Engine {
             assert_eq!(self.hold_at(view, now_ms), Some(hold), "the price changes the outcome of {}", slot.book.name);
         }
         for (other, nth) in slot.others.iter().zip(1..) {
-            match other.standing {
-                Standing::Quiet(quiet) => {
+            match other.in_index {
+                InIndex::Quiet(quiet) => {
                     let view = BookView { symbol: &slot.symbol, book: &other.book };
                     let noted = other.book.hot.open.as_ref().and_then(|open| open.holds.last());
                     let (ours, noted) = (self.hold_at(view, now_ms), noted.and_then(|last| last.hold));
                     assert_eq!(ours, Some(quiet.hold), "the price changes the outcome of {}", other.book.name);
                     assert_eq!(noted, Some(quiet.hold), "{} has noted another hold", other.book.name);
                 }
-                Standing::Closed => assert!(other.book.hot.open.is_none(), "{} is open", other.book.name),
-                Standing::Loose => assert!(slot.index.loose().contains(&nth), "{} is nowhere", other.book.name),
+                InIndex::Closed => assert!(other.book.hot.open.is_none(), "{} is open", other.book.name),
+                InIndex::Loose => assert!(slot.index.loose().contains(&nth), "{} is nowhere", other.book.name),
             }
         }
     }
@@ -146,15 +146,15 @@ impl Slot {
             let other = &mut self.others[nth as usize - 1];
             let view = BookView { symbol: &self.symbol, book: &other.book };
             let policy = accounts.policy_of(view.account, globals);
-            other.standing = match other.memory.quiet_at(view, policy, price, now_ms) {
-                _ if view.hot.open.is_none() => Standing::Closed,
-                Some(quiet) => Standing::Quiet(quiet),
-                None => Standing::Loose,
+            other.in_index = match other.memory.quiet_at(view, policy, price, now_ms) {
+                _ if view.hot.open.is_none() => InIndex::Closed,
+                Some(quiet) => InIndex::Quiet(quiet),
+                None => InIndex::Loose,
             };
-            match &other.standing {
-                Standing::Closed => {}
-                Standing::Loose => self.index.add_loose(nth),
-                Standing::Quiet(quiet) => self.index.add_quiet(nth, quiet),
+            match &other.in_index {
+                InIndex::Closed => {}
+                InIndex::Loose => self.index.add_loose(nth),
+                InIndex::Quiet(quiet) => self.index.add_quiet(nth, quiet),
             }
         }
     }
@@ -162,10 +162,10 @@ impl Slot {
     /// Lets a book be asked at the next price.
     fn loosen(&mut self, nth: u32) {
         let other = &mut self.others[nth as usize - 1];
-        match std::mem::replace(&mut other.standing, Standing::Loose) {
-            Standing::Loose => return,
-            Standing::Closed => {}
-            Standing::Quiet(quiet) => self.index.remove_quiet(nth, &quiet),
+        match std::mem::replace(&mut other.in_index, InIndex::Loose) {
+            InIndex::Loose => return,
+            InIndex::Closed => {}
+            InIndex::Quiet(quiet) => self.index.remove_quiet(nth, &quiet),
         }
         self.index.add_loose(nth);
     }
@@ -190,7 +190,7 @@ impl Slot {
         self.index.clear();
         for (other, nth) in self.others.iter_mut().zip(1..) {
             other.memory.forget();
-            other.standing = Standing::Loose;
+            other.in_index = InIndex::Loose;
             self.index.add_loose(nth);
         }
     }

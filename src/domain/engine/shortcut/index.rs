@@ -25,7 +25,7 @@ use crate::domain::units::Price;
 
 /// Where a book is in the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Standing {
+pub enum InIndex {
     /// It has no open position, and is not asked.
     Closed,
     /// It is asked at the next price.

@@ -8,7 +8,7 @@ use crossbeam_channel::RecvTimeoutError;
 use super::disk::CheckpointStage;
 use super::{DiskThreads, EventLoop};
 use crate::service::run::disk::JournalTask;
-use crate::service::run::event::Event;
+use crate::service::run::event::LoopEvent;
 
 /// The longest time that the emission of decisions may take at the end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
@@ -19,7 +19,7 @@ impl EventLoop {
         self.processor.delivery.is_settled() && matches!(self.checkpoint, CheckpointStage::None)
     }
 
-    /// Returns true if nothing was pending or new for the requested time. A follower waits until it could have become
+    /// Returns true if nothing was pending or new for the requested time. A standby waits until it could have become
     /// the leader.
     pub(super) fn is_idle_enough(&mut self) -> bool {
         let Some(limit) = self.until_idle else { return false };
@@ -68,7 +68,7 @@ impl EventLoop {
         threads.journal.join().map_err(panicked)??;
         threads.checkpoints.join().map_err(panicked)?;
         for event in events.try_iter() {
-            if let Event::Checkpointed { outcome, .. } = event {
+            if let LoopEvent::Checkpointed { outcome, .. } = event {
                 outcome?;
             }
         }

@@ -25,7 +25,7 @@ impl EventLoop {
         while let Some(notice) = self.processor.delivery.next_notice() {
             match notice {
                 Notice::Emitted { seq, entry: _, refusal, is_new } => {
-                    let line = self.processor.take_line(seq).filter(|_| refusal.is_none());
+                    let line = self.processor.take_operator_line(seq).filter(|_| refusal.is_none());
                     if is_new {
                         self.state.emitted += 1;
                         if let Some(refusal) = &refusal {

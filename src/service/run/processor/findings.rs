@@ -54,8 +54,8 @@ impl Processor {
             && let Control::PolicyAdopted(policy) = &fact.control
         {
             let account = &self.engine().accounts().get(entry.account).name;
-            let own = self.orders.account_policies.get(account);
-            let configured = own.map_or(&self.orders.policy, |own| &own.hash);
+            let own = self.order_settings.account_policies.get(account);
+            let configured = own.map_or(&self.order_settings.policy, |own| &own.hash);
             // Without a policy the account follows the general one.
             let adopted = policy.as_ref().map_or(&self.engine().globals().policy.hash, |policy| &policy.hash);
             if adopted == configured {

@@ -1,4 +1,4 @@
-//! Checks of the streams: gaps, entries that the group skipped, and keys that hold something else than a stream.
+//! Checks of the streams: gaps, entries that the group skipped, and keys that are no streams.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::shell::redis::{ServerError, StreamFault, StreamStats};
 /// Time between two reads of the statistics of all streams, for the gap detector.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When a key was found to hold something else than a stream.
+/// When a key was found to be no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Barred {
     /// At the start: its entries were not read ahead.
@@ -70,7 +70,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Bars a key that holds something else than a stream, and one that is no longer a stream.
+    /// Bars a key that is no stream, and one that is no longer a stream.
     fn bar(&mut self, index: usize, stream_stats: &StreamStats, is_first: bool) -> Result<(), Shutdown> {
         let is_barred = stream_stats.fault == Some(StreamFault::NotAStream);
         match (self.barred[index], is_barred) {
@@ -102,7 +102,7 @@ impl Reader {
 
     /// Returns true if there are entries that `>` has not returned, although everything was read a moment ago.
     fn was_skipped(&self, index: usize, stream_stats: &StreamStats) -> bool {
-        let is_by_group = matches!(self.mode, Mode::Group { .. }) && !self.is_shared[index];
+        let is_by_group = matches!(self.mode, Mode::Leader { .. }) && !self.is_ungrouped[index];
         let is_new = is_by_group && self.range_to[index].is_none();
         is_new && !self.was_full[index] && stream_stats.next_id.is_some_and(|next| next > self.read[index])
     }

@@ -9,18 +9,18 @@ use crate::domain::event::ids::{EntryId, StreamId};
 use crate::service::run::clocks::Clocks;
 use crate::service::run::message::Message;
 use crate::service::run::source::Source;
-use crate::shell::redis::{Answer, ServerError, StreamFault};
+use crate::shell::redis::{RoundAnswer, ServerError, StreamFault};
 
 /// With a larger lag than this, the watermark is not sent, because no order is sent then. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
 /// The watermark is sent in steps of this size, because each one wakes the processor, even between a price and its
 /// decision. [ms]
-const READ_TO_STEP_MS: u64 = 50;
+const WATERMARK_STEP_MS: u64 = 50;
 /// How long a read waits at the server for new entries: after a round with entries, and after one without.
 const WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// How long nothing is asked after the lease was found to be another's.
 const FENCED_PAUSE: Duration = Duration::from_millis(10);
-/// How long a node of a cluster may not know the lease that we hold. Then its successor is looked for.
+/// How long a node of a cluster may not know our lease. Then its successor is looked for.
 const FENCED_MAX: Duration = Duration::from_secs(1);
 
 /// The server's clock in a round.
@@ -61,8 +61,8 @@ impl Reader {
     pub fn cycle(&mut self, consumer: &mut impl Source) -> Result<(), ReadError> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let round = match consumer.receive_round() {
-            Ok(Answer::Read(round)) => round,
-            Ok(Answer::LeaseChanged) => return Ok(()),
+            Ok(RoundAnswer::Read(round)) => round,
+            Ok(RoundAnswer::LeaseChanged) => return Ok(()),
             Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
                 return self.find_barred(consumer, error);
             }
@@ -133,16 +133,16 @@ impl Reader {
     /// Publishes how far the streams were read, by the clock of the server that has the lease.
     fn publish_watermark(&mut self, clocks: Clocks) -> Result<(), Shutdown> {
         let time_us = clocks.home_us;
-        let read_to_ms = clocks.read_to_ms(self.reorder.complete_to_ms());
+        let watermark_ms = clocks.home_watermark_ms(self.reorder.watermark_ms());
         self.setup.status.clocks_apart_ms.store(clocks.apart_ms(), Ordering::Relaxed);
-        if self.facts_ahead_to_ms.is_some_and(|ms| self.reorder.complete_to_ms() > ms) {
+        if self.facts_ahead_to_ms.is_some_and(|ms| self.reorder.watermark_ms() > ms) {
             self.facts_ahead_to_ms = None;
             self.send(Message::FactsAhead(false))?;
         }
-        let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
-        if !is_far_behind && read_to_ms >= self.published_to_ms.saturating_add(READ_TO_STEP_MS) {
-            self.published_to_ms = read_to_ms;
-            self.send(Message::ReadTo { ms: read_to_ms })?;
+        let is_far_behind = watermark_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
+        if !is_far_behind && watermark_ms >= self.published_watermark_ms.saturating_add(WATERMARK_STEP_MS) {
+            self.published_watermark_ms = watermark_ms;
+            self.send(Message::Watermark { ms: watermark_ms })?;
         }
         self.setup.status.server_ms.store(time_us / 1000, Ordering::Relaxed);
         self.setup.status.waiting.store(self.reorder.len() as u64, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Leader or follower: what the reader does when the lease changes.
+//! Leader or standby: what the reader does when the lease changes.
 
 use super::{ReadError, Reader, Shutdown};
 use crate::domain::delivery::fault::Fault;
@@ -12,14 +12,15 @@ use crate::shell::redis::RawEntry;
 pub(super) enum Mode {
     /// The mode is not yet settled with the server.
     Unsettled,
-    Follow,
-    Group {
+    Standby,
+    /// Entries are read with the group.
+    Leader {
         lease: String,
     },
 }
 
 impl Reader {
-    /// Becomes leader or follower, if the lease changed.
+    /// Becomes leader or standby, if the lease changed.
     pub(super) fn settle(&mut self, consumer: &mut impl Source) -> Result<(), ReadError> {
         if self.is_settled() {
             return Ok(());
@@ -29,11 +30,11 @@ impl Reader {
         match lease {
             None => {
                 self.range_to.fill(None);
-                self.mode = Mode::Follow;
+                self.mode = Mode::Standby;
             }
             Some(lease) => {
                 self.claim_pending(consumer)?;
-                self.mode = Mode::Group { lease };
+                self.mode = Mode::Leader { lease };
             }
         }
         Ok(())
@@ -42,16 +43,16 @@ impl Reader {
     /// Returns true if the mode fits the lease.
     pub(super) fn is_settled(&self) -> bool {
         match (self.setup.role.borrow().lease(), &self.mode) {
-            (None, Mode::Follow) => true,
-            (Some(lease), Mode::Group { lease: settled }) => lease == settled,
-            (None | Some(_), Mode::Unsettled | Mode::Follow | Mode::Group { .. }) => false,
+            (None, Mode::Standby) => true,
+            (Some(lease), Mode::Leader { lease: settled }) => lease == settled,
+            (None | Some(_), Mode::Unsettled | Mode::Standby | Mode::Leader { .. }) => false,
         }
     }
 
     /// Claims what the group has delivered: reads our own pending entries, then those of consumers that are gone, and notes
     /// our own range up to what was delivered.
     fn claim_pending(&mut self, consumer: &mut impl Source) -> Result<(), ReadError> {
-        let is_ours = |stream: &usize| self.barred[*stream].is_none() && !self.is_shared[*stream];
+        let is_ours = |stream: &usize| self.barred[*stream].is_none() && !self.is_ungrouped[*stream];
         for stream in (0..self.setup.streams.len()).filter(is_ours).collect::<Vec<usize>>() {
             let state = consumer.join(stream, self.read[stream])?;
             if !self.setup.faults.has(Fault::SkipOwnRange) {

@@ -41,8 +41,8 @@ impl Reader {
     pub(super) fn ask(&mut self, consumer: &mut impl Source) -> Result<bool, ServerError> {
         let takes: Vec<Take> = (0..self.setup.streams.len()).map(|stream| self.next_take(stream)).collect();
         let fence = match &self.mode {
-            Mode::Group { lease } => Some(lease.as_str()),
-            Mode::Follow | Mode::Unsettled => None,
+            Mode::Leader { lease } => Some(lease.as_str()),
+            Mode::Standby | Mode::Unsettled => None,
         };
         let sent = consumer.clock();
         if consumer.send_round(&takes, self.count, fence)? == Sent::Fenced {
@@ -59,13 +59,13 @@ impl Reader {
         if self.barred[stream].is_some() {
             return Take::Barred;
         }
-        if self.is_shared[stream] {
+        if self.is_ungrouped[stream] {
             return Take::After(self.read[stream]);
         }
         match (&self.mode, self.range_to[stream]) {
-            (Mode::Group { .. }, Some(to)) => Take::Range { after: self.read[stream], to },
-            (Mode::Group { .. }, None) => Take::New,
-            (Mode::Follow | Mode::Unsettled, _) => Take::After(self.read[stream]),
+            (Mode::Leader { .. }, Some(to)) => Take::Range { after: self.read[stream], to },
+            (Mode::Leader { .. }, None) => Take::New,
+            (Mode::Standby | Mode::Unsettled, _) => Take::After(self.read[stream]),
         }
     }
 
@@ -107,7 +107,7 @@ impl Reader {
         let (mut bytes, mut entries_read) = (0, 0);
         for index in 0..self.setup.streams.len() {
             let stream = StreamId(index as u16);
-            let by_group = by_group && !self.is_shared[index];
+            let by_group = by_group && !self.is_ungrouped[index];
             let mut known = Vec::new();
             for entry in round.of(index) {
                 if entry.id <= self.buffered[index] {

@@ -2,13 +2,14 @@
 
 use redis::{RedisError, Value};
 
+use super::arguments::read_arguments;
 use crate::domain::event::ids::EntryId;
 use crate::shell::redis::reply;
 use crate::shell::redis::server::StreamFault;
 
 /// The script that writes one decision. Its answers, by the first that applies:
 ///
-/// - `stale`: another process holds the lease;
+/// - `stale`: another process owns the lease;
 /// - `unfit` (wrong type): a stream to write to, or the memory, is a key of another type; with the key;
 /// - `known`: written before;
 /// - `doubt`: the memory contains the decision, and the stream does not;
@@ -22,15 +23,18 @@ use crate::shell::redis::server::StreamFault;
 ///
 /// The script reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was
 /// set and is now missing still counts, and so does one of another type (docs/spec/emission.md, "Kill key").
-pub(super) const EMIT: &str = r"
+pub(super) const EMIT: &str = concat!(
+    r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local kill_was_set, refusal, length_max, fields = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local record_only, requests_are_ours = ARGV[9] == '1', ARGV[10] == '1'
-local hash, again, after, folded_to_ms, folded_age_max_ms = ARGV[11], ARGV[12] == '1', ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
-local issued_ms, signed = tonumber(ARGV[16]), cjson.decode(ARGV[17])
-local needed_id, needed_hash = ARGV[18], ARGV[19]
-local begin = 19
+-- The number of arguments that were read. The fields of the entries come after them.
+local begin = 0
+local function text() begin = begin + 1 return ARGV[begin] end
+local function number() return tonumber(text()) end
+local function flag() return text() == '1' end
+local function json() return cjson.decode(text()) end
+",
+    read_arguments!(),
+    r"
 if redis.call('GET', lease) ~= token then return {'stale'} end
 if requests == decisions then return redis.error_reply('ERR requests and decisions are one stream') end
 -- Nothing is undone in a script: all that could fail on its way is looked at before the first write. Where no expiry can
@@ -69,7 +73,7 @@ end
 if full then return {'unfit', full, 'ids'} end
 if after ~= '' and not entry(after) then return {'lost', after} end
 local now_ms = 0
-if age_max_ms > 0 or folded_to_ms > 0 or issued_ms > 0 then
+if age_max_ms > 0 or watermark_ms > 0 or issued_ms > 0 then
   local now = redis.call('TIME')
   now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 end
@@ -81,12 +85,12 @@ if type(kill) == 'table' then
 elseif kill then
   kill = string.lower(string.gsub(kill, '%s+', ''))
   if kill ~= '' and kill ~= '0' and kill ~= 'false' then refusal = 'killed' end
-elseif kill_was_set == '1' then
+elseif kill_was_set then
   refusal = 'killed'
 end
 if refusal == '' and age_max_ms > 0 and now_ms - cause_ms > age_max_ms then refusal = 'max_decision_age' end
 if record_only then refusal = '' end
-if refusal == '' and folded_to_ms > 0 and now_ms - folded_to_ms > folded_age_max_ms then return {'behind', ''} end
+if refusal == '' and watermark_ms > 0 and now_ms - watermark_ms > watermark_age_max_ms then return {'behind', ''} end
 if refusal ~= '' and issued_ms > 0 then
   local last = redis.call('XREVRANGE', control, '+', '-', 'COUNT', 1)[1]
   local id_ms = last and math.max(now_ms, tonumber(string.match(last[1], '^%d+'))) or now_ms
@@ -100,10 +104,10 @@ local function append(stream, is_ours, from, to)
 end
 -- The greatest id counts also where its entry was deleted. The first write may fail: nothing was written before it.
 local second = refusal ~= '' and control or (#ARGV > begin + fields and not known) and requests
-local told = second and redis.pcall('XINFO', 'STREAM', second) or {}
-if told.err and not string.find(told.err, 'no such key', 1, true) then return told end
-for at = 1, #told, 2 do
-  if told[at] == 'last-generated-id' and told[at + 1] == greatest then return {'unfit', second, 'ids'} end
+local info = second and redis.pcall('XINFO', 'STREAM', second) or {}
+if info.err and not string.find(info.err, 'no such key', 1, true) then return info end
+for at = 1, #info, 2 do
+  if info[at] == 'last-generated-id' and info[at + 1] == greatest then return {'unfit', second, 'ids'} end
 end
 local written = append(decisions, true, begin + 1, begin + fields)
 if written.err then
@@ -125,12 +129,13 @@ elseif #ARGV > begin + fields and not known then
 end
 local answer = written .. ' ' .. requested .. ' ' .. refusal
 redis.call('HSET', memory, decision_id, answer)
-return {'written', answer}";
+return {'written', answer}"
+);
 
 /// The script's answer to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// Another process holds the lease. Nothing was written.
+    /// Another process owns the lease. Nothing was written.
     Stale,
     /// The decision before it in the pipeline was not written. Nothing was written.
     Halted,
@@ -147,7 +152,7 @@ pub enum Offered {
 }
 
 /// The script's answer to one offer.
-pub(super) enum Answer {
+pub(super) enum ScriptAnswer {
     Offered(Offered),
     Late(Late),
 }
@@ -158,7 +163,7 @@ pub(super) struct Late {
     pub(super) id_ms: u64,
 }
 
-pub(super) fn read_answer(reply: Value) -> Result<Answer, RedisError> {
+pub(super) fn read_answer(reply: Value) -> Result<ScriptAnswer, RedisError> {
     let mut parts = reply::array(reply, "the script answered no list")?.into_iter();
     let mut text = |what| reply::text(parts.next().unwrap_or_default(), what);
     let word = text("the script answered no word")?;
@@ -166,7 +171,7 @@ pub(super) fn read_answer(reply: Value) -> Result<Answer, RedisError> {
         let kind = redis::ErrorKind::UnexpectedReturnType;
         RedisError::from((kind, "the script answered no ids", answer.to_owned()))
     };
-    Ok(Answer::Offered(match word.as_str() {
+    Ok(ScriptAnswer::Offered(match word.as_str() {
         "stale" => Offered::Stale,
         "halted" => Offered::Halted,
         "lost" => Offered::Lost,
@@ -179,7 +184,7 @@ pub(super) fn read_answer(reply: Value) -> Result<Answer, RedisError> {
         "doubt" => Offered::Doubtful { known: text("the script answered no ids")? },
         "late" => {
             let id_ms = text("the script answered no time")?;
-            return Ok(Answer::Late(Late { id_ms: id_ms.parse().map_err(|_| no_ids(&id_ms))? }));
+            return Ok(ScriptAnswer::Late(Late { id_ms: id_ms.parse().map_err(|_| no_ids(&id_ms))? }));
         }
         word => {
             let answer = text("the script answered no ids")?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::document::{Explanation, HoldSince, Holds, Later, PolicyInForce, Scene, Subject};
+use super::document::{Explanation, HoldSince, Holds, Later, PolicyInForce, PositionAtTime, Subject};
 use super::reasons;
 use crate::codec::view::{self, PositionView};
 use crate::codec::{policy, time};
@@ -75,7 +75,7 @@ impl Explanation {
         let open = book.book.hot.open.as_ref();
         let shown = open.or(book.book.closed.last());
         let hold = open.and_then(|_| engine.hold_at(book, now_ms));
-        let scene = Scene {
+        let at_time = PositionAtTime {
             last_entry: last.to_string(),
             at: time::iso(now_ms),
             position: shown.map(|position| PositionView::of(engine, book, position)),
@@ -93,7 +93,7 @@ impl Explanation {
             holds: shown.map(Holds::of),
         };
         let arithmetic = open.map_or_else(Vec::new, |open| arithmetic(engine, book, open));
-        Ok(Self { symbol: book.name.to_string(), arithmetic, scene: Some(scene), subject, origins: None })
+        Ok(Self { symbol: book.name.to_string(), arithmetic, at_time: Some(at_time), subject, origins: None })
     }
 }
 
