@@ -445,28 +445,7 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
         )
     });
     let effect = match word {
-        Word::Kill(true) => {
-            let decisions = match &turn {
-                None => "No decision is made until `control kill off`.".to_owned(),
-                Some(turn) => format!(
-                    "Decisions are still made until then, since {turn}: each is recorded, refused and \
-                     (`decision.expired`) taken back at that time; its position is held meanwhile."
-                ),
-            };
-            return format!(
-                "{kill_key} is set to 1 and refuses every order from then on. {decisions} Consumption goes on."
-            );
-        }
-        Word::Kill(false) => match turn {
-            None => {
-                return format!(
-                    "{kill_key} is set to 0. Decisions are made again once the service has read this entry and believes it."
-                );
-            }
-            Some(turn) => {
-                return format!("{kill_key} is set to 0. What is killed stays killed until then: {turn}.");
-            }
-        },
+        Word::Kill(kill) => return effect_of_kill(*kill, kill_key, turn.as_deref()),
         Word::AccountKill { account, kill: true } => {
             format!("No decision is made in the account {account} until `control kill off --account {account}`.")
         }
@@ -502,6 +481,28 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
     match turn {
         Some(turn) => format!("{effect} Not before that: {turn}."),
         None => effect,
+    }
+}
+
+/// Returns the effect of the kill switch for all accounts: the key counts at once, the entry when it has its turn.
+fn effect_of_kill(kill: bool, kill_key: &str, turn: Option<&str>) -> String {
+    match (kill, turn) {
+        (true, turn) => {
+            let decisions = match turn {
+                None => "No decision is made until `control kill off`.".to_owned(),
+                Some(turn) => format!(
+                    "Decisions are still made until then, since {turn}: each is recorded, refused and \
+                     (`decision.expired`) taken back at that time; its position is held meanwhile."
+                ),
+            };
+            format!("{kill_key} is set to 1 and refuses every order from then on. {decisions} Consumption goes on.")
+        }
+        (false, None) => format!(
+            "{kill_key} is set to 0. Decisions are made again once the service has read this entry and believes it."
+        ),
+        (false, Some(turn)) => {
+            format!("{kill_key} is set to 0. What is killed stays killed until then: {turn}.")
+        }
     }
 }
 
