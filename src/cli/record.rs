@@ -19,7 +19,9 @@ use crate::domain::delivery::fault::Faults;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::drive::projection::close_to_others;
-use crate::service::run::{Batch, Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams, stop_on_signal};
+use crate::service::run::{
+    Batch, Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams, stop_on_signal,
+};
 use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::{LeaseKeys, Membership};
@@ -79,7 +81,8 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || read_streams(setup))?;
 
     tracing::info!(journal = %config.run.journal.display(), entries = journal.position(), "recording");
-    let recorder = Recorder { messages, folded, config: &config, until_idle: args.until_idle, stop: &stop, status: &status };
+    let recorder =
+        Recorder { messages, folded, config: &config, until_idle: args.until_idle, stop: &stop, status: &status };
     recorder.record(&mut journal)?;
     stop.store(true, Ordering::Relaxed);
     drop(recorder);

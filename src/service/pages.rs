@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::report::{self, Health, SharedReport};
+use super::report::{self, Concern, Health, SharedReport};
 use crate::codec::view;
 use crate::drive::sheet::Sheet;
 use crate::shell::web::{Asked, Page, Site};
@@ -58,7 +58,7 @@ pub fn site(shared: &SharedReport, questions: Option<Sender<Question>>) -> Site 
 /// What `/healthz` and `/readyz` answer.
 #[derive(Serialize)]
 struct Judged<'a> {
-    reasons: &'a [String],
+    reasons: &'a [Concern],
     status: &'static str,
 }
 

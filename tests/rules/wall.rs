@@ -344,7 +344,9 @@ fn brought_in(code: &str) -> (BTreeSet<String>, Vec<String>) {
 /// What a file uses of `serde_json` to make or read JSON without a type.
 fn untyped(code: &str) -> Vec<String> {
     let is_untyped = |path: &String| match path.strip_prefix("serde_json") {
-        Some(part) => !["::from_str", "::from_slice", "::to_string", "::to_string_pretty", "::to_value"].contains(&part),
+        Some(part) => {
+            !["::from_str", "::from_slice", "::to_string", "::to_string_pretty", "::to_value"].contains(&part)
+        }
         None => false,
     };
     let mut paths = paths_of(code);

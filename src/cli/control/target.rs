@@ -67,9 +67,8 @@ pub async fn of(url: Option<&str>, word: &Word, configured: &[Box<str>]) -> Opti
     };
     let Some(r) = rung else { return Some(Target::Known) };
     // A rung that no decision has touched is armed already.
-    let is_taken = |rung: &Rung| {
-        rung.r == r.to_string() && (rung.state != RungState::Armed.name() || rung.decision_id.is_some())
-    };
+    let is_taken =
+        |rung: &Rung| rung.r == r.to_string() && (rung.state != RungState::Armed.name() || rung.decision_id.is_some());
     if found.rungs.iter().any(is_taken) {
         return Some(Target::Known);
     }

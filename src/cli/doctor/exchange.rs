@@ -154,9 +154,7 @@ async fn delivery(config: &Config) -> Check {
     };
     match web::get(&base(address), "/healthz").await {
         Ok(body) => match health_of_user_feed(&body) {
-            Some(_) => {
-                Check::ok(AREA, SUBJECT, format!("the user feed at {address} delivers, as far as REST shows"))
-            }
+            Some(_) => Check::ok(AREA, SUBJECT, format!("the user feed at {address} delivers, as far as REST shows")),
             None => Check::ok(AREA, SUBJECT, format!("not looked at: what answers at {address} is no user feed")),
         },
         Err(error) => {

@@ -139,12 +139,7 @@ impl List<'_> {
                 "The risk per unit is very small: its ATR may be in another unit",
                 &explain,
             ),
-            (
-                Flag::EntryPriceDisagrees,
-                Severity::Check,
-                "Exchange and fills state different entry prices",
-                &explain,
-            ),
+            (Flag::EntryPriceDisagrees, Severity::Check, "Exchange and fills state different entry prices", &explain),
         ] {
             let who = self.open(|position| position.flags.iter().any(|of| of == flag.name()));
             if who.is_empty() {
