@@ -150,7 +150,6 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     let since = held_since(&scene.engine, scene.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
     let rung_rows = rung_rows(scene, &view, &rungs);
-    let drawn = draw(scene, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms);
     let (story, story_cut) = story(scene, &lived);
     let siblings = of_siblings(scene, &sheet.positions, &view);
     let page = PositionPage {
@@ -162,7 +161,7 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         since: since.map(|id| (When::of(id), time::span(age_ms(scene.now_ms(), id)))),
         why: if is_open { seen.why } else { Vec::new() },
         later: Later::of(&scene.engine, book_of(&view), scene.now_ms()).filter(|_| is_open),
-        charts: drawn,
+        charts: draw(scene, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms),
         prices_seen: plural(lived.prices_seen, "price"),
         bar: super::positions::bar(&view),
         fields: fields(scene, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none), scene.now_ms()),
