@@ -22,11 +22,9 @@ use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::drive::keys;
-use crate::service::report::Report;
 use crate::service::server;
 use crate::shell::redis::{LeaseKeys, Server, ServerError, append_control};
 use crate::shell::terminal::Screen;
-use crate::shell::web;
 
 mod target;
 
@@ -369,7 +367,7 @@ async fn answer(
     let began = Instant::now();
     loop {
         let mut last = Answer::Nobody;
-        if let Some(report) = report_of(url).await {
+        if let Some(report) = target::report_of(url).await {
             last = Answer::Said { by: report.consumer, killed: report.killed };
             if report.killed == kill {
                 return Ok(last);
@@ -393,11 +391,6 @@ async fn answer(
         }
         tokio::time::sleep(ASK_INTERVAL).await;
     }
-}
-
-async fn report_of(url: Option<&str>) -> Option<Report> {
-    let body = web::get(url?, "/status").await.ok()?;
-    serde_json::from_str(&body).ok()
 }
 
 fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyhow::Result<()> {

@@ -1,10 +1,10 @@
 //! The account, the position, the rung or the symbol that a command names, as the running service knows it.
 
-use super::report_of;
 use crate::codec::operator::Word;
 use crate::codec::view::{self, PositionView, Rung};
 use crate::domain::book::rung::RungState;
 use crate::domain::book::state::book_of_position;
+use crate::service::report::Report;
 use crate::shell::web::{self, ClientError};
 
 /// What a service knows of the account, the position, the rung or the symbol that a command names.
@@ -89,4 +89,10 @@ async fn account_target(url: Option<&str>, account: &str, configured: &[Box<str>
         )),
         None => Target::Nobody,
     }
+}
+
+/// Returns the report of a service, if it answers with one.
+pub async fn report_of(url: Option<&str>) -> Option<Report> {
+    let body = web::get(url?, "/status").await.ok()?;
+    serde_json::from_str(&body).ok()
 }
