@@ -85,19 +85,8 @@ impl Looked {
     }
 
     fn document(&self) -> Document<'_> {
-        let head = |head: &'_ Head| HeadDocument {
-            last: &head.last,
-            journal: head.journal,
-            state: &head.state,
-            rules: &head.rules,
-            policy: &head.policy,
-            cursors: &head.cursors,
-        };
-        Document {
-            file: self.path.display().to_string(),
-            fault: self.fault.as_deref(),
-            head: self.head.as_ref().map(head),
-        }
+        let (file, fault) = (self.path.display().to_string(), self.fault.as_deref());
+        Document { file, fault, head: self.head.as_ref().map(HeadDocument::of) }
     }
 }
 
@@ -119,6 +108,19 @@ struct HeadDocument<'a> {
     rules: &'a str,
     policy: &'a str,
     cursors: &'a BTreeMap<String, String>,
+}
+
+impl<'a> HeadDocument<'a> {
+    fn of(head: &'a Head) -> Self {
+        Self {
+            last: &head.last,
+            journal: head.journal,
+            state: &head.state,
+            rules: &head.rules,
+            policy: &head.policy,
+            cursors: &head.cursors,
+        }
+    }
 }
 
 fn show(looked: &[Looked], is_verify: bool, screen: &mut Screen<'_>) -> anyhow::Result<()> {

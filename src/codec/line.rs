@@ -371,7 +371,7 @@ mod tests {
         for text in all.chars().flat_map(single).chain([all.clone(), String::new()]) {
             let mut line = String::new();
             quote(&mut line, &text);
-            assert_eq!(line, serde_json::Value::from(text).to_string());
+            assert_eq!(line, Value::from(text).to_string());
         }
     }
 

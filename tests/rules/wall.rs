@@ -341,12 +341,14 @@ fn brought_in(code: &str) -> (BTreeSet<String>, Vec<String>) {
     (modules, used)
 }
 
+/// What reads and writes documents that have a type.
+const OF_TYPES: [&str; 6] =
+    ["::Error", "::from_str", "::from_slice", "::to_string", "::to_string_pretty", "::to_value"];
+
 /// What a file uses of `serde_json` to make or read JSON without a type.
 fn untyped(code: &str) -> Vec<String> {
     let is_untyped = |path: &String| match path.strip_prefix("serde_json") {
-        Some(part) => {
-            !["::from_str", "::from_slice", "::to_string", "::to_string_pretty", "::to_value"].contains(&part)
-        }
+        Some(part) => !OF_TYPES.contains(&part),
         None => false,
     };
     let mut paths = paths_of(code);

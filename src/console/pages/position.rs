@@ -257,7 +257,7 @@ fn rung_lines(view: &PositionView, cost_bps: &str) -> Vec<RungLine> {
         Some((entry, risk, cost))
     };
     let Some((entry, risk, cost)) = parts() else { return Vec::new() };
-    let line = |rung: &crate::codec::view::Rung| {
+    let line = |rung: &Rung| {
         let distance = number(&rung.r)?.checked_mul(risk)?.checked_add(cost)?;
         let price = if is_short(view) { entry.checked_sub(distance)? } else { entry.checked_add(distance)? };
         let price_text = price.normalize().to_string();

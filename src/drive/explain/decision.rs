@@ -128,7 +128,7 @@ pub fn outcomes(engine: &Engine) -> BTreeMap<String, Outcome> {
 /// Returns the name of the book of a decision: that of its position, else its symbol.
 fn book_of(payload: &Payload) -> &str {
     let position = payload.text("position_id");
-    book_of_position(position).unwrap_or_else(|| payload["symbol"].as_str().unwrap_or_default())
+    book_of_position(position).unwrap_or_else(|| payload.text("symbol"))
 }
 
 impl Outcome {
