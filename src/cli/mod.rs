@@ -18,7 +18,6 @@ pub mod import;
 pub mod import_hashes;
 pub mod journal;
 mod json;
-mod json_text;
 mod moment;
 pub mod needs;
 pub mod positions;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use harvester::codec::issue::{self, Stamp};
-use harvester::codec::operator::Word;
+use harvester::codec::operator::OperatorCommand;
 use harvester::domain::event::ids::EntryId;
 use harvester::drive::keys;
 
@@ -62,7 +62,7 @@ impl World {
         self.operator.is_killed = kill;
         self.redis.set(KILL_KEY, u8::from(kill).to_string(), None);
         if self.is_calm || self.rng.chance(500) {
-            self.say(&Word::Kill(kill));
+            self.say(&OperatorCommand::Kill(kill));
             return;
         }
         // Somebody sets the key alone, and a person writes the entry when it is found.
@@ -70,7 +70,7 @@ impl World {
         let us = self.rng.within(1_000, 2_500_000);
         self.after(us, move |world| {
             if world.redis.is_up && !world.is_calm && world.operator.is_killed == kill {
-                world.say(&Word::Kill(kill));
+                world.say(&OperatorCommand::Kill(kill));
             }
         });
     }
@@ -82,7 +82,7 @@ impl World {
             let permille = if is_killed { 250 } else { 80 };
             let is_changed = if self.is_calm { is_killed } else { self.rng.chance(permille) };
             if is_changed {
-                let id = self.say(&Word::AccountKill { account: account.to_owned(), kill: !is_killed });
+                let id = self.say(&OperatorCommand::AccountKill { account: account.to_owned(), kill: !is_killed });
                 self.operator.of_accounts.entry(account).or_default().push((id, !is_killed));
             }
         }
@@ -102,10 +102,10 @@ impl World {
         let last = new.iter().rev().find(|entry| entry.field("event_type") == "history.gap");
         let Some(last) = last.map(|entry| entry.id) else { return };
         self.operator.accepted = last;
-        self.say(&Word::GapAccepted { symbol: None, account: None });
+        self.say(&OperatorCommand::GapAccepted { symbol: None, account: None });
     }
 
-    fn say(&mut self, word: &Word) -> EntryId {
+    fn say(&mut self, word: &OperatorCommand) -> EntryId {
         let entry = word.entry("simulated").expect("a reason is given");
         let fields: Vec<(String, String)> =
             entry.fields().iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -64,9 +64,9 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow
     if film.has_past() {
         explanation.origins = origins(&explanation, film.origin.sources(), false, config, stop)?;
     }
-    let Explanation { arithmetic, context: seen, subject, origins, .. } = explanation;
+    let Explanation { arithmetic, at_time: seen, subject, origins, .. } = explanation;
     let Subject::Decision(decided) = subject else { anyhow::bail!("the explanation of {wanted} is not of a decision") };
-    let cause = decided.decision["cause"].as_str().unwrap_or_default().to_owned();
+    let cause = decided.decision.text("cause").to_owned();
     let cause_id = cause.rsplit_once('/').map_or("", |(_, id)| id).to_owned();
     // Ages are those of then, as the arithmetic is.
     let decided_ms = cause_id.parse().map_or_else(|_| context.now_ms(), |id: EntryId| id.ms);

@@ -11,7 +11,7 @@ use super::{Field, Link, Missing, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::shown;
 use crate::codec::time;
-use crate::codec::view::{Fill, PositionView};
+use crate::codec::view::{Fill, PositionView, Rung};
 use crate::console::address::Address;
 use crate::console::chart::{self, Lines, Mark, MarkKind, PositionChart, RungLine, Size};
 use crate::console::format::{self, Number, When};
@@ -132,17 +132,7 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow
     // The name of a symbol leads to its open position, else to the last one.
     let found = found(&sheet, wanted);
     let film = context.film;
-    let Some(view) = found.cloned() else {
-        let end = film.state(None, stop)?;
-        let all = Sheet::of(&end, &film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
-        let later = all
-            .iter()
-            .find(|position| position.position_id == wanted || position.symbol == wanted.trim().to_uppercase());
-        let later = later.ok_or_else(|| Missing(format!("There is no position {wanted}.")))?;
-        let opened = When::of_text(&later.opened).unwrap_or_default();
-        let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
-        return Ok(not_yet(context, &says, Some(&later.symbol))?);
-    };
+    let Some(view) = found.cloned() else { return opened_later(context, wanted, stop) };
     let is_open = view.closed.is_none();
     let closed: Option<EntryId> = view.closed.as_ref().and_then(|id| id.parse().ok());
     let (lived, range_ms) = lived(context, &view, stop)?;
@@ -153,42 +143,25 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow
     if film.has_past() {
         explanation.origins = origins(&explanation, film.origin.sources(), false, &film.config, stop)?;
     }
-    let Explanation { arithmetic, context: seen, origins, .. } = explanation;
+    let Explanation { arithmetic, at_time: seen, origins, .. } = explanation;
     let seen = seen.ok_or_else(|| anyhow::anyhow!("{} has no explanation", view.symbol))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
     let none = Origins::new();
     let since = held_since(&context.engine, context.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
-    let rung_rows = view.rungs.iter().map(|rung| {
-        let price = rungs.iter().find(|line| line.r_text == rung.r);
-        let mark = view.mark_price.as_ref().map(|mark| &mark.value);
-        RungRow {
-            r: rung.r.clone(),
-            price: price.map_or_else(String::new, |line| line.price_text.clone()),
-            away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
-            fraction: rung.fraction.clone(),
-            state: rung.state.clone(),
-            decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: context.decision(id) }),
-        }
-    });
-    let rung_rows: Vec<RungRow> = rung_rows.collect();
-    let drawn = draw(context, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms);
+    let rung_rows = rung_rows(context, &view, &rungs);
     let (story, story_cut) = story(context, &lived);
     let siblings = of_siblings(context, &sheet.positions, &view);
     let page = PositionPage {
         is_open,
         opened: When::of_text(&view.opened),
         closed: closed.map(When::of),
-        hold: match (&view.hold, is_open) {
-            (Some(hold), _) => hold.clone(),
-            (None, true) => "nothing".to_owned(),
-            (None, false) => "closed".to_owned(),
-        },
+        hold: view.hold.clone().unwrap_or_else(|| if is_open { "nothing" } else { "closed" }.to_owned()),
         tone: tone_of(view.hold.as_deref()),
         since: since.map(|id| (When::of(id), time::span(age_ms(context.now_ms(), id)))),
         why: if is_open { seen.why } else { Vec::new() },
         later: Later::of(&context.engine, book_of(&view), context.now_ms()).filter(|_| is_open),
-        charts: drawn,
+        charts: draw(context, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms),
         prices_seen: plural(lived.prices_seen, "price"),
         bar: super::positions::bar(&view),
         fields: fields(context, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none), context.now_ms()),
@@ -212,6 +185,34 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow
         view,
     };
     Ok(page.render()?)
+}
+
+/// Makes the page of a position that was opened after the moment. Errors if there is none.
+fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> anyhow::Result<String> {
+    let end = context.film.state(None, stop)?;
+    let all = Sheet::of(&end, &context.film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
+    let symbol = wanted.trim().to_uppercase();
+    let later = all.iter().find(|position| position.position_id == wanted || position.symbol == symbol);
+    let later = later.ok_or_else(|| Missing(format!("There is no position {wanted}.")))?;
+    let opened = When::of_text(&later.opened).unwrap_or_default();
+    let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
+    Ok(not_yet(context, &says, Some(&later.symbol))?)
+}
+
+fn rung_rows(context: &PageContext<'_>, view: &PositionView, lines: &[RungLine]) -> Vec<RungRow> {
+    let mark = view.mark_price.as_ref().map(|mark| &mark.value);
+    let row = |rung: &Rung| {
+        let price = lines.iter().find(|line| line.r_text == rung.r);
+        RungRow {
+            r: rung.r.clone(),
+            price: price.map_or_else(String::new, |line| line.price_text.clone()),
+            away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
+            fraction: rung.fraction.clone(),
+            state: rung.state.clone(),
+            decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: context.decision(id) }),
+        }
+    };
+    view.rungs.iter().map(row).collect()
 }
 
 fn short_id(id: &str) -> String {
@@ -256,7 +257,7 @@ fn rung_lines(view: &PositionView, cost_bps: &str) -> Vec<RungLine> {
         Some((entry, risk, cost))
     };
     let Some((entry, risk, cost)) = parts() else { return Vec::new() };
-    let line = |rung: &crate::codec::view::Rung| {
+    let line = |rung: &Rung| {
         let distance = number(&rung.r)?.checked_mul(risk)?.checked_add(cost)?;
         let price = if is_short(view) { entry.checked_sub(distance)? } else { entry.checked_add(distance)? };
         let price_text = price.normalize().to_string();
@@ -404,7 +405,7 @@ pub fn chart_of(context: &PageContext<'_>, name: &str, stop: &Stop) -> anyhow::R
     let view = found.ok_or_else(|| Missing(format!("No position {name} is known at that moment.")))?;
     let subject = Subject::Symbol { asked: None, later: None };
     let explanation = Explanation::of(&context.engine, book_of(view), None, subject)?;
-    let cost_bps = explanation.context.map(|seen| seen.policy.cost_bps).unwrap_or_default();
+    let cost_bps = explanation.at_time.map(|seen| seen.policy.cost_bps).unwrap_or_default();
     let (lived, range_ms) = lived(context, view, stop)?;
     let charts = draw(context, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
     Ok(charts.into_iter().next().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?)
