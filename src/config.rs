@@ -3,9 +3,9 @@
 //! Precedence: flags over environment over file over defaults. Each setting is recorded with its origin, and each
 //! command sees only valid settings. Secrets have types that cannot be displayed by accident.
 //!
-//! In reading order: `environment` and `file` (the sources), `cell` (names with the number of a cell), `table` (one table
-//! of settings), a file for each table, `origin` (the origin of each setting, for display), `partly` (the valid part of an
-//! invalid configuration).
+//! In reading order: `environment` and `file` (the sources), `cell` (names with the number of a cell), `table` (one
+//! table of settings), a file for each table, `origin` (the origin of each setting, for display), `partly` (the valid
+//! part of an invalid configuration).
 
 mod accounts;
 mod backfill;

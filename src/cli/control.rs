@@ -1,9 +1,9 @@
 //! `harvester control`: commands of an operator to the service, written to the control stream.
 //!
 //! A kill is written twice: to the kill key, which is checked before every order, and as an entry, which the log keeps.
-//! The command then checks whether a service obeys: it asks the service, else it looks at the group that the service
-//! reads with. Before the commands that name a position or a symbol, it asks the service whether it knows that: an entry
-//! that names another has no effect.
+//! The command then checks whether a service obeys: it asks the service or, if that does not answer, looks at the group
+//! with which the service reads. Before a command that names a position or a symbol, it asks the service whether it
+//! knows that: an entry that names an unknown one has no effect.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Order {
-    /// Stop all decisions and orders, or let them go on
+    /// Stop all decisions and orders, or allow them again
     #[command(after_help = "Example: harvester control kill on --reason \"exchange is down\" --yes")]
     Kill {
         switch: Switch,
@@ -108,7 +108,7 @@ struct How {
     redis: RedisFlag,
 }
 
-/// The entry to be written, and the facts that the operator needs with it.
+/// The entry to be written, and the facts that the operator has to know.
 struct Plan {
     entry: ControlEntry,
     effect: String,
@@ -128,15 +128,15 @@ struct Done {
     id: Option<String>,
     /// The value that the kill key was set to.
     kill_key: Option<&'static str>,
-    /// Why the kill key could not be set, if that was tried: the server answered and refused.
+    /// Why the kill key could not be set, if that was tried: the server answered with a refusal.
     key_refusal: Option<String>,
-    /// Why the entry was not appended, or is not known to be, if that was tried.
+    /// Why the entry was not appended, or perhaps not, if that was tried.
     refusal: Option<String>,
-    /// True if the connection broke while the entry was appended: it may be written.
+    /// True if the connection broke while the entry was appended: then it may or may not be written.
     is_in_doubt: bool,
-    /// Whether a service obeys, for people.
+    /// The confirmation that a service obeys, for people.
     answer: Option<Answer>,
-    /// Whether a service knows what the command names.
+    /// Whether a service knows the thing that the command names.
     target: Option<Target>,
 }
 
@@ -148,7 +148,7 @@ enum Answer {
         by: String,
         killed: bool,
     },
-    /// The group of the service has the entry: a service that has read a kill sends no order from then on.
+    /// The group of the service has read the entry: from a kill on, the service sends no order.
     Read {
         by: String,
     },
@@ -200,7 +200,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             Done { target: target::of(url.as_deref(), &word, &config.policy.known_accounts).await, ..Done::default() };
         if how.yes {
             if let &Word::Kill(kill) = &word {
-                // The key is set first: it counts for every order from that moment on, even if the entry cannot be
+                // The key is set first: it prevents every order from that moment on, even if the entry cannot be
                 // written.
                 let value = if kill { "1" } else { "0" };
                 match server.set(kill_key, value).await {
@@ -221,7 +221,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             let fields = plan.entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
             let id = match append_control(&mut server, key.as_ref(), &stream.name, &fields).await {
                 Ok(id) => Some(id),
-                // The key still counts for every order. The output says so, and what is lacking.
+                // The key still prevents every order. The output states that, and which part is missing.
                 Err(error) if done.kill_key.is_some() => {
                     done.is_in_doubt = error.is_unreachable();
                     done.refusal = Some(match error.stream_fault() {
@@ -259,7 +259,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     verdict(&word, &done)
 }
 
-/// Returns an error if something is lacking (docs/spec/emission.md, "Kill by command").
+/// Returns an error if a part of the command failed (docs/spec/emission.md, "Kill by command").
 fn verdict(word: &Word, done: &Done) -> anyhow::Result<()> {
     let found = |what: String| Err(Found(what).into());
     let key = done.kill_key.unwrap_or_default();
@@ -277,7 +277,7 @@ fn verdict(word: &Word, done: &Done) -> anyhow::Result<()> {
     }
 }
 
-/// Returns why the command fails though everything was written: the service has not done it within the limit.
+/// Returns why the command fails although everything was written: the service has not obeyed within the limit.
 fn not_obeyed(by: &str, kill: bool) -> String {
     let wait = ANSWER_LIMIT.as_secs();
     if kill {
@@ -290,15 +290,15 @@ fn not_obeyed(by: &str, kill: bool) -> String {
 }
 
 /// Returns how far the next id of a control stream is ahead of the server's clock, and the time of that id, if entries
-/// wait for their turn. [ms]
+/// have to wait for their turn. [ms]
 async fn ids_ahead(server: &mut Server, stream: &str) -> Option<Ahead> {
-    // Without the permission to look, the operator gets no warning, and the entry is still written.
+    // Without the permission to look, the operator gets no warning. The entry is still written.
     let (next_ms, now_ms) = (server.next_id_ms(stream).await.ok()?, server.time_ms().await.ok()?);
     let by_ms = next_ms.saturating_sub(now_ms);
     (by_ms > IDS_AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms })
 }
 
-/// Asks until the service confirms it, or until the time limit.
+/// Asks until the service confirms the command, or until the time limit.
 async fn answer(
     server: &mut Server,
     config: &Config,
@@ -317,7 +317,8 @@ async fn answer(
                 return Ok(last);
             }
         }
-        // The holder of the lease reads by the group. Its own statement, if there is one, takes precedence.
+        // The holder of the lease reads through the group. If it states itself that it obeys, that statement takes
+        // precedence.
         let holder = server.get(&lease).await.ok().flatten();
         if let Some(holder) = holder.filter(|_| kill && id.is_some()) {
             let holder = String::from_utf8_lossy(&holder).into_owned();
@@ -447,7 +448,7 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
     }
 }
 
-/// Returns what an operator must know about the command.
+/// Returns facts about the command that an operator must know.
 fn warnings(word: &Word, is_signed: bool) -> Vec<String> {
     match word {
         Word::Kill(true) => Vec::new(),

@@ -97,7 +97,7 @@ impl Word {
                 ("kill.changed", json!({"account": account, "kill": kill, "reason": reason}))
             }
             Self::GapAccepted { symbol, account } => {
-                // What is not named concerns all. A null would mean the same, and look like a mistake.
+                // An absent name means all. A null would mean the same, but would look like a mistake.
                 let mut payload = Map::new();
                 payload.extend(symbol.iter().map(|symbol| ("symbol".to_owned(), symbol.as_str().into())));
                 payload.extend(account.iter().map(|account| ("account".to_owned(), account.as_str().into())));

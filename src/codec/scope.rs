@@ -1,4 +1,4 @@
-//! What a cell reads: its number, its accounts and its streams, as a journal and a claim state it.
+//! The scope of a cell, in the form in which a journal and a claim state it: its number, its accounts and its streams.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,17 +9,18 @@ use super::decode::is_account_name;
 use crate::domain::event::selection::{NO_NAME, Selection, Shard};
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
 
-/// What a journal states about its entries: which cell wrote it, and of which accounts it reads the entries.
+/// The scope that a journal states about its entries: the cell that wrote it, and the accounts whose entries the cell
+/// reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// Number of the cell, where there are several.
+    /// Number of the cell, if there are several.
     pub cell: Option<u32>,
     /// The streams that are read, with the accounts whose entries are read.
     pub streams: Streams,
 }
 
 impl Scope {
-    /// Returns true for a service that is no cell and reads everything: its journal states nothing.
+    /// Returns true for a service that is not a cell and reads everything. Its journal states no scope.
     pub fn is_everything(&self) -> bool {
         self.cell.is_none() && self.streams.selection().is_all()
     }

@@ -85,7 +85,7 @@ impl SilentAfter {
 /// Settings of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Number of this cell; `None` for a service that is no cell.
+    /// Number of this cell; `None` for a service that is not a cell.
     pub cell: Option<u32>,
     /// Number of cells, where it is stated. It never changes. [1]
     pub cells: Option<u32>,

@@ -1,4 +1,4 @@
-//! What a store keeps, and whom it lets in.
+//! Commits of a store, and its lock.
 
 use std::fs;
 use std::path::Path;
@@ -108,7 +108,8 @@ fn a_key_that_is_too_long_changes_nothing() {
     assert_eq!((store.commit_number(), store.row_count()), (1, 1));
 }
 
-/// Another process has the store: ours is told so soon, and cannot move it either. Once that one is gone, ours goes on.
+/// Another process holds the lock of the store: opening fails within a second, and so does moving the folder. Once that
+/// process has ended, both succeed.
 #[test]
 fn a_store_in_use_is_refused_until_it_is_free() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -177,7 +178,10 @@ fn a_folder_of_something_else_is_never_touched() {
         let refused = refused.expect_err("not ours");
         assert_eq!(
             refused.to_string(),
-            format!("{} is not a store of ours (it holds db) and is left as it is", dir.display())
+            format!(
+                "{} is not a store of harvester: it contains db. Nothing was changed: give another folder with --store",
+                dir.display()
+            )
         );
     }
     assert_eq!(Store::move_aside(&dir).expect_err("not ours").kind(), std::io::ErrorKind::InvalidInput);
@@ -277,5 +281,8 @@ fn assert_full(child: &mut Spawned, dir: &Path) -> u64 {
 #[test]
 fn an_error_names_what_and_where() {
     let error = StoreError::Poisoned { dir: "state/store".into() };
-    assert_eq!(error.to_string(), "the store state/store takes no more calls after one that failed: open it again");
+    assert_eq!(
+        error.to_string(),
+        "an earlier call to the store state/store failed, so it refuses further calls: restart the process"
+    );
 }

@@ -1,4 +1,4 @@
-//! One pass over the history: the engine of a replay, with the emitted decisions for comparison.
+//! One pass over the history with the engine of a replay. Compares its decisions with the emitted ones.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ use crate::domain::event::{Entry, Event, Outcome};
 use crate::drive::driver::Driver;
 use crate::drive::stop::Stop;
 
-/// Folds the history and compares, until it is done or has to stop.
+/// Folds the history and compares, until the history ends or `stop` ends the pass.
 pub fn pass(
     sources: &Sources,
     config: &Config,
@@ -48,7 +48,7 @@ pub fn pass(
             stop.check()?;
             coverage.see(entry.stream, entry.id);
             unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
-            // An altered decision is not a recorded decision: the state follows the rules there.
+            // An altered decision is not a recorded decision: there, the state follows the rules.
             if entry.kind == StreamKind::Decision && !trusted.contains(&entry.id) {
                 continue;
             }

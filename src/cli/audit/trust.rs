@@ -26,7 +26,7 @@ enum Signature {
     Bad(&'static str),
     /// There is a signature, and no key to verify it.
     Unchecked,
-    /// There is no signature, and the configuration says that the entry is older than the key.
+    /// Unsigned, and the configuration states that the entry is older than the key.
     BeforeKey,
     None,
 }
@@ -42,7 +42,7 @@ impl Signature {
     }
 }
 
-/// An entry that loosens.
+/// A control entry that loosens.
 struct Said {
     id: EntryId,
     event_type: &'static str,
@@ -58,7 +58,7 @@ struct Adopted {
     /// Empty for the general policy.
     account: Box<str>,
     hash: Box<str>,
-    /// The entry states that a service had it configured.
+    /// The entry states that the policy was the configured one of a service.
     is_configured: bool,
 }
 
@@ -74,7 +74,8 @@ impl Trust {
     /// Checks all control entries.
     pub fn of(history: &History, config: &Config, key: Option<&SigningKey>, scope: Scope) -> Self {
         let driver = |key| Driver::with_key(Engine::new(config.streams.clone(), config.policy.clone()), key);
-        // One reads every entry as it is written: whether it was to be believed is part of the audit.
+        // One of the two reads every entry as it is written. The audit itself judges whether an entry was to be
+        // believed.
         let (mut reader, mut verifier) = (driver(None), driver(key.cloned()));
         let skipped = reader.skipped(history, scope.until);
         let mut nonces = Nonces::default();
@@ -84,7 +85,7 @@ impl Trust {
             let entry = reader.decode(at.stream, at.id, &fields);
             let Ok(Event::Control(fact)) = entry.content else { continue };
             if !fact.control.loosens() {
-                // What tightens is never refused.
+                // An entry that tightens is never refused.
                 let _ = nonces.take(&fact, at.id);
                 continue;
             }
@@ -115,8 +116,8 @@ impl Trust {
         Self { said, configured, any_signed }
     }
 
-    /// Returns the entries that loosened and must not be believed. One that a service refused is reported, and is no
-    /// finding.
+    /// Returns the entries that loosened and must not be believed. An entry that a service refused is reported, but is
+    /// not a finding.
     pub fn faults(&self) -> Vec<Fault> {
         let faults = self.said.iter().filter(|said| !said.is_skipped).filter_map(|said| {
             let why = match said.signature {
@@ -129,7 +130,7 @@ impl Trust {
         faults.collect()
     }
 
-    /// Returns the live decisions that were not withdrawn and rest on a policy that no service had configured.
+    /// Returns the live decisions that were not withdrawn and were made under a policy that no service had configured.
     pub fn orders_under_other_policies(
         &self,
         chain: &Chain,
@@ -154,8 +155,7 @@ impl Trust {
         chain.links.iter().filter(is_order).filter(other).map(fault).collect()
     }
 
-    /// Returns account and hash of the configured policies of this audit, and of those that services stated as
-    /// configured.
+    /// Returns account and hash of this audit's configured policies, and of those that services stated as configured.
     fn configured_policies(&self) -> BTreeSet<(&str, &str)> {
         let told = self.said.iter().filter(|said| self.is_believed(said));
         let told = told.filter_map(|said| said.policy.as_ref()).filter(|adopted| adopted.is_configured);
@@ -213,7 +213,7 @@ pub struct ControlReport {
     pub adoptions: Vec<Adoption>,
 }
 
-/// An adoption of a policy. The hashes are of the policy that it names, and of the configured one at that time.
+/// An adoption of a policy. The hashes are those of the policy that it names and of the policy configured at that time.
 #[derive(Debug, Serialize)]
 pub struct Adoption {
     pub entry: String,
@@ -226,7 +226,7 @@ pub struct Adoption {
     pub refused: bool,
 }
 
-/// Verifies an entry with the key; `nonces` are those of earlier entries that were believed.
+/// Verifies an entry with the key. `nonces` are those of earlier entries that were believed.
 fn verified(
     content: &Result<Event, crate::domain::event::Unreadable>,
     nonces: &mut Nonces,

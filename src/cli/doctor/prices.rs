@@ -1,4 +1,4 @@
-//! Price coverage: for each open position, which source has a price, and how old it is.
+//! Price coverage: the sources that have a price of each open position, and the age of that price.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::shell::redis::{PriceText, PriceTexts, Server, ServerError};
 const AREA: &str = "prices";
 const TICKER: &str = "redis_ticker";
 const MARKET: &str = "redis_market";
-/// The most symbols that are named in a sentence.
+/// Maximum number of symbols that a sentence names.
 const NAMED: usize = 6;
 
 pub async fn checks(server: &mut Server, engine: &Engine, now_ms: u64) -> Result<Vec<Check>, ServerError> {

@@ -165,7 +165,7 @@ fn around(scene: &Scene, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.line("")?;
     let since = match &policy.since {
         Some(id) => format!("adopted by {id}, {}", when(id)),
-        // A store does not keep the entry of the adoption.
+        // A store does not contain the entry of the adoption.
         None if policy.adopted => "adopted".to_owned(),
         None => "configured".to_owned(),
     };

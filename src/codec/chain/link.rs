@@ -44,7 +44,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Returns the decision id of the payload, or `unknown`, which is no decision id.
+    /// Returns the decision id of the payload, or `unknown`, which is not the id of a decision.
     pub fn decision_id(&self) -> &str {
         self.text("decision_id")
     }

@@ -24,7 +24,7 @@ pub struct Summary {
     pub fills_repeated: u64,
     /// By kind of stream, then by shape.
     pub shapes: BTreeMap<&'static str, Counted>,
-    /// Lines that are no entries, or have unreadable fields. [1]
+    /// Lines that are not entries, or have unreadable fields. [1]
     pub bad_lines: u64,
     pub other_streams: u64,
     /// [1]

@@ -1,4 +1,4 @@
-//! Now: what needs someone, what is open and why it is held, the inputs, the last decisions.
+//! Now: what needs a person, the open positions by hold, the inputs, the last decisions.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +18,9 @@ use crate::drive::film::held_since;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
-/// An input that is further behind needs someone. [ms]
+/// An input needs a person if it is further behind. [ms]
 const LAG_BAD_MS: u64 = 60_000;
-/// A rate needs entries over so long a time. [ms]
+/// A rate is shown only if the entries span at least this time. [ms]
 const RATE_SPAN_MIN_MS: u64 = 10_000;
 /// Decisions that the page lists. [1]
 const DECISIONS_SHOWN: usize = 6;
@@ -43,7 +43,7 @@ struct InputRow {
     age: String,
     /// From its first entry to its last one up to the moment. [1/min]
     rate: String,
-    /// What a running service knows of it.
+    /// What a running service reports about it.
     present: Option<InputNow>,
 }
 
@@ -52,7 +52,7 @@ struct InputNow {
     lag: String,
     /// True if it is too far behind.
     is_behind: bool,
-    /// True if nothing comes from it: it is silent, or cannot be read.
+    /// True if the input is silent or cannot be read.
     is_silent: bool,
     pending: u64,
 }
@@ -66,7 +66,7 @@ struct Service {
 struct ServiceLine {
     name: &'static str,
     text: String,
-    /// A hash, or another name for programs.
+    /// A hash, or a name for programs.
     code: String,
     tone: &'static str,
 }
@@ -81,7 +81,7 @@ struct NowPage {
     positions_href: Address,
     decisions_href: Address,
     decided: usize,
-    /// The word, what it is of, and its tone.
+    /// The word, its subject, and its tone.
     chain: (&'static str, String, &'static str),
     policy: String,
     policy_since: Option<When>,

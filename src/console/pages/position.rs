@@ -1,4 +1,4 @@
-//! One position: why it is held, its life as a chart, its fields with their entries, the arithmetic, the story.
+//! One position: its hold, its life as a chart, its fields with their entries, the arithmetic, the story.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
-/// Changes of a story that a page lists; the first and the last ones. [1]
+/// Changes of a story that a page lists: the first and the last ones. [1]
 const STORY_SHOWN: usize = 120;
-/// Raw entries that a page contains; the others are one link away. [bytes]
+/// Size of the raw entries that a page contains. A link leads to the others. [bytes]
 const RAW_BYTES_MAX: usize = 40_000;
 
-/// A field that the evaluation rests on, with its origin.
+/// A field that the evaluation uses, with its origin.
 pub struct FieldRow {
     pub name: &'static str,
     /// `None` if it is missing.
@@ -39,7 +39,7 @@ pub struct FieldRow {
     pub age: String,
 }
 
-/// Other positions with the same hold.
+/// Number of other positions with the same hold.
 pub struct HeldBy {
     pub hold: String,
     pub meaning: String,
@@ -48,7 +48,7 @@ pub struct HeldBy {
 }
 
 impl HeldBy {
-    /// Returns the counts with links to the positions at a moment.
+    /// Returns the counts, with links to the positions at a moment.
     pub fn of(scene: &Scene<'_>, others: BTreeMap<&'static str, u64>, at: &str) -> Vec<Self> {
         let list = scene.to("/console/positions");
         let list = if scene.film.has_past() { list.with("at", at) } else { list };
@@ -129,7 +129,7 @@ struct PositionPage {
 pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let sheet = scene.sheet(true)?;
-    // The name of a symbol leads to its open position, else to the last one.
+    // The name of a symbol leads to its open position, or else to its last one.
     let found = found(&sheet, wanted);
     let film = scene.film;
     let Some(view) = found.cloned() else {
@@ -218,15 +218,14 @@ fn short_id(id: &str) -> String {
     id.get(..12).unwrap_or(id).to_owned()
 }
 
-/// Returns the command that explains the same.
+/// Returns the command that gives the same explanation.
 fn command(scene: &Scene<'_>, symbol: &str) -> String {
     let at = scene.parameter("at");
     let at = if at.is_empty() { String::new() } else { format!(" --at \"{at}\"") };
     format!("harvester explain {symbol}{at} {}", scene.film.origin.arguments())
 }
 
-/// Returns the fields that an evaluation rests on, with their streams and shapes, and their age at a time.
-/// [ms since 1970]
+/// Returns the fields that an evaluation uses, with their streams and shapes, and their ages at a time. [ms since 1970]
 pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins, now_ms: u64) -> Vec<FieldRow> {
     let row = |(name, field): (&'static str, Option<&crate::codec::view::Sourced>)| {
         let of = field.and_then(|field| origins.get(&field.entry));

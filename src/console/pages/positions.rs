@@ -1,4 +1,4 @@
-//! Positions: a dense table that can be filtered and sorted by anything. Filter and order are in the address.
+//! Positions: a dense table that can be filtered, and sorted by any column. Filter and order are in the address.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -74,7 +74,7 @@ pub struct Row {
     keys: Keys,
 }
 
-/// The values that rows are ordered by.
+/// The values by which rows are sorted.
 #[derive(Default)]
 struct Keys {
     qty: Option<Decimal>,
@@ -104,7 +104,7 @@ struct PositionsPage {
     total: usize,
     text: String,
     within: String,
-    /// True if it is no distance: then it excludes nothing.
+    /// True if the text is not a distance. Then it excludes no row.
     within_refused: bool,
     closed: bool,
     selects: Vec<Select>,
@@ -183,7 +183,7 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
     Ok(page.render()?)
 }
 
-/// Returns the distance to the next rung that the address asks for, or that it is none. [percent]
+/// Returns the distance to the next rung that the address asks for; an error if the text is not a distance. [percent]
 fn within(scene: &Scene<'_>) -> Option<Result<Decimal, ()>> {
     let text = scene.parameter("within").trim().trim_end_matches('%').trim_end();
     let distance = || format::decimal(text).filter(|most| !most.is_sign_negative()).ok_or(());
@@ -209,7 +209,7 @@ impl Row {
         let number = |text: Option<&String>| text.and_then(|text| format::decimal(text));
         let (entry, mark) = (position.entry_price.as_ref(), position.mark_price.as_ref());
         let age_ms_ = mark.and_then(|mark| mark.entry.parse().ok()).map(|id| age_ms(scene.now_ms(), id));
-        // What is realized is not what an open position is worth.
+        // A closed position shows its realized profit, an open one the profit that it has at the mark.
         let pnl = if position.closed.is_some() { &position.realized_pnl } else { &position.unrealized_pnl };
         let pnl = pnl.as_ref();
         let next = position.next_rung.as_ref();

@@ -104,8 +104,8 @@ impl Order {
         self.plan_id.iter().chain(&self.plan_ids_other).any(|known| **known == *plan_id)
     }
 
-    /// Returns true if an entry with its id, which names a plan or none, can belong to it. Of an order that only refusals
-    /// have named, no more than its plan is known.
+    /// Returns true if an entry with its id, which names a plan or none, can belong to it. Of an order that only
+    /// refusals have named, no more than its plan is known.
     pub fn counts_for(&self, plan_id: Option<&str>) -> bool {
         !self.refused_only || plan_id.is_none_or(|plan_id| self.has_plan(plan_id))
     }
@@ -272,8 +272,8 @@ impl Order {
         if sum.same(self.applied(), step) { self.price_from_trades() } else { Ok(Vec::new()) }
     }
 
-    /// Returns the trade that a new quantity consists of. The cumulative quantity of the results covers the first trades
-    /// of the order by time. A trade among them moves a later one out of what they cover, and that one is new.
+    /// Returns the trade that a new quantity consists of. The cumulative quantity of the results covers the first
+    /// trades of the order by time. A trade among them moves a later one out of what they cover, and that one is new.
     fn new_of_trades(&self, trade: &Trade, qty: Qty) -> Result<Trade, OutOfRange> {
         let key = |t: &Trade| (t.own_ms, t.trade_id.parse::<u64>().unwrap_or(u64::MAX));
         let mut sorted: Vec<&Trade> = self.trades.iter().collect();

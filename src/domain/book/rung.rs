@@ -120,8 +120,8 @@ pub struct DecisionRecord {
 }
 
 impl DecisionRecord {
-    /// Returns true if an operator has armed a rung again, and a fill of this quantity shows that the order sold more
-    /// since: what it sold counts all the same. [base]
+    /// Returns true if an operator has armed a rung again, and a fill of this quantity shows that the order has sold
+    /// more since then. That sale counts for the rung. [base]
     pub(super) fn is_rearmed_before(&self, qty: Qty) -> bool {
         let is_rearmed = self.outcomes.iter().any(|outcome| outcome.what == OutcomeKind::Rearmed);
         is_rearmed && self.outcomes.iter().all(|outcome| outcome.qty < qty)

@@ -89,8 +89,8 @@ impl Position {
         decision.cause.rsplit_once('/')?.1.parse().ok()
     }
 
-    /// Takes the rungs of a decision, and keeps its record. Each rung holds its fraction. The excess over the fractions (of a rung
-    /// that failed before) is held by the lowest rung.
+    /// Takes the rungs of a decision, and keeps its record. Each rung holds its fraction. The excess over the fractions
+    /// (of a rung that failed before) is held by the lowest rung.
     pub fn take_rungs(&mut self, mut record: DecisionRecord, ladder: &[LadderStep]) {
         for &r in &record.rungs {
             let fraction = ladder.iter().find(|step| step.r == r).map(|step| step.fraction);

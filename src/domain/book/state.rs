@@ -57,7 +57,7 @@ pub struct Book {
     pub tidied_ms: u64,
 }
 
-/// What a book has just forgotten.
+/// The kinds of records that a book has just forgotten.
 pub struct Forgotten {
     /// Orders, which the store still contains.
     pub orders: bool,
@@ -84,7 +84,8 @@ pub fn parts_of_name(name: &str) -> (&str, &str, PositionSide) {
     (account, rest, PositionSide::Both)
 }
 
-/// Returns the name of the book of a position, `ACCOUNT/SYMBOL:SIDE`, from the position's id; `None` if it is no id.
+/// Returns the name of the book of a position, `ACCOUNT/SYMBOL:SIDE`, from the position's id; `None` for a text of
+/// another form.
 pub fn book_of_position(position_id: &str) -> Option<&str> {
     position_id.rsplit_once('@').map(|(book, _)| book)
 }
@@ -139,8 +140,8 @@ impl Book {
         keys.iter().for_each(|key| self.forget_order(key, now_ms));
     }
 
-    /// Forgets orders of an exchange id that only refusals have named, with another plan or side than an entry names: the
-    /// id was used again.
+    /// Forgets orders of an exchange id that only refusals have named, with another plan or side than an entry names:
+    /// the id was used again.
     pub fn forget_refused_of_id(&mut self, id: &str, plan_id: Option<&str>, side: Option<Side>) {
         let is_other = |order: &Order| {
             let is_of_other_side = order.side.is_some_and(|known| side.is_some_and(|side| side != known));

@@ -27,8 +27,8 @@ impl Acks {
         self.delivered.extend(ids.into_iter().map(|id| (stream, id)));
     }
 
-    /// Forgets entries that were delivered and that the cursor has not reached. Those that the group still has are told
-    /// again; the server may have lost the others.
+    /// Forgets entries that were delivered and that the cursor has not reached. The group reports those that it still
+    /// has again; the server may have lost the others.
     pub fn delivered_anew(&mut self, cursor: impl Fn(StreamId) -> Option<EntryId>) {
         self.delivered.retain(|(stream, id)| cursor(*stream).is_some_and(|cursor| *id <= cursor));
     }

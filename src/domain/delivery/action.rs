@@ -143,7 +143,7 @@ pub enum Recorded {
     Unknown,
 }
 
-/// What an operator should see in the log.
+/// An event that the operator should see in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A decision is in the stream.

@@ -84,7 +84,8 @@ impl Gate {
         }
     }
 
-    /// Ends a check. `trimmed` is the entry of the decision before the next one, if no decision was lost: it was only trimmed.
+    /// Ends a check. `trimmed` is the entry of the decision before the next one, if no decision was lost: it was only
+    /// trimmed.
     pub fn checked(&mut self, trimmed: Option<EntryId>) {
         self.check = if self.check == (Check::Running { again: true }) { Check::Due } else { Check::NotNeeded };
         self.checked = trimmed;

@@ -43,7 +43,8 @@ impl OutboxRow {
     }
 
     /// Returns true if it is a live decision, not written as a record alone: what refuses orders refuses it. An order
-    /// whose numbers do not fit has no request, and nothing goes out with it (docs/spec/emission.md, "Format apply_plan").
+    /// whose numbers do not fit has no request, and nothing goes out with it (docs/spec/emission.md, "Format
+    /// apply_plan").
     pub const fn is_order(&self) -> bool {
         self.live && !self.record_only
     }

@@ -9,7 +9,7 @@ use crate::domain::book::state::{Book, parts_of_name};
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 use crate::domain::event::{FillFact, PositionSide};
 
-/// What an entry names of the book that it belongs to.
+/// The names in an entry by which its book is found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Naming<'a> {
     pub symbol: SymbolId,
@@ -19,7 +19,7 @@ pub(super) struct Naming<'a> {
     pub plan_id: Option<&'a str>,
     /// It states a quantity that is not 0.
     pub has_qty: bool,
-    /// What it has filled, where it is a result.
+    /// The fill, if it is a result that fills.
     pub fill: Option<&'a FillFact>,
     /// It gives an order that has moved nothing yet its account and its side: a fill, a trade or an acceptance.
     pub assigns: bool,
@@ -189,8 +189,8 @@ impl Engine {
         }
     }
 
-    /// Returns the book of an entry that names another plan, and another account or side, than the order with its id. An
-    /// order has one plan, so the entry is of another one.
+    /// Returns the book of an entry that names another plan, and another account or side, than the order with its id.
+    /// An order has one plan, so the entry is of another one.
     fn reuses(&self, of: &Naming<'_>, id: BookId) -> Option<Belongs> {
         let (order_id, plan_id) = (of.order_id?, of.plan_id?);
         let book = self.slots.book(id);

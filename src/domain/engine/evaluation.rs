@@ -128,8 +128,8 @@ impl Engine {
         }
     }
 
-    /// Chooses rungs. Errors with the hold that applies. The first evaluation of a position that became live skips the rungs
-    /// that it has reached by then, if its policy has `on_live = "skip"`.
+    /// Chooses rungs. Errors with the hold that applies. The first evaluation of a position that became live skips the
+    /// rungs that it has reached by then, if its policy has `on_live = "skip"`.
     fn choose(&mut self, entry: &Entry, id: BookId, terms: &EntryTerms) -> Result<Choice, Hindrance> {
         let Self { accounts, globals, slots, .. } = self;
         let account = slots.book(id).account;

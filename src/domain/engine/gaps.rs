@@ -121,7 +121,8 @@ impl Engine {
         }
     }
 
-    /// Flags the symbols that an unreadable text names. If it names none, flags all books with a position, in all accounts.
+    /// Flags the symbols that an unreadable text names. If it names none, flags all books with a position, in all
+    /// accounts.
     fn flag_named_or_open(&mut self, named: &[SymbolId]) {
         match named {
             [] => {

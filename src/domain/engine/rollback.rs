@@ -59,8 +59,8 @@ impl Prices {
     }
 }
 
-/// The open position, the orders that the fact names, the number of closed positions, and those of them that the fact can
-/// change: the last one, and those with a part of these orders, which a price that comes later changes.
+/// The open position, the orders that the fact names, the number of closed positions, and those of them that the fact
+/// can change: the last one, and those with a part of these orders, which a price that comes later changes.
 ///
 /// Facts that move quantities are rare compared with prices. They pay for this copy; prices do not.
 struct Rollback {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// The word for the account without a name. It is no name of an account.
+/// The word for the account without a name. No account can have it as its name.
 pub const NO_NAME: &str = "(none)";
 
 /// Largest number of shards. [1]

@@ -39,7 +39,7 @@ pub enum AtrUnit {
     Fraction,
 }
 
-/// What is done about a risk per unit that is at least the entry price.
+/// The treatment of a risk per unit that is at least the entry price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RiskTooLarge {
     /// The position gets the flag `risk_too_large`, and is evaluated with this risk.
@@ -50,7 +50,7 @@ pub enum RiskTooLarge {
     AsFraction,
 }
 
-/// What happens to reached or shadowed rungs when the mode becomes live.
+/// The treatment of reached or shadowed rungs when the mode becomes live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnLive {
     /// They count as taken.

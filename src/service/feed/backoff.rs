@@ -1,4 +1,4 @@
-//! The delay before the next try: longer each time, with jitter.
+//! The delay before the next try: it grows with each failure, with jitter.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Returns the delay before the next try: between half and all of a time that doubles.
+    /// Returns the delay before the next try: between half of a time and all of it. The time doubles.
     pub(super) fn next(&mut self) -> Duration {
         let whole = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);

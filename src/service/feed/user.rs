@@ -28,7 +28,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const LOOKED_BACK: usize = 10_000;
 /// How long a position waits for its trade: the fold takes the first of the two as the cause.
 const HELD_BACK: Duration = Duration::from_secs(2);
-/// Most rows of positions that wait at once; an account holds some hundreds. [1]
+/// Maximum number of rows of positions that wait at the same time. An account has some hundreds. [1]
 const WAITING_MAX: usize = 20_000;
 /// Time before a gap that could not be read is requested again.
 const GAP_RETRY: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ pub(super) struct UserFeed {
     pub(super) compared: Option<String>,
     /// Positions that wait for their trades, and until when.
     pub(super) waiting: BTreeMap<Side, (PositionRow, Instant)>,
-    /// True if everything up to the last event is written.
+    /// True if everything up to the last event was written.
     pub(super) is_whole: bool,
     sink: Sink,
     pub(super) state: State,
@@ -158,7 +158,7 @@ impl UserFeed {
         match self.connect().await {
             Ok((mut socket, key)) => {
                 let Err(end) = self.listen(&mut socket, &key, backoff).await;
-                // They are written now, because later they would be out of date.
+                // They are written now. Later they would be out of date.
                 self.write_positions(Instant::now() + HELD_BACK).await;
                 // If it is still open, closing it tells the exchange that this client is gone.
                 socket.close().await;
@@ -173,7 +173,7 @@ impl UserFeed {
         self.state.facts().key_alive = Some(std::time::Instant::now());
         let url = self.venue.account_url(&self.url, self.environment, &key);
         let socket = Socket::connect(url.expose_secret(), self.ca_file.as_deref(), CONNECT_LIMIT).await?;
-        // Earlier events are not known yet: connected is not healthy.
+        // Earlier events are not known yet. Such a connection is not healthy yet.
         self.state.facts().gap_open = true;
         self.state.connected();
         Ok((socket, key))
@@ -185,7 +185,7 @@ impl UserFeed {
         key: &SecretString,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, End> {
-        // Meanwhile, events wait in the socket. A trade from both sources is written once.
+        // Events that come meanwhile wait in the socket. A trade that comes from both sources is written once.
         self.is_whole = false;
         self.delivery.excuse();
         let mut gap_at = Some(Instant::now());
@@ -224,7 +224,7 @@ impl UserFeed {
                         gap_at = Some(Instant::now());
                     }
                 }
-                // After the socket, because the missing event may be waiting in it.
+                // This branch comes after that of the socket, because the missing event may be waiting there.
                 () = sleep_until(overdue.unwrap_or(ends_at)), if overdue.is_some() => self.miss(Instant::now())?,
             }
         }

@@ -23,8 +23,9 @@ impl Clocks {
 
     /// Returns the time up to which everything was read, by the clock of the server that has the lease. [ms since 1970]
     ///
-    /// The watermark is by the clocks of all servers. If the fastest is 3 s ahead of ours, an entry with the id 10:00:03 was
-    /// added there at our 10:00:00. So a watermark of 10:00:03 proves only that everything up to 10:00:00 was read.
+    /// The watermark covers the clocks of all servers. Suppose the fastest clock is 3 s ahead of ours: an entry with
+    /// the id 10:00:03 was added there at our 10:00:00. So a watermark of 10:00:03 proves only that everything up to
+    /// 10:00:00 was read.
     pub const fn read_to_ms(self, watermark_ms: u64) -> u64 {
         watermark_ms.saturating_sub((self.fastest_us - self.home_us) / 1000)
     }
@@ -38,10 +39,10 @@ mod tests {
     fn what_was_read_of_a_server_whose_clock_is_ahead_is_older_than_its_ids_say() {
         let alone = Clocks { home_us: 10_000_000, slowest_us: 10_000_000, fastest_us: 10_000_000 };
         assert_eq!((alone.apart_ms(), alone.read_to_ms(9_990)), (0, 9_990));
-        // Another server is 3 s ahead: all that is known is what happened 3 s ago.
+        // Another server is 3 s ahead: we know only what happened up to 3 s ago.
         let ahead = Clocks { fastest_us: 13_000_000, ..alone };
         assert_eq!((ahead.apart_ms(), ahead.read_to_ms(10_000)), (3_000, 7_000));
-        // Another is 3 s behind: it holds the watermark back by itself.
+        // Another server is 3 s behind: the watermark is already that of its clock.
         let behind = Clocks { slowest_us: 7_000_000, ..alone };
         assert_eq!((behind.apart_ms(), behind.read_to_ms(7_000)), (3_000, 7_000));
     }

@@ -9,7 +9,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest delay between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// Opens connections to the server. Each part has its own, so that none waits for another.
+/// Opens connections to the server. Each part has a connection of its own, so no part waits for another.
 #[derive(Clone)]
 pub struct Connect {
     address: Address,
@@ -25,7 +25,7 @@ impl Connect {
         Server::connect(&self.address).await
     }
 
-    /// Opens the connections that read streams. They wait on the thread that uses them.
+    /// Opens the connections that read streams. Their calls block the thread that uses them.
     pub fn links(&self, streams: Vec<String>, membership: &Membership) -> Result<Links, ServerError> {
         Links::connect(&self.address, streams, membership)
     }
@@ -37,7 +37,7 @@ impl Connect {
 
 /// Repeats a request until it is answered, with a new connection after each transient failure, up to a time limit.
 ///
-/// A server that is starting or unreachable is waited for. A server that rejects us is not.
+/// Waits for a server that is starting or unreachable, but not for a server that rejects us.
 pub async fn patiently<T>(
     connect: &Connect,
     limit: Duration,
@@ -65,7 +65,7 @@ fn may_pass(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref().is_some_and(ServerError::may_pass))
 }
 
-/// Delays that double, with jitter, so that two processes do not retry in step.
+/// Delays that double, with jitter, so that two processes do not retry at the same times.
 #[derive(Debug, Default)]
 pub struct RetryDelay {
     failures: u32,

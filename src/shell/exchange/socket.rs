@@ -18,7 +18,7 @@ const MESSAGE_MAX: usize = 16 << 20;
 /// The error that ends a socket. It names the host, never the path: the path of the account's stream is a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SocketError {
-    #[error("the address of the socket is none (want wss://host/…)")]
+    #[error("the address of the socket is not a URL of one: set feed.mark_url and feed.user_url to wss://host/…")]
     Address,
     #[error("secure sockets cannot be set up: {0}")]
     Tls(String),
@@ -86,7 +86,7 @@ impl Socket {
         }
     }
 
-    /// Returns the next text, or `None` if another frame arrived instead, after a ping if necessary. Returns an error
+    /// Returns the next text, or `None` if another frame arrived instead. Sends a ping if necessary. Returns an error
     /// if no frame arrives at all. Cancel-safe.
     pub async fn text_or_life(&mut self, within: Duration) -> Result<Option<String>, SocketError> {
         if let Ok(answered) = timeout(within, self.frame()).await {

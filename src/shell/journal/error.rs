@@ -32,7 +32,7 @@ pub enum JournalError {
     #[error("the disk of the journal is full: {}: {source}", file.display())]
     DiskFull { file: PathBuf, source: io::Error },
     /// An earlier write failed. The state on disk is known only after the journal is opened again.
-    #[error("the journal {} takes no more entries after a write that failed: open it again", dir.display())]
+    #[error("an earlier write to the journal {} failed, so it refuses further entries: restart the process", dir.display())]
     Broken { dir: PathBuf },
     /// It was written by a service that reads other accounts.
     #[error(

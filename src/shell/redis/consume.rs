@@ -4,8 +4,8 @@
 //! `MULTI`), so a process that was paused and resumes takes no entries from its successor. A round returns the server's
 //! time from before its reads. Only entries that the caller names are acknowledged.
 //!
-//! All of it goes over one connection of its own, whose thread waits for each answer. The replies of a round (`round`)
-//! are walked where they are. The client library reads all others.
+//! It has one connection, whose thread waits for each answer. The replies of a round (`round`) are read in place,
+//! without a copy. The client library parses all other replies.
 
 use std::time::Duration;
 
@@ -67,10 +67,10 @@ pub struct Consumer {
     pub(super) wire: Wire,
     pub(super) streams: Vec<String>,
     pub(super) membership: Membership,
-    /// Value of the lease when the connection began to watch it; `None` if it is not watched.
+    /// Value of the lease when the connection began to watch it; `None` if it does not watch.
     pub(super) watched: Option<String>,
     pub(super) in_flight: Option<InFlight>,
-    /// A round that was used.
+    /// The memory of an earlier round, for the next one.
     pub(super) spare: Round,
 }
 
@@ -81,7 +81,7 @@ impl Consumer {
         Ok(Self { wire, streams, membership, watched: None, in_flight: None, spare: Round::default() })
     }
 
-    /// Returns true if a reply was too large to be taken: fewer entries must be asked for.
+    /// Returns true if a reply was too large: then fewer entries must be requested.
     pub fn had_too_large_a_reply(&self) -> bool {
         self.wire.had_too_large_a_reply
     }
@@ -90,8 +90,8 @@ impl Consumer {
         failed(&self.wire.name, doing)
     }
 
-    /// Waits until a stream has an entry after the one named for it, if one is named, or until the time is over. Returns
-    /// the first of the entries that came.
+    /// Waits until one of the streams has an entry after the one that `after` names for it, or until the time is over.
+    /// A stream without a name is not watched. Returns the first of the new entries.
     pub fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError> {
         let named = || after.iter().zip(&self.streams).filter_map(|(after, name)| Some((name, (*after)?)));
         let (names, ids): (Vec<&String>, Vec<String>) = named().map(|(name, after)| (name, after.to_string())).unzip();
@@ -180,7 +180,7 @@ impl Consumer {
         Ok(count)
     }
 
-    /// Returns the number of entries that a command returns, and the last of them. None of them is kept.
+    /// Returns the number of entries that a command returns, and the last of them. Stores none of them.
     fn count_page(&mut self, command: &redis::Cmd) -> Result<(u64, Option<EntryId>), ServerError> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command.clone());

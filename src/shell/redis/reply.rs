@@ -31,7 +31,7 @@ fn unexpected(what: &'static str) -> RedisError {
     (ErrorKind::UnexpectedReturnType, what).into()
 }
 
-/// Returns the value, or the error that the server put in its place.
+/// Returns the value, or the error that the server sent in its place.
 pub(super) fn checked(value: Value) -> Result<Value, RedisError> {
     match value {
         Value::ServerError(error) => Err(error.into()),
@@ -39,7 +39,7 @@ pub(super) fn checked(value: Value) -> Result<Value, RedisError> {
     }
 }
 
-/// Returns the first error that the server put in the place of a value.
+/// Returns the first error that the server sent in place of a value.
 pub(super) fn first_error(values: &[Value]) -> Option<RedisError> {
     values.iter().find_map(|value| match value {
         Value::ServerError(error) => Some(error.clone().into()),

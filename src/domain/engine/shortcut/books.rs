@@ -32,8 +32,8 @@ impl Engine {
         true
     }
 
-    /// Takes a price into use and counts the holds of all books of its symbol for which it changes nothing. Returns the other
-    /// ones, which have to be evaluated, in their order.
+    /// Takes a price into use and counts the holds of all books of its symbol for which it changes nothing. Returns the
+    /// other ones, which have to be evaluated, in their order.
     ///
     /// `None`: it has done nothing, and all books have to be evaluated. The price may be held or refused.
     pub(in crate::domain::engine) fn books_left(
@@ -125,7 +125,8 @@ impl Slot {
         (book.account_name.as_bytes(), book.side)
     }
 
-    /// Returns the hold of the one-way book of the account without a name, if it is known. `Some(None)`: it has no position.
+    /// Returns the hold of the one-way book of the account without a name, if it is known. `Some(None)`: it has no
+    /// position.
     fn plain_hold_at(
         &mut self,
         accounts: &Accounts,
@@ -195,7 +196,8 @@ impl Slot {
         }
     }
 
-    /// Remembers the outcome of an evaluation. A quiet book has noted the hold of its band, so another outcome ends the band.
+    /// Remembers the outcome of an evaluation. A quiet book has noted the hold of its band, so another outcome ends the
+    /// band.
     #[inline]
     pub fn remember(&mut self, nth: u32, last: Option<(Hold, EntryTerms)>) {
         if nth == 0 {

@@ -1,4 +1,4 @@
-//! What the shortcuts remember of a book, until it changes.
+//! The memory that the shortcuts have of a book, until the book changes.
 
 use super::bands::PriceBand;
 use super::index::Quiet;

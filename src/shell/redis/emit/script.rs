@@ -15,13 +15,13 @@ use crate::shell::redis::server::StreamFault;
 /// - `halted`: the decision before it in the pipeline was not written;
 /// - `unfit` (exhausted ids): a stream has an entry with the greatest id; with the key;
 /// - `lost`: the last written entry is no longer in the stream;
-/// - `behind`: the order rests on data that was read too long ago;
+/// - `behind`: the order is based on data that was read too long ago;
 /// - `late`: an entry of the control stream would get an id far from the time of its issue, so it must be signed again;
 /// - `unfit` (exhausted ids): the greatest id of a stream was given to an entry that was deleted since; with the key;
 /// - `written`.
 ///
-/// The script reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was
-/// set and is now missing still counts, and so does one of another type (docs/spec/emission.md, "Kill key").
+/// The script reads the kill key itself, so that nothing can happen between check and write. A kill key that was set
+/// and is now missing still counts as set, and so does one of another type (docs/spec/emission.md, "Kill key").
 pub(super) const EMIT: &str = r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -134,13 +134,13 @@ pub enum Offered {
     Stale,
     /// The decision before it in the pipeline was not written. Nothing was written.
     Halted,
-    /// The memory of written ids contains this answer, and the stream disagrees. Nothing was written.
+    /// The memory of written ids contains this answer, and the stream does not confirm it. Nothing was written.
     Doubtful { known: String },
     /// The last written decision is no longer in the stream. Nothing was written.
     Lost,
     /// There may be new entries that are not folded yet. Nothing was written.
     Behind,
-    /// A key to write to takes no entries. Nothing was written.
+    /// A key accepts no entries. Nothing was written.
     Unfit { key: String, why: StreamFault },
     /// The decision is in the stream, written now or by an earlier offer.
     Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },

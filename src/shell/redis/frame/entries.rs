@@ -1,15 +1,15 @@
-//! The entries of streams in a framed reply, as `XRANGE`, `XREAD` and `XREADGROUP` answer them.
+//! The entries of streams in a framed reply to `XRANGE`, `XREAD` or `XREADGROUP`.
 
 use super::walk::{Token, Walk, WalkError};
 use crate::domain::event::ids::EntryId;
 
-/// Where an entry is in the bytes of a reply.
+/// The location of an entry in the bytes of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryAt {
     pub id: EntryId,
-    /// Its names and values are from here …
+    /// The offset at which its names and values begin …
     start: usize,
-    /// … to here; none if it was trimmed while it was pending.
+    /// … and end; both are equal if it was trimmed while it was pending.
     end: usize,
 }
 
@@ -37,13 +37,13 @@ impl<'a> Iterator for Pairs<'a> {
         if self.0.is_at_end() {
             return None;
         }
-        // They were texts when the entry was found.
+        // They were checked when the entry was found.
         Some((self.0.bytes("a field's name").ok()?, self.0.bytes("a field's value").ok()?))
     }
 }
 
 impl<'a> Walk<'a> {
-    /// Begins the entries of several streams.
+    /// Begins to read the entries of several streams.
     pub fn streams(&mut self) -> Result<Streams, WalkError<'a>> {
         match self.value()? {
             Token::Nil => Ok(Streams { left: 0, is_map: false }),
@@ -53,7 +53,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes the entries of one stream.
+    /// Passes each entry of one stream to `entry`.
     pub fn entries(&mut self, mut entry: impl FnMut(EntryAt)) -> Result<(), WalkError<'a>> {
         for _ in 0..self.list("entries are no list")?.unwrap_or(0) {
             if let Some(found) = self.entry()? {
@@ -63,7 +63,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Returns the next entry; `None` in the place of one that is gone.
+    /// Reads the next entry; `None` for an entry that was trimmed.
     #[inline]
     fn entry(&mut self) -> Result<Option<EntryAt>, WalkError<'a>> {
         match self.list("an entry is no list")? {
@@ -88,7 +88,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The streams of a reply that are to come.
+/// The streams of a reply that are still to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Streams {
     left: usize,

@@ -1,8 +1,8 @@
-//! The pointers of `CONTRIBUTING.md` and `docs/architecture.md` into the code: each path exists, and the file has the names
-//! that the page says are in it.
+//! The pointers of `CONTRIBUTING.md` and `docs/architecture.md` into the code: each path exists, and the file has the
+//! names that the page says are in it.
 //!
-//! A pointer is a path in backticks. In `docs/architecture.md` it may be the end of a path: `exit/guards.rs`. Names before a
-//! path, as in "`a` and `b` in `exit/guards.rs`", are names in that file.
+//! A pointer is a path in backticks. In `docs/architecture.md` it may be the end of a path: `exit/guards.rs`. Names
+//! before a path, as in "`a` and `b` in `exit/guards.rs`", are names in that file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
