@@ -150,7 +150,7 @@ impl Console {
             Err(NotAnswered) => self.message(
                 503,
                 "Busy",
-                "Too many questions wait for an answer, or this one failed. Load the page again in a moment.",
+                "Too many requests wait for an answer, or this one failed. Load the page again in a moment.",
             ),
         }
     }
@@ -159,7 +159,7 @@ impl Console {
         let film = match self.feed.film() {
             Ok(film) => film,
             Err(NotYet::Reading) => {
-                return self.wait("Reading", "The console reads the journal. This page comes by itself.");
+                return self.wait("Reading", "The console reads the journal. This page reloads itself.");
             }
             Err(NotYet::Failed(why)) => {
                 let says = format!("The journal cannot be shown: {why}. The console tries again.");

@@ -147,7 +147,7 @@ fn section(title: &str, lines: &[String], screen: &mut Screen<'_>) -> anyhow::Re
 
 fn became(outcome: &Outcome, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.line("")?;
-    screen.heading("What became of it")?;
+    screen.heading("Outcome")?;
     screen.line(&format!("  {} (plan {})", outcome.state, outcome.plan_id))?;
     for event in &outcome.events {
         let fill = event

@@ -213,7 +213,7 @@ impl Service {
     fn of(present: &Present) -> Self {
         let line = |name, text: String| ServiceLine { name, text, code: String::new(), tone: "" };
         let lease = match (&present.holder, present.lease_left_ms) {
-            (None, _) => ServiceLine { tone: "bad", ..line("lease", "nobody holds it: nothing is sent".to_owned()) },
+            (None, _) => ServiceLine { tone: "bad", ..line("lease", "no instance has it: nothing is sent".to_owned()) },
             (Some(holder), left) => {
                 let whose = if *holder == present.consumer { "held by this instance" } else { "held by" };
                 let left = left.map_or_else(String::new, |ms| format!(", {} left", time::span(ms)));

@@ -21,7 +21,7 @@ pub fn why(engine: &Engine, book: BookView<'_>, hold: Option<Hold>, now_ms: u64)
         }
         return why;
     };
-    let Some(hold) = hold else { return vec!["Nothing holds it: the next evaluation decides.".to_owned()] };
+    let Some(hold) = hold else { return vec!["No hold applies: the next evaluation decides.".to_owned()] };
     let mut why = because(engine, book, open, hold, now_ms);
     let rest = view::missing(book, open);
     if !rest.is_empty() && !matches!(hold, Hold::MissingEntryPrice | Hold::MissingRisk | Hold::NoPrice) {
