@@ -36,13 +36,13 @@ pub enum Word {
 /// Why a text is not a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WordError {
-    #[error("{0:?} is no symbol (want one like BTCUSDT)")]
+    #[error("{0:?} is not a symbol (want one like BTCUSDT)")]
     NoSymbol(String),
-    #[error("{0:?} is no account (want 1 to 64 letters, digits, `_`, `-` and `.`)")]
+    #[error("{0:?} is not an account (want 1 to 64 letters, digits, `_`, `-` and `.`)")]
     NoAccount(String),
-    #[error("{0:?} is no position (want SYMBOL@ms-seq, as `harvester positions --json` shows it)")]
+    #[error("{0:?} is not a position (want SYMBOL@ms-seq, as `harvester positions --json` shows it)")]
     NoPosition(String),
-    #[error("{0:?} is no rung (want its R, like 0.5)")]
+    #[error("{0:?} is not a rung (want its R, like 0.5)")]
     NoRung(String),
     #[error("the reason (--reason) is empty: write why, because others will read it in the log")]
     NoReason,

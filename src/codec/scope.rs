@@ -54,7 +54,7 @@ impl Scope {
         let scope: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let cell = match scope.get("cell") {
             None => None,
-            Some(cell) => Some(cell.as_u64().and_then(|n| n.try_into().ok()).ok_or("its cell is no number")?),
+            Some(cell) => Some(cell.as_u64().and_then(|n| n.try_into().ok()).ok_or("its cell is not a number")?),
         };
         let stream = |stream: &Value| {
             let text = |key: &str| stream.get(key).and_then(Value::as_str);
@@ -123,7 +123,7 @@ fn selection_of(document: &Value) -> Result<Selection, String> {
         (Some(Value::Array(names)), None) => {
             let names: Option<BTreeSet<&str>> = names.iter().map(Value::as_str).collect();
             let names = names.filter(|names| names.iter().all(|name| is_account_name(name) || *name == NO_NAME));
-            Ok(Selection::listed(names.ok_or("its accounts are no names")?))
+            Ok(Selection::listed(names.ok_or("its accounts are not names")?))
         }
         (None, Some(shard)) => {
             let shard = shard.as_str().and_then(Shard::parse);

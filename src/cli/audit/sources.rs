@@ -275,6 +275,6 @@ pub fn open(paths: &[PathBuf], config: &Config, until: Option<EntryId>) -> anyho
     }
     let history = History::open(&inputs, &config.streams, Options { skip_bad_lines: true, ..strict })?;
     let others = history.bad_lines().saturating_sub(1);
-    let why = if others == 0 { why } else { format!("{why}, and {others} more lines that are no entries") };
+    let why = if others == 0 { why } else { format!("{why}, and {others} more lines that are not entries") };
     Ok(Opened { history, faults: vec![Fault::of("history", why)] })
 }

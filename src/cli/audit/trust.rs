@@ -97,7 +97,7 @@ impl Trust {
                     verified(&verifier.decode(at.stream, at.id, &fields).content, &mut nonces, at.id, is_skipped)
                 }
                 (Some(FieldValue::Text(_)), None) => Signature::Unchecked,
-                (Some(FieldValue::Bytes(_)), None) => Signature::Bad("the signature is no text"),
+                (Some(FieldValue::Bytes(_)), None) => Signature::Bad("the signature is not a text"),
                 (None, None) => Signature::None,
             };
             let policy = match &fact.control {

@@ -159,7 +159,7 @@ async fn delivery(config: &Config) -> Check {
             Some("user") => {
                 Check::ok(AREA, SUBJECT, format!("the user feed at {address} delivers, as far as REST shows"))
             }
-            _ => Check::ok(AREA, SUBJECT, format!("not looked at: what answers at {address} is no user feed")),
+            _ => Check::ok(AREA, SUBJECT, format!("not looked at: the server at {address} is not a user feed")),
         },
         Err(ClientError::Refused { body, .. }) if feed_of(&body).as_deref() == Some("user") => {
             let found = format!("the user feed at {address} has findings: {}", reasons(&body).join("; "));

@@ -42,7 +42,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     };
     ensure!(
         is_terminal(),
-        "standard output is no terminal: use `harvester status --url {url}` and `harvester positions --url {url}`"
+        "standard output is not a terminal: use `harvester status --url {url}` and `harvester positions --url {url}`"
     );
     let client = Client::new(&url, config.console.token()?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -74,13 +74,13 @@ impl Link {
         }
         let text = |name: &str| match fields.get(name) {
             Some(FieldValue::Text(text)) => Ok(text.to_string()),
-            Some(FieldValue::Bytes(_)) => Err(format!("field `{name}` is no text")),
+            Some(FieldValue::Bytes(_)) => Err(format!("field `{name}` is not a text")),
             None => Err(format!("field `{name}` is missing")),
         };
         let values = FIELDS.iter().map(|name| text(name)).collect::<Result<Vec<String>, String>>()?;
         let [event_type, schema, decision_id, symbol, mode, seq, prev, hash, payload] =
             <[String; 9]>::try_from(values).expect("there is a value for each field");
-        let seq = seq.parse().map_err(|_| format!("seq {seq:?} is no number"))?;
+        let seq = seq.parse().map_err(|_| format!("seq {seq:?} is not a number"))?;
         let object: Map<String, Value> =
             serde_json::from_str(&payload).map_err(|error| format!("the payload is no JSON object: {error}"))?;
         let signature = fields.has("signature").then(|| text("signature")).transpose()?;

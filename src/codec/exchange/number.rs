@@ -51,7 +51,7 @@ impl Visitor<'_> for Text {
     fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
         // The text comes from outside, so it is shown shortened.
         let shown = || text.chars().take(40).collect::<String>();
-        number::decimal(text).map(Number).map_err(|_| E::custom(format_args!("{:?} is no number", shown())))
+        number::decimal(text).map(Number).map_err(|_| E::custom(format_args!("{:?} is not a number", shown())))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Name {
         let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         if text.is_empty() || text.len() > SYMBOL_MAX || !text.chars().all(is_plain) {
             let shown: String = text.chars().take(40).collect();
-            return Err(D::Error::custom(format_args!("{shown:?} is no symbol")));
+            return Err(D::Error::custom(format_args!("{shown:?} is not a symbol")));
         }
         Ok(Self(text))
     }
@@ -89,7 +89,7 @@ pub(super) struct Id(pub u64);
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let id = u64::deserialize(deserializer)?;
-        if i64::try_from(id).is_ok() { Ok(Self(id)) } else { Err(D::Error::custom(format_args!("{id} is no id"))) }
+        if i64::try_from(id).is_ok() { Ok(Self(id)) } else { Err(D::Error::custom(format_args!("{id} is not an id"))) }
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Time(pub u64);
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ms = u64::deserialize(deserializer)?;
-        if TIMES.contains(&ms) { Ok(Self(ms)) } else { Err(D::Error::custom(format_args!("{ms} is no time"))) }
+        if TIMES.contains(&ms) { Ok(Self(ms)) } else { Err(D::Error::custom(format_args!("{ms} is not a time"))) }
     }
 }
 

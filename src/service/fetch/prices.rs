@@ -156,7 +156,7 @@ impl Fetcher {
 fn said(why: &NoPrice) -> String {
     match why {
         NoPrice::Absent => "absent".to_owned(),
-        NoPrice::Unbelievable(text) => format!("{text:?} is no price"),
+        NoPrice::Unbelievable(text) => format!("{text:?} is not a price"),
         NoPrice::NoTime => "it has no time".to_owned(),
         NoPrice::TooOld { age_ms } => format!("{}.{} s old", age_ms / 1000, age_ms % 1000 / 100),
         NoPrice::Ahead { by_ms } => format!("{} s ahead of the clock", by_ms / 1000),

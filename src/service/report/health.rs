@@ -342,7 +342,7 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
     }
     if input.ids_not_time {
         let says = format!(
-            "the ids of {} are no time: its entries are folded, prices are not used and nothing is evaluated on them; have them \
+            "the ids of {} are not times: its entries are folded, prices are not used and nothing is evaluated on them; have them \
              written under ids of the server (XADD with *)",
             input.stream
         );

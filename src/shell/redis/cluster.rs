@@ -155,7 +155,7 @@ fn view_of(address: &Address, node: &Node) -> Result<View, ServerError> {
     pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SHARDS");
     let failed = || failed(address.name(), "to tell its cluster");
     let mut answers = wire.ask(&pipeline).map_err(failed())?.into_iter();
-    let info = reply::text(answers.next().unwrap_or_default(), "CLUSTER INFO is no text");
+    let info = reply::text(answers.next().unwrap_or_default(), "CLUSTER INFO is not a text");
     let info = match info {
         Ok(info) => info_of(&info),
         Err(error) if error.detail().is_some_and(|detail| detail.contains("cluster support disabled")) => {
@@ -182,13 +182,13 @@ fn view_of(address: &Address, node: &Node) -> Result<View, ServerError> {
 /// Reads the answer to `CLUSTER SHARDS`.
 fn shards_of(answer: Value, asked: &Node, is_tls: bool) -> Result<Vec<Shard>, RedisError> {
     let mut shards = Vec::new();
-    for shard in reply::array(answer, "CLUSTER SHARDS is no list")? {
+    for shard in reply::array(answer, "CLUSTER SHARDS is not a list")? {
         let (mut slots, mut primary, mut replicas) = (Vec::new(), None, Vec::new());
         for (name, value) in reply::named(shard)? {
             match name.as_str() {
-                "slots" => slots = ranges(reply::array(value, "slots are no list")?)?,
+                "slots" => slots = ranges(reply::array(value, "slots are not a list")?)?,
                 "nodes" => {
-                    for node in reply::array(value, "nodes are no list")? {
+                    for node in reply::array(value, "nodes are not a list")? {
                         let Some((node, is_primary, is_online)) = node_of_shard(node, asked, is_tls)? else { continue };
                         match primary {
                             None if is_primary => primary = Some((node, is_online)),
@@ -220,8 +220,8 @@ fn node_of_shard(answer: Value, asked: &Node, is_tls: bool) -> Result<Option<(No
             (_, Value::Nil) => {}
             ("endpoint", value) => endpoint = text(value)?,
             ("ip", value) => ip = text(value)?,
-            ("port", value) => port = Some(reply::number(value, "a port is no number")?),
-            ("tls-port", value) => tls_port = Some(reply::number(value, "a port is no number")?),
+            ("port", value) => port = Some(reply::number(value, "a port is not a number")?),
+            ("tls-port", value) => tls_port = Some(reply::number(value, "a port is not a number")?),
             ("role", value) => role = text(value)?,
             ("health", value) => health = text(value)?,
             _ => {}
@@ -240,7 +240,7 @@ fn node_of_shard(answer: Value, asked: &Node, is_tls: bool) -> Result<Option<(No
 
 fn ranges(numbers: Vec<Value>) -> Result<Vec<RangeInclusive<u16>>, RedisError> {
     let number =
-        |value| reply::number(value, "a slot is no number").map(|slot| u16::try_from(slot).unwrap_or(u16::MAX));
+        |value| reply::number(value, "a slot is not a number").map(|slot| u16::try_from(slot).unwrap_or(u16::MAX));
     let numbers = numbers.into_iter().map(number).collect::<Result<Vec<u16>, RedisError>>()?;
     Ok(numbers.chunks_exact(2).map(|range| range[0]..=range[1]).collect())
 }
@@ -248,16 +248,16 @@ fn ranges(numbers: Vec<Value>) -> Result<Vec<RangeInclusive<u16>>, RedisError> {
 /// Reads the answer to `CLUSTER SLOTS`: for each range its ends, its primary and the replicas.
 fn shards_of_slots(answer: Value, asked: &Node) -> Result<Vec<Shard>, RedisError> {
     let mut shards: Vec<Shard> = Vec::new();
-    for range in reply::array(answer, "CLUSTER SLOTS is no list")? {
-        let mut parts = reply::array(range, "a range is no list")?.into_iter();
+    for range in reply::array(answer, "CLUSTER SLOTS is not a list")? {
+        let mut parts = reply::array(range, "a range is not a list")?.into_iter();
         let slots = ranges(parts.by_ref().take(2).collect())?;
         let node = |value| {
-            let mut parts = reply::array(value, "a node is no list")?.into_iter();
+            let mut parts = reply::array(value, "a node is not a list")?.into_iter();
             let host = match parts.next() {
                 None | Some(Value::Nil) => String::new(),
-                Some(host) => reply::text(host, "a host is no text")?,
+                Some(host) => reply::text(host, "a host is not a text")?,
             };
-            let port = reply::number(parts.next().unwrap_or_default(), "a port is no number")?;
+            let port = reply::number(parts.next().unwrap_or_default(), "a port is not a number")?;
             let host = if matches!(host.as_str(), "" | "?") { asked.host.clone() } else { host };
             Ok::<Node, RedisError>(Node { host, port: u16::try_from(port).unwrap_or(0) })
         };

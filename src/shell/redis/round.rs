@@ -279,7 +279,7 @@ fn read<'a>(
         walk.value()?;
     }
     next_reply(&mut walk)?;
-    let is_done = walk.list("EXEC is no list")?.is_some();
+    let is_done = walk.list("EXEC is not a list")?.is_some();
     if is_done {
         read_answers(&mut walk, sent, streams, round)?;
     }
@@ -311,11 +311,11 @@ fn read_answers<'a>(
 ) -> Result<(), WalkError<'a>> {
     let next = |walk: &mut Walk<'a>| if sent.is_fenced { Ok(()) } else { next_reply(walk) };
     next(walk)?;
-    if walk.list("TIME is no list")? != Some(2) {
-        return Err(WalkError::Unexpected("TIME is no pair"));
+    if walk.list("TIME is not a list")? != Some(2) {
+        return Err(WalkError::Unexpected("TIME is not a pair"));
     }
-    round.time_us = walk.number("TIME is no number")?.saturating_mul(1_000_000);
-    round.time_us = round.time_us.saturating_add(walk.number("TIME is no number")?);
+    round.time_us = walk.number("TIME is not a number")?.saturating_mul(1_000_000);
+    round.time_us = round.time_us.saturating_add(walk.number("TIME is not a number")?);
     let Round { entries, of_stream, has_returned, .. } = round;
     for asked in &sent.asked {
         next(walk)?;
@@ -327,7 +327,7 @@ fn read_answers<'a>(
                 of_stream[*stream] = first..entries.len();
             }
             Asked::Kind => {
-                *has_returned |= matches!(walk.bytes("a type is no text")?, b"stream" | b"none");
+                *has_returned |= matches!(walk.bytes("a type is not a text")?, b"stream" | b"none");
             }
         }
     }

@@ -72,7 +72,7 @@ impl StreamFault {
     pub const fn says(self) -> &'static str {
         match self {
             Self::NotAStream => {
-                "is no stream: the key holds something else; find who writes it, and RENAME the key out of the way"
+                "is not a stream: the key contains something else; find who writes it, and RENAME the key out of the way"
             }
             Self::IdsExhausted => {
                 "can take no more entries: its last id is the greatest there is, and no command takes that back; find who wrote \

@@ -57,6 +57,6 @@ impl Emitter {
 
 /// Returns the entry id in an answer of the memory of written ids.
 fn remembered(answered: Value) -> Option<EntryId> {
-    let text = reply::text(answered, "the memory is no text").ok()?;
+    let text = reply::text(answered, "the memory is not a text").ok()?;
     text.split(' ').next()?.parse().ok()
 }
