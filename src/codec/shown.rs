@@ -135,7 +135,7 @@ pub fn masked_url(url: &str) -> String {
         Some((user, host)) if !scheme.ends_with("unix") => (Some(user), host),
         _ => (None, rest),
     };
-    // Parameters may hold a password too: redis+unix:///socket?pass=…
+    // Parameters may contain a password, too: redis+unix:///socket?pass=…
     let host = match host.split_once('?') {
         Some((host, _)) => format!("{host}?{MASK}"),
         None => host.to_owned(),

@@ -18,7 +18,7 @@ use crate::codec::shown::MASK;
 
 /// The keys of `[accounts.NAME]`.
 const KEYS: [&str; 4] = ["api_key_env", "api_key_file", "api_secret_env", "api_secret_file"];
-/// Keys that would hold a secret, which a file must not.
+/// Keys of a secret, which a file must not contain.
 const SECRETS: [&str; 2] = ["api_key", "api_secret"];
 /// Maximum length of the name of an environment variable. [characters]
 const VARIABLE_SIZE_MAX: usize = 60;

@@ -319,7 +319,7 @@ impl Engine {
                     return Ok(Vec::new());
                 }
                 // If an evaluation does not fit exact arithmetic here, the state is the cause and not the entry: the
-                // entry stays applied, and its books hold.
+                // entry stays applied, and its books get a hold.
                 Ok(self.decide(entry, named, key, Misfit::Holds).unwrap_or_default())
             }
         }

@@ -21,8 +21,8 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The same for an average. It is rounded where it has more digits than a decimal holds, because an average is computed
-/// and not agreed.
+/// The same for an average. It is rounded where it has more digits than a decimal can have, because an average is
+/// computed and not agreed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Average(pub Decimal);
 

@@ -160,7 +160,7 @@ impl Position {
         let mut totals = PositionTotals::START;
         let last = self.changes.len().saturating_sub(1);
         for (place, change) in self.changes.iter_mut().enumerate() {
-            // An adoption that closes keeps the entry price of what was held.
+            // An adoption that closes keeps the entry price of the closed quantity.
             if change.cause == Cause::Adoption && place == last && self.closed.is_some() {
                 change.price = totals.entry;
             }

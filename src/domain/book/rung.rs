@@ -76,7 +76,7 @@ pub struct Rung {
     pub r: RMultiple,
     /// Fraction in the ladder that was in force when the rung last changed. [1]
     pub fraction: Ratio,
-    /// Share that it holds without a decision, because it was skipped when the mode became live. [1]
+    /// Share that it has without a decision, because it was skipped when the mode became live. [1]
     pub share_skipped: Ratio,
     pub state: RungState,
     pub decision_id: Option<Box<str>>,
@@ -103,7 +103,7 @@ pub struct DecisionRecord {
     pub rungs: Vec<RMultiple>,
     /// [1]
     pub share: Ratio,
-    /// The share that each rung holds, until an operator arms it again. [1]
+    /// The share that each rung has, until an operator arms it again. [1]
     pub shares: Vec<Ratio>,
     /// [base]
     pub qty: Qty,

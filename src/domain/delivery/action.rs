@@ -57,7 +57,7 @@ pub struct Needed {
 pub enum Answer {
     /// The decision is in the stream, with the reason why its order was not sent, if it was not.
     Written { entry: EntryId, refusal: Option<String>, is_new: bool },
-    /// Another process holds the lease.
+    /// Another process has the lease.
     Stale,
     /// The decision before it in the pipeline was not written.
     Halted,

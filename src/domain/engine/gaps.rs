@@ -92,7 +92,7 @@ impl Engine {
                     self.flag_account(symbol, account, entry.position_side.filter(|side| side.is_hedge()));
                 }
             }
-            // An account without a name that is hedged has no one-way book to hold.
+            // An account without a name that is hedged has no one-way book that could get a hold.
             if !self.accounts.get(AccountId::NONE).hedged {
                 return;
             }

@@ -32,7 +32,7 @@ named! {
         /// A fresh mark.
         Price => "mark_price",
         EntryPrice => "entry_price",
-        /// Confirmation that the exchange holds our quantity: after a gap, a divergence, a request without a result.
+        /// Confirmation that the exchange has our quantity: after a gap, a divergence, a request without a result.
         Confirmation => "confirmation",
         /// Step size and minimum of the instrument.
         Instrument => "instrument",

@@ -44,7 +44,7 @@ pub enum AtrUnit {
 pub enum RiskTooLarge {
     /// The position gets the flag `risk_too_large`, and is evaluated with this risk.
     Flag,
-    /// The position holds.
+    /// The position gets a hold.
     Refuse,
     /// The ATR is read as a fraction of the entry price.
     AsFraction,
@@ -130,7 +130,7 @@ pub struct Policy {
     pub retry_after_ms: u64,
     /// Refusals after which a rung has failed. Live. [1]
     pub max_attempts: u32,
-    /// True if a position holds while the step size of its symbol is unknown. Live.
+    /// True if a position has a hold while the step size of its symbol is unknown. Live.
     pub require_instrument: bool,
     /// How long after the last confirmation of its quantity a position is evaluated. Live. [ms]
     pub max_position_age_ms: u64,

@@ -94,7 +94,7 @@ impl Delivery {
         overdue.into_keys().collect()
     }
 
-    /// Returns the symbols that held something at the last look, or changed and are not written yet.
+    /// Returns the symbols with a quantity at the last look, or changed and are not written yet.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
         let shown = self.shown.iter().flat_map(|(_, rows)| rows.keys());
         shown.chain(self.unwritten.keys()).map(|(symbol, _)| symbol)

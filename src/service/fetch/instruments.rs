@@ -57,7 +57,7 @@ impl Fetcher {
         self.append(news, turn).await
     }
 
-    /// Adopts the answer of the exchange. Returns the changes for symbols that we hold.
+    /// Adopts the answer of the exchange. Returns the changes for symbols with a position.
     fn learn(&mut self, rows: Vec<InstrumentRow>, needs: &Needs, now_ms: u64) -> Vec<Observation> {
         self.instruments.answered_ms = Some(now_ms);
         let former = std::mem::take(&mut self.instruments.rows);

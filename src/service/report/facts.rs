@@ -18,7 +18,7 @@ named! {
         Starting => "starting",
         /// The store is folded again; nothing is emitted.
         Rebuilding => "rebuilding",
-        /// Follows with a warm projection; another instance holds the lease.
+        /// Follows with a warm projection; another instance has the lease.
         Standby => "standby",
         /// Holds the lease: reads with the group and emits.
         Leader => "leader",
@@ -69,7 +69,7 @@ pub struct InputReport {
     pub gap_proof: GapProof,
     /// From this age on the input counts as silent; `None`: it may be silent without limit. [ms]
     pub silent_after_ms: Option<u64>,
-    /// Why the stream can be neither read nor written: its key holds something else, or its ids are exhausted.
+    /// Why the stream can be neither read nor written: its key contains something else, or its ids are exhausted.
     pub fault: Option<StreamFault>,
 }
 

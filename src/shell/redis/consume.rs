@@ -1,6 +1,6 @@
 //! Reads streams: through a consumer group as the holder of the lease, or without it as a standby.
 //!
-//! Promises: a group is read only while the fence holds. The server checks it in the same transaction (`WATCH`,
+//! Promises: a group is read only while the fence is valid. The server checks it in the same transaction (`WATCH`,
 //! `MULTI`), so a process that was paused and resumes takes no entries from its successor. A round returns the server's
 //! time from before its reads. Only entries that the caller names are acknowledged.
 //!

@@ -3,7 +3,7 @@
 //! Without a cluster there is one connection for all streams.
 //!
 //! A transaction, and a read of several streams, must stay within a slot. The streams in the slot of the lease are read
-//! as without a cluster: through the group, while the fence holds. The streams of other slots cannot be fenced by a
+//! as without a cluster: through the group, while the fence is valid. The streams of other slots cannot be fenced by a
 //! lease on another server. They are read by their ids without the group, which takes nothing from another process.
 //!
 //! A read that waits at one server would keep the reader from the entries of the others. So each link has a second

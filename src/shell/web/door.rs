@@ -8,7 +8,7 @@
 //!
 //! Promises: at most [`CONNECTIONS_MAX`] connections exist at a time, and a new one is never the one to be closed. The
 //! oldest one that still waits for its request is closed first, then the oldest of all. So a client cannot lock others
-//! out by holding connections open.
+//! out by keeping connections open.
 //!
 //! Streams of events have no time limit. There are at most [`STREAMS_MAX`], and they are not counted as connections:
 //! they never close another connection, and are never closed for one.

@@ -22,7 +22,7 @@ pub fn server_time(body: &[u8]) -> Result<u64, Unreadable> {
 }
 
 /// Reads `GET /fapi/v1/premiumIndex`, of one symbol or of all. A row that cannot be read is left out and reported
-/// beside the others: a missing price holds its own position, and must not hold the others.
+/// beside the others: a missing price gives its own position a hold, and must not affect the others.
 pub fn mark_prices(body: &[u8]) -> Result<Marks, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -57,7 +57,7 @@ impl Memory {
         self.last = last;
     }
 
-    /// Forgets what may no longer hold.
+    /// Forgets outcomes that may have changed.
     pub fn forget(&mut self) {
         *self = Self::default();
     }

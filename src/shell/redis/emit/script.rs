@@ -8,7 +8,7 @@ use crate::shell::redis::server::StreamFault;
 
 /// The script that writes one decision. Its answers, by the first that applies:
 ///
-/// - `stale`: another process holds the lease;
+/// - `stale`: another process has the lease;
 /// - `unfit` (wrong type): a stream to write to, or the memory, is a key of another type; with the key;
 /// - `known`: written before;
 /// - `doubt`: the memory contains the decision, and the stream does not;
@@ -130,7 +130,7 @@ return {'written', answer}";
 /// The script's answer to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// Another process holds the lease. Nothing was written.
+    /// Another process has the lease. Nothing was written.
     Stale,
     /// The decision before it in the pipeline was not written. Nothing was written.
     Halted,
