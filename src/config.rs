@@ -208,7 +208,7 @@ impl Config {
         self.emit.live(self.live_policy(), &self.streams)
     }
 
-    /// Returns what this service reads, as its journal states it.
+    /// Returns the scope of this service, as its journal states it.
     pub fn scope(&self) -> Scope {
         Scope { cell: self.run.cell, streams: self.streams.clone() }
     }

@@ -189,7 +189,7 @@ impl Difference {
             && decisions.is_none_or(|decisions| decisions.only_a.is_empty() && decisions.only_b.is_empty())
     }
 
-    /// Returns a sentence about the two states at their ends: how many fields differ, and what the fields belong to.
+    /// Returns a sentence about the two states at their ends: how many fields differ, and the owners of these fields.
     fn at_the_end(&self) -> String {
         if self.fields.is_empty() {
             return if self.a.checksum == self.b.checksum || self.is_of_account {

@@ -124,7 +124,7 @@ impl Environment {
         self.0.get(name).map(|(value, _)| value.as_str())
     }
 
-    /// Returns what was cleaned off a value.
+    /// Returns the flaw that was cleaned off a value.
     pub(super) fn flaw(&self, name: &str) -> Option<&'static str> {
         self.0.get(name).and_then(|(_, flaw)| flaw.map(Flaw::name))
     }

@@ -123,7 +123,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Returns what is wrong with a store and a journal that are one folder, or one inside the other.
+    /// Returns the fault of a store and a journal that are one folder, or one inside the other.
     pub fn folders_meet(&self) -> Option<String> {
         let absolute = |path: &Path| {
             path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())

@@ -367,7 +367,7 @@ impl<'a> Table<'_, 'a> {
         self.sheet.environment.set(name).is_some()
     }
 
-    /// Returns what was cleaned off the value of a name of the environment.
+    /// Returns the flaw that was cleaned off the value of an environment variable.
     pub(super) fn flaw(&self, name: &str) -> Option<&'static str> {
         self.sheet.environment.flaw(name)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  first question ─▶ a thread reads the journal ─▶ film
-//!  later question ─▶ what is new is read, at most every PAUSE_MIN ─▶ film
+//!  later question ─▶ new entries are read, at most every PAUSE_MIN ─▶ film
 //!  no question for REST_AFTER ─▶ everything is dropped
 //! ```
 //!
@@ -117,7 +117,7 @@ impl Feed {
         locked(&self.shown).clone().ok_or(NotYet::Reading)
     }
 
-    /// Reads what is new, if it is time to look.
+    /// Reads the new entries, if it is time to look.
     fn look(&self, following: &mut Following) -> Result<(), NotYet> {
         let pause = (following.took * PAUSE_SHARE).max(PAUSE_MIN);
         let Some(reel) = following.reel.as_mut().filter(|_| following.looked.elapsed() >= pause) else { return Ok(()) };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  address ─▶ board ─▶ page, at most four times a second ─▶ parts with the version of their last change
-//!               └─▶ reader: what changed since the version that it has, when it has taken the event before
+//!               └─▶ reader: the parts that changed since its version, after it has taken the last event
 //! ```
 //!
 //! Promises: a page is made once for all of its readers. A reader has no queue: a slow one gets fewer events, each with
@@ -148,7 +148,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Returns the next event: what changed since the last one.
+    /// Returns the next event: the parts that changed since the last one.
     async fn next(mut self) -> Option<(String, Self)> {
         loop {
             let now = self.seen.borrow_and_update().clone();

@@ -1,4 +1,4 @@
-//! The parts of a page that change on their own: only what has changed between two renderings is sent.
+//! The parts of a page that change on their own: only the parts that differ between two renderings are sent.
 //!
 //! A template marks a part with comments inside an element that has the same name. Parts may be inside parts:
 //!
@@ -45,7 +45,7 @@ fn read(mut html: &str) -> (u64, Vec<Piece>) {
     (own.finish(), inner)
 }
 
-/// Returns the first part of a text: what is before it, its name, its content, and what is after it.
+/// Returns the first part of a text: the text before it, its name, its content, and the text after it.
 fn next(html: &str) -> Option<(&str, &str, &str, &str)> {
     let (before, rest) = html.split_once(OPENS)?;
     let (name, rest) = rest.split_once(ENDS)?;

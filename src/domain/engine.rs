@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //!
-//! - this file: what `step` does;
+//! - this file: `step`;
 //! - the fold: `fold` (facts other than results), `result` (results), `books` and
 //!   `of_fill` (which book an entry belongs to), `rollback`
 //!   (what an entry that does not fit restores), `control`, `gaps`, `published` (decision entries), `skips`;
@@ -10,7 +10,7 @@
 //!   effect: ours or a `recorded` one), `chain`;
 //! - cells: `elsewhere` (entries of other cells), `routes`;
 //! - the state: `slots`, `globals`, `accounts`, `nonces`, `changes`, `persisted`;
-//! - what is read from the state: `needs` (what the projection lacks);
+//! - views of the state: `needs` (the facts that the projection lacks);
 //! - `shortcut`, which only saves time.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Promises: the engine knows every symbol of an entry that the driver returned. A decision that it returned is linked
-//! into the chain. The same key verifies what is read ahead and what is folded.
+//! into the chain. The same key verifies the look-ahead and the fold.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -10,7 +10,7 @@
 //! Promises: reads only. The state at a time equals that of a fold from the start, except that the look-ahead may
 //! already know the names of later accounts. It costs at most the entries between two frames. Memory is bounded: at
 //! most `FRAMES_MAX` states, `EVENTS_MAX` events and `QUARANTINED_MAX` quarantined entries are kept. [`Film::notices`]
-//! names what was left out.
+//! names the parts that were left out.
 //!
 //! A film does not change. [`super::reel`] reads a history and continues with a journal that grows. It makes a new film
 //! each time, which shares with the last one whatever is equal.

@@ -47,7 +47,7 @@ const QUARANTINED_MAX: usize = 10_000;
 /// Pieces of time in which entries are counted while the end is not known. [1]
 const BINS_MAX: usize = 16 * PARTS;
 
-/// How much of a history is read, and what is kept of it.
+/// Limits for reading a history, and for the states that are kept.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// The folder of the snapshots. A journal with more entries than `entries` is read from one of them on.

@@ -63,7 +63,7 @@ pub struct OwnDecisions {
 }
 
 impl Summary {
-    /// Returns the summary of what was folded; not yet what the reader of the history counted.
+    /// Returns the summary of the fold, without the counts of the reader of the history.
     pub fn of(engine: &Engine, counters: &Counters) -> Self {
         let books = by_name(engine);
         let open: Vec<(BookView<'_>, &Position)> =

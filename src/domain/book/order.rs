@@ -110,7 +110,7 @@ impl Order {
         !self.refused_only || plan_id.is_none_or(|plan_id| self.has_plan(plan_id))
     }
 
-    /// Returns true if a result repeats what the order has filled: same side, quantity and price, as far as both name
+    /// Returns true if a result repeats the fill of the order: same side, quantity and price, as far as both name
     /// them (docs/spec/streams/result.md, "Reused order ids").
     pub fn is_repeated_by(&self, side: Option<Side>, cumulative: Qty, average: Option<Price>) -> bool {
         let agrees = |ours: Option<Price>, theirs: Option<Price>| ours.is_none() || theirs.is_none() || ours == theirs;

@@ -19,7 +19,7 @@
 //!   └─ rung.rearmed, from every state
 //! ```
 //!
-//! A fill sets its rungs to filled from every state: what was sold counts.
+//! A fill sets its rungs to filled from every state, because the sale counts.
 
 use serde::{Deserialize, Serialize};
 

@@ -158,7 +158,7 @@ impl Book {
         self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
     }
 
-    /// Forgets what is too old. No result depends on when this is called, because each use checks the age.
+    /// Forgets values that are too old. No result depends on the time of the call, because each use checks the age.
     pub fn forget(&mut self, now_ms: u64) -> Forgotten {
         let mut orders = false;
         if now_ms.saturating_sub(self.tidied_ms) >= TIDY_INTERVAL_MS {

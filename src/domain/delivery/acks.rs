@@ -64,7 +64,7 @@ impl Acks {
         self.in_flight.clear();
     }
 
-    /// Acknowledges again what may not have arrived.
+    /// Acknowledges the entries in flight again, because the acknowledgement may not have arrived.
     pub fn lost(&mut self) {
         for (stream, ids) in std::mem::take(&mut self.in_flight) {
             self.delivered(stream, ids);

@@ -1,4 +1,4 @@
-//! The vocabulary of delivery: what the shell is asked to do, and what it answers.
+//! The vocabulary of delivery: the actions of the shell, and its answers.
 
 use super::gap::StreamGap;
 use super::own_entry::OwnEntry;

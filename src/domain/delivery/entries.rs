@@ -183,7 +183,7 @@ impl Delivery {
 
     /// Handles a part of an input stream that is missing: its entries count as lost, and the leader publishes it.
     pub fn handle_gap(&mut self, gap: StreamGap, engine: &Engine) {
-        // The server may have lost what we wrote as well.
+        // The server may have lost our own entries, too.
         self.gate.doubt_written();
         let name = &engine.streams().get(gap.stream).name;
         if gap.count.is_none() {

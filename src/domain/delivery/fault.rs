@@ -33,7 +33,7 @@ pub enum Fault {
     OfferWithoutPosition,
     /// Actions that were in flight when the connection broke count as done.
     TakeInFlightForSent,
-    /// A new leader does not read what the group has delivered to others.
+    /// A new leader does not read the entries that the group has delivered to others.
     SkipOwnRange,
     /// The gap detector does not count.
     NoCount,

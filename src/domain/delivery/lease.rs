@@ -157,7 +157,7 @@ impl Delivery {
         }
     }
 
-    /// Handles the loss of the connection: what is in flight may or may not have arrived.
+    /// Handles the loss of the connection: actions in flight may or may not have arrived.
     pub fn handle_disconnected(&mut self) {
         self.is_connected = false;
         if !self.settings.faults.has(Fault::TakeInFlightForSent) {

@@ -1,7 +1,7 @@
 //! Which book an entry belongs to (docs/spec/fold.md, "Books", "Hedged accounts").
 //!
-//! Promises: a book is found by what the entry names, else by its order, else by its plan, and never by a guess. Where
-//! nothing but one-way books of the account without a name was ever named, it is that book.
+//! Promises: a book is found by the names in the entry, else by its order, else by its plan, and never by a guess.
+//! Where nothing but one-way books of the account without a name was ever named, it is that book.
 
 use super::Engine;
 use crate::domain::book::order::{Order, OrderKey};
@@ -63,7 +63,7 @@ enum ByOrder {
 }
 
 impl Engine {
-    /// Finds the book of a result or trade: by its order, else by what it names, else by its plan.
+    /// Finds the book of a result or trade: by its order, else by the names in the entry, else by its plan.
     pub(super) fn belongs(&self, of: &Naming<'_>) -> Belongs {
         let known = self.books_of_order(of);
         let mut from = None;

@@ -37,7 +37,7 @@ impl Engine {
         }
     }
 
-    /// Evaluates the books that an entry names, in the order of the contract, and settles what they decide.
+    /// Evaluates the books that an entry names, in the order of the contract, and settles their decisions.
     ///
     /// A book whose numbers do not fit gets a hold. Errors if they fit no book of an entry that is then refused.
     pub(super) fn decide(

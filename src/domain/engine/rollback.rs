@@ -1,4 +1,5 @@
-//! Rollback: what an entry changes in its books, saved before the fold, for an entry that turns out not to fit.
+//! Rollback: saves the parts of the books that an entry changes before the fold, in case the entry turns out not to
+//! fit.
 
 use super::slots::{Slot, Slots};
 use crate::domain::book::order::{Order, OrderKey};

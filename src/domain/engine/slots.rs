@@ -11,7 +11,7 @@ use crate::domain::book::view::{BookMut, BookView};
 use crate::domain::event::PositionSide;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 
-/// A symbol with its books, and what the shortcuts remember about them.
+/// A symbol with its books, and the memory that the shortcuts have of them.
 ///
 /// The one-way book of the account without a name always exists. It is beside the symbol, so that the prices of a
 /// symbol with no other book find it without a detour.
@@ -73,7 +73,7 @@ impl Slot {
         self.by_key.range(sides).map(|(_, nth)| *nth)
     }
 
-    /// Returns the book of a number, with what the shortcut remembers of it. Number 0 is the one-way book of the
+    /// Returns the book of a number, with the memory that the shortcut has of it. Number 0 is the one-way book of the
     /// account without a name.
     #[inline]
     fn at(&self, nth: u32) -> (&Book, &Memory) {

@@ -1,4 +1,4 @@
-//! Results: what executors report about orders.
+//! Results: reports of executors about orders.
 
 use super::side::{PositionSide, Side};
 use super::time::EventTime;

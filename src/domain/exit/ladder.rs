@@ -110,7 +110,7 @@ impl ShareBase {
     }
 }
 
-/// Returns what a share of a position is taken of.
+/// Returns the quantity of which a share of a position is taken.
 pub fn share_base(open: &Position, base: Base, share: Ratio) -> Result<ShareBase, OutOfRange> {
     match base {
         Base::Current => Ok(ShareBase::Open),

@@ -165,7 +165,7 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Checks what a single value cannot show: order and sum of the ladder, signs, limits.
+    /// Checks the values together: order and sum of the ladder, signs, limits.
     pub fn checked(mut self) -> Result<Self, PolicyError> {
         if self.ladder.is_empty() {
             return Err(PolicyError::Ladder("at least one rung is needed"));

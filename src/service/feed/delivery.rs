@@ -126,7 +126,7 @@ mod tests {
         held.iter().map(row).collect()
     }
 
-    /// Returns what is to be written, without removing it.
+    /// Returns the symbols to be written, without removing them.
     fn unwritten(delivery: &Delivery) -> Vec<String> {
         let name = |((symbol, side), row): (&Side, &PositionRow)| format!("{symbol} {side} {}", row.position_amt);
         delivery.unwritten.iter().map(name).collect()

@@ -44,7 +44,7 @@ pub(super) struct Settings {
     pub sources: Vec<Source>,
 }
 
-/// Fetches what is lacking. Keeps what was asked and answered, and nothing of the projection.
+/// Fetches facts that are lacking. Remembers requests and answers, and nothing of the projection.
 pub struct Fetcher {
     pub(super) settings: Settings,
     pub(super) sink: Sink,

@@ -6,7 +6,7 @@
 //! | finding | test |
 //! |---|---|
 //! | *whole* | nothing below applies |
-//! | *doubtful* | entries are left, and the stream was trimmed or deleted beyond the point to which it was complete, or few are left: the entries left are counted, and what is missing was trimmed |
+//! | *doubtful* | entries are left, and the stream was trimmed or deleted beyond the point to which it was complete, or few are left: the entries left are counted, and the missing ones were trimmed |
 //! | *trimmed somewhere* | the server does not count (before 7.0), and the first entry is after the last one that was read |
 //! | *forgotten* | fewer entries were added than before or than we have seen; or the stream ends before what we have read; or, on a new connection, it lacks the entry that was read last and the counts agree: it was deleted or flushed, or a replica that lagged has taken over |
 //!

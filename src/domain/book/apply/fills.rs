@@ -54,7 +54,7 @@ impl BookFold<'_> {
         self.fill_order(book, fact, fill, &resolved, decision_id)
     }
 
-    /// Lets the order of a result that fills nothing keep what the result names of it. Returns the order.
+    /// Adds the names in a result that fills nothing to its order. Returns the order.
     pub fn unfilled_order(
         &mut self,
         book: &mut BookMut<'_>,

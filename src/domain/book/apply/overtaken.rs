@@ -163,7 +163,7 @@ impl BookFold<'_> {
         Ok(moves)
     }
 
-    /// Returns true if a fill can explain what a look-up has shown.
+    /// Returns true if a fill can explain a change that a look-up has shown.
     fn can_explain(&self, found: &LookedUp, reported: ReportedPart<'_>, time_ms: u64) -> Result<bool, OutOfRange> {
         let opening = found.parts_for(reported).find(|part| part.opens);
         let is_near = match (reported.price, opening.and_then(|part| part.price)) {

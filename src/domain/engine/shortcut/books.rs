@@ -119,7 +119,7 @@ impl Engine {
 }
 
 impl Slot {
-    /// Returns what decides the order in which books are evaluated.
+    /// Returns the key that defines the order in which books are evaluated.
     fn order_of(&self, nth: u32) -> (&[u8], PositionSide) {
         let book = &self.others[nth as usize - 1].book;
         (book.account_name.as_bytes(), book.side)
@@ -171,7 +171,7 @@ impl Slot {
         self.index.add_loose(nth);
     }
 
-    /// Forgets what is remembered of a book.
+    /// Forgets the memory of a book.
     #[inline]
     pub fn forget_memory(&mut self, nth: u32) {
         if nth == 0 {
@@ -182,7 +182,7 @@ impl Slot {
         }
     }
 
-    /// Forgets what is remembered of all books.
+    /// Forgets the memory of all books.
     pub fn forget_memories(&mut self) {
         self.memory.forget();
         if self.others.is_empty() {

@@ -10,7 +10,7 @@ use crate::domain::units::Price;
 /// The outcome of the last evaluation of a book, and the prices at which it is the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// The hold of the last evaluation, and what it used. The next price makes a band of it.
+    /// The hold of the last evaluation, and the terms that it used. The next price makes a band of it.
     last: Option<(Hold, EntryTerms)>,
     band: Option<PriceBand>,
 }

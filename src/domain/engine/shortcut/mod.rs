@@ -11,7 +11,7 @@
 //! It pays: without it a replay of a recorded day takes 35 % more instructions, an audit 32 %. That a position of the
 //! exchange which confirms ours keeps the band is 5.4 % of it in a replay, 4.9 % in an audit (docs/decisions/0010).
 //!
-//! In reading order: this file, `memory` (what is remembered of a book), `bands`; for symbols with several books
+//! In reading order: this file, `memory` (the memory of a book), `bands`; for symbols with several books
 //! `books` and `index` (which of them a price concerns).
 
 mod bands;
@@ -116,7 +116,7 @@ impl Engine {
         hold
     }
 
-    /// Remembers the outcome of an evaluation: a hold with what it used, or none.
+    /// Remembers the outcome of an evaluation: a hold with the terms that it used, or none.
     #[inline]
     pub(super) fn remember(&mut self, id: BookId, last: Option<(Hold, EntryTerms)>) {
         self.slots[id.symbol].remember(id.nth, last);
