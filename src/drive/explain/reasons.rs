@@ -72,7 +72,8 @@ fn because(engine: &Engine, book: BookView<'_>, open: &Position, hold: Hold, now
         ),
         Hold::WeakRisk => one(source(open.risk.as_ref().map_or("nothing", |r| r.source.name()), "live_risk_sources")),
         Hold::StalePosition => one(format!(
-            "No fill, snapshot or look-up has confirmed the quantity for {}; the policy allows {}. The next one that agrees ends the hold.",
+            "No fill, snapshot or look-up has confirmed the quantity for {}; the policy allows {}. The next one that agrees ends \
+             the hold.",
             time::span(now_ms.saturating_sub(open.confirmed_ms)),
             time::span(policy.max_position_age_ms)
         )),

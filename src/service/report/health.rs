@@ -230,7 +230,8 @@ fn of_trust(report: &Report) -> Vec<Concern> {
     let young = |name: &str| report.totals.refused.get(name).filter(|past| past.last_age_ms <= REFUSED_FOR_MS);
     if let Some(Past { entries, last_age_ms }) = young("bad_signature") {
         let says = format!(
-            "{entries} control entries were refused, the last {} ago: they are not signed with our key: find out who writes to the control stream",
+            "{entries} control entries were refused, the last {} ago: they are not signed with our key. Find out who writes to \
+             the control stream",
             span(*last_age_ms)
         );
         concerns.push(Concern::new("bad_signature", says));

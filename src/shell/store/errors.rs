@@ -27,7 +27,10 @@ pub enum OpenError {
     #[error("the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})", dir.display())]
     Damaged { dir: PathBuf, reason: String },
     /// The folder contains something else, which is left untouched.
-    #[error("{} is not a store of harvester: it contains {holds}. Nothing was changed: give another folder with --store", dir.display())]
+    #[error(
+        "{} is not a store of harvester: it contains {holds}. Nothing was changed: give another folder with --store",
+        dir.display()
+    )]
     Foreign { dir: PathBuf, holds: String },
     /// There is no store to read.
     #[error("there is no store at {}: `harvester run` or `harvester replay HISTORY --store` makes one", dir.display())]
