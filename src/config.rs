@@ -3,9 +3,9 @@
 //! Precedence: flags over environment over file over defaults. Each setting is recorded with its origin, and each
 //! command sees only valid settings. Secrets have types that cannot be displayed by accident.
 //!
-//! In reading order: `environment` and `file` (the sources), `cell` (names with the number of a cell), `table` (one table
-//! of settings), a file for each table, `origin` (the origin of each setting, for display), `partly` (the valid part of an
-//! invalid configuration).
+//! In reading order: `environment` and `file` (the sources), `cell` (names with the number of a cell), `table` (one
+//! table of settings), a file for each table, `origin` (the origin of each setting, for display), `partly` (the valid
+//! part of an invalid configuration).
 
 mod accounts;
 mod backfill;
@@ -208,7 +208,7 @@ impl Config {
         self.emit.live(self.live_policy(), &self.streams)
     }
 
-    /// Returns what this service reads, as its journal states it.
+    /// Returns the scope of this service, as its journal states it.
     pub fn scope(&self) -> Scope {
         Scope { cell: self.run.cell, streams: self.streams.clone() }
     }

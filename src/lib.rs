@@ -14,13 +14,13 @@
 //!
 //! # Layers, in reading order
 //!
-//! An arrow may skip downward, and never points up:
-//! [`cli`] (one file per command) → [`service`] (long-lived processes) → [`console`] (web pages) → [`drive`] (histories and
-//! streams through the engine) → [`shell`] (effects) → [`codec`] (bytes ↔ domain) → [`domain`] (pure rules). [`config`] is
-//! beside them.
+//! An arrow may skip downward, and never points up: [`cli`] (one file per command) → [`service`] (long-lived processes)
+//! → [`console`] (web pages) → [`drive`] (histories and streams through the engine) → [`shell`] (effects) → [`codec`]
+//! (bytes ↔ domain) → [`domain`] (pure rules). [`config`] is beside them.
 //!
 //! To read one entry from top to bottom: [`codec::decode`], then [`domain::engine::Engine::step`], which folds
-//! ([`domain::book::apply`]) and decides ([`domain::exit`]). The contract is `docs/spec`, the map `docs/architecture.md`.
+//! ([`domain::book::apply`]) and decides ([`domain::exit`]). The contract is `docs/spec`, the map
+//! `docs/architecture.md`.
 //!
 //! # Example
 //!

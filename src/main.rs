@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let done = run(cli, &mut out).and_then(|()| Ok(out.flush()?));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // A reader that has seen enough (`| head`) is no failure.
+        // A reader that closes the pipe early (`| head`) is not a failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say(&sentence(&error));
@@ -36,12 +36,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// To standard error, whether or not somebody still reads it: `eprintln!` would panic where nobody does.
+/// Writes a line to standard error. Ignores a closed standard error, at which `eprintln!` would panic.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "harvester: {}", shown(text));
 }
 
-/// An error and its causes; what says its cause itself does not say it twice.
+/// Returns an error with its causes as one line. Leaves out a cause whose text is in the line already.
 fn sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |mut said, cause| {
         let cause = cause.to_string();
@@ -74,12 +74,12 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
             || cause.downcast_ref().is_some_and(CallError::is_unreachable)
             || cause.downcast_ref().is_some_and(ClientError::is_unreachable)
     };
-    // A service that was at work, whatever ended it, is worth another start. A context is no link of the chain.
+    // A service that failed while it worked is worth another start. `Failed` is a context, which `chain` leaves out.
     error.is::<service::run::Failed>() || error.chain().any(is_cause)
 }
 
-/// Logs go to standard error, as long as somebody reads it; the work goes on without. An event is one line, whatever its
-/// fields hold.
+/// Sets up the log on standard error. If standard error is closed, the work continues without a log. Each event is one
+/// line, whatever its fields contain.
 fn trace(level: LevelFilter) {
     let fields = format::debug_fn(|to, field, value| {
         let value = format!("{value:?}");
@@ -91,7 +91,7 @@ fn trace(level: LevelFilter) {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)
-        // It would say so on standard error, and panic.
+        // It would report a failed write on standard error, and panic.
         .log_internal_errors(false)
         .with_target(false)
         .fmt_fields(fields.delimited(" "))

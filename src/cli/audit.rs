@@ -1,6 +1,6 @@
 //! `harvester audit`: recomputes the decisions, and compares them with those that were emitted.
 //!
-//! Promises: the verdict is never `clean` if something could not be seen, and the report names what could not be seen.
+//! Promises: the verdict is never `clean` if the audit could not see something, and the report names it.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -46,8 +46,8 @@ pub struct Args {
     command: Option<Command>,
     #[command(flatten)]
     from: SourceArgs,
-    /// Judge the decisions that were caused from this entry or time on; the fold begins at the start all the
-    /// same: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of
+    /// Judge the decisions that were caused from this entry or time on. The history is read from its beginning in
+    /// any case. An entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of
     /// the history), or how long before its last entry ("2 hours ago")
     #[arg(long, value_name = "ID|TIME")]
     since: Option<String>,
@@ -56,7 +56,8 @@ pub struct Args {
     /// whole, a date is exact
     #[arg(long, value_name = "ID|TIME")]
     until: Option<String>,
-    /// Only the findings about decisions of this account; "" is the account without a name. The fold sees everything
+    /// Only the findings about decisions of this account; "" is the account without a name. Entries of all accounts are
+    /// still applied
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Verify chain and signatures alone, without a history
@@ -101,7 +102,7 @@ impl Args {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
-    /// Print the head of the chain, to be kept where nobody who writes the stream can change it
+    /// Print the head of the chain. Keep it where no writer of the stream can change it
     #[command(after_help = "Example: harvester audit anchor --redis >> anchors.jsonl")]
     Anchor {
         #[command(flatten)]
@@ -190,7 +191,7 @@ fn judged(args: &Args, config: &Config, stop: &Stop) -> anyhow::Result<Report> {
         if args.chain_only {
             return Ok(Report::of_chain(&sources, &chain, opened.faults));
         }
-        // A history that is read in one pass has no decisions of its own.
+        // A history that is read in one pass contains no decisions.
         if !opened.history.is_in_one_pass() {
             lost(&mut chain, &sources, config)?;
         }
@@ -198,12 +199,12 @@ fn judged(args: &Args, config: &Config, stop: &Stop) -> anyhow::Result<Report> {
         pass::pass(&sources, config, key.as_ref(), opened, &chain, (Scope { since, until }, stop))
     };
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
-    // Decisions come after their causes: the chain may go on beyond the end of the history.
+    // Decisions come after their causes, so the chain may continue beyond the end of the history.
     let again = || sources::open(&sources.decisions, config, None);
     let mut report = match single_pass_or_restart(at_once, again, judge) {
         Ok(report) => report,
         Err(error) if sources::is_damaged(&error) => {
-            // The decisions cannot be recomputed, but the chain of the emitted ones is still verified.
+            // The decisions cannot be recomputed. The chain of the emitted ones is still verified.
             let chain = match sources::open(&sources.emitted, config, None) {
                 Ok(opened) => read_chain(&opened, key.as_ref(), &anchors),
                 Err(_) => chain::verify(&[], None, &anchors),
@@ -226,14 +227,15 @@ fn read_chain(opened: &Opened, key: Option<&SigningKey>, anchors: &[ChainHead]) 
     chain::verify(&found.collect::<Vec<_>>(), key, anchors)
 }
 
-/// Adds a fault for each decision of the history that is missing from the given decisions: it was deleted there.
+/// Adds a fault for each decision of the history that the given decisions lack: it was deleted there.
 fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result<()> {
     if sources.emitted.is_empty() {
         return Ok(());
     }
     let named = read_chain(&sources::open(&sources.emitted, config, None)?, None, &[]);
     let ids: BTreeSet<&str> = named.links.iter().map(chain::Link::decision_id).collect();
-    // A file may begin after the history's decisions, and be empty then. A stream must have all from its first on.
+    // A file may begin after the history's decisions, and be empty for that reason. A stream must have all decisions
+    // from its first on.
     let is_stream = sources.in_flight_from_ms.is_some();
     let begins = named.links.iter().map(|link| link.seq).min().unwrap_or(if is_stream { 1 } else { u64::MAX });
     for link in chain.links.iter().filter(|link| link.seq >= begins && !ids.contains(link.decision_id())) {

@@ -98,7 +98,7 @@ async fn split(cells: &Cells, write: bool) -> anyhow::Result<Outcome> {
     let made = make(cells, &mut servers, write).await;
     let is_done = write && made.as_ref().is_ok_and(|outcome| outcome.differences.is_empty());
     if !is_done {
-        // Nothing was made that could act for an account: the old cells may go on.
+        // Nothing exists yet that could act for an account, so the old cells may continue.
         for new in &cells.new {
             let unfinished = unfinished(new);
             if unfinished.exists() {
@@ -125,7 +125,7 @@ async fn make(cells: &Cells, servers: &mut [Server], write: bool) -> anyhow::Res
         for (new, cell) in cells.new.iter().zip(&outcome.cells) {
             begin_streams(new, cell).await.with_context(|| format!("cell {}", new.run.cell.unwrap_or_default()))?;
         }
-        // A new cell can start from here on.
+        // From here on, a new cell can start.
         for new in &cells.new {
             let journal = &new.run.journal;
             std::fs::rename(unfinished(new), journal).with_context(|| format!("naming {}", journal.display()))?;
@@ -156,7 +156,7 @@ fn beside(path: &Path, more: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Returns the streams of a cell that it alone writes: decisions, control entries, observations.
+/// Returns the streams that only this cell writes: decisions, control entries, observations.
 fn own_streams(config: &Config) -> impl Iterator<Item = (StreamKind, &str)> {
     let is_own = |kind| matches!(kind, StreamKind::Control | StreamKind::Observation | StreamKind::Decision);
     let streams = config.streams.iter().map(|(_, stream)| (stream.kind, &*stream.name));
@@ -168,7 +168,7 @@ async fn check_unused(new: &Config) -> anyhow::Result<()> {
     let mut server = Server::connect(&server::address(new)?).await?;
     for (kind, stream) in own_streams(new) {
         let last = server.stream_info(stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
-        // Cells may share a control stream, which goes on.
+        // Cells may share a control stream, which continues.
         if kind != StreamKind::Control && last > EntryId::default() {
             bail!(
                 "the stream {stream} of a new cell has had entries: give it another name, or delete what an earlier try left"
@@ -178,7 +178,7 @@ async fn check_unused(new: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes what the own streams of the old cells have beyond their journals, as history files.
+/// Writes those entries of the old cells' own streams that their journals lack, as history files.
 async fn ends(cells: &Cells, servers: &mut [Server], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let mut files = Vec::new();
@@ -208,8 +208,8 @@ async fn ends(cells: &Cells, servers: &mut [Server], folder: &Path) -> anyhow::R
     Ok(files)
 }
 
-/// Begins the streams of a new cell where its journal ends. Its decisions are in their stream and in the memory of written
-/// ids, as after any start.
+/// Begins the streams of a new cell at the end of its journal. Its decisions are then in their stream and in the memory
+/// of written ids, as after any start.
 async fn begin_streams(new: &Config, cell: &NewCell) -> anyhow::Result<()> {
     let mut server = Server::connect(&server::address(new)?).await?;
     let decisions = server::decision_stream(&new.streams);

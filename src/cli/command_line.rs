@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config::Cells;
 use crate::service;
 
-/// The commands by what a person wants. Each command is in exactly one group; a test keeps it.
+/// The commands by purpose. Each command is in exactly one group; a test checks that.
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Look", &["console", "chart", "status", "top", "positions", "explain", "history", "stats", "needs"]),
     ("Run", &["run", "record", "feed", "control"]),
@@ -51,7 +51,7 @@ pub enum Command {
         /// Take a snapshot of the state after every N entries, and at the end, into DIR.snapshots
         #[arg(long, value_name = "N", requires = "store", value_parser = clap::value_parser!(u64).range(1..))]
         snapshot_every: Option<u64>,
-        /// Report from this entry or time on; the fold begins at the start all the same: an entry id, a time
+        /// Report from this entry or time on. The history is read from its beginning in any case. An entry id, a time
         /// (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of the history), or
         /// how long before its last entry ("2 hours ago")
         #[arg(long, value_name = "ID|TIME")]
@@ -94,7 +94,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show open positions, the source of each number, and why they are held
+    /// Show open positions, the source of each number, and their holds
     Positions(super::positions::Args),
     /// Show the running service; exit code 1 if it needs a person
     Status(super::status::Args),
@@ -118,14 +118,14 @@ Exit code 1: a position still lacks something.")]
     /// List the missing values of positions that harvester can fetch
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(super::needs::Args),
-    /// Write what the exchange sends over its sockets to the streams: mark prices, fills
+    /// Write the messages of the exchange's sockets to the streams: mark prices, fills
     #[command(
         subcommand,
         after_help = "Examples: harvester feed mark
           harvester feed user --listen 127.0.0.1:9466"
     )]
     Feed(service::feed::Args),
-    /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
+    /// Show the effective settings, the origin of each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
     Config(super::config::Args),
     /// Draw the life of a position, or the profits of policies, as an SVG or PNG file
@@ -157,7 +157,7 @@ Exit code 1: a position still lacks something.")]
     Explain(super::explain::Args),
     /// Fold one history under several policies, side by side
     Whatif(super::whatif::Args),
-    /// Show how long positions were held, by reason
+    /// Show how long positions had each hold
     #[command(after_help = "Example: harvester stats --store state")]
     Stats(super::stats::Args),
     /// Show quarantined entries, with the reason

@@ -18,7 +18,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Shows all effective settings. Errors afterwards if the service would not start with them.
+/// Shows all effective settings. Then returns an error if the service would not start with them.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     if args.json {

@@ -16,7 +16,7 @@ use crate::drive::reel::{Bounds, Reel};
 use crate::drive::stop::Stop;
 use crate::shell::web::{Guard, Site, WebServer};
 
-/// The address of the console, if none is given. The service has 9464.
+/// The default address of the console. The service has port 9464.
 const LISTEN: &str = "127.0.0.1:9470";
 
 #[derive(Clone, Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub struct Args {
     address: ConsoleAddress,
 }
 
-/// Where the console is found.
+/// The address of the console.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConsoleAddress {
     /// Address to listen on, loopback only; port 0 takes a free one
@@ -124,7 +124,7 @@ async fn interrupted() -> std::io::Result<()> {
     }
 }
 
-/// Opens an address in the browser. Without one, the printed address remains.
+/// Opens an address in the browser. If there is no browser, the user has the printed address.
 fn open(url: &str) {
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let started =

@@ -1,9 +1,9 @@
 //! `harvester control`: commands of an operator to the service, written to the control stream.
 //!
 //! A kill is written twice: to the kill key, which is checked before every order, and as an entry, which the log keeps.
-//! The command then checks whether a service obeys: it asks the service, else it looks at the group that the service
-//! reads with. Before the commands that name a position or a symbol, it asks the service whether it knows that: an entry
-//! that names another has no effect.
+//! The command then checks whether a service obeys: it asks the service or, if that does not answer, looks at the group
+//! with which the service reads. Before a command that names a position or a symbol, it asks the service whether it
+//! knows that: an entry that names an unknown one has no effect.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -43,7 +43,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Order {
-    /// Stop all decisions and orders, or let them go on
+    /// Stop all decisions and orders, or allow them again
     #[command(after_help = "Example: harvester control kill on --reason \"exchange is down\" --yes")]
     Kill {
         switch: Switch,
@@ -108,7 +108,7 @@ struct How {
     redis: RedisFlag,
 }
 
-/// The entry to be written, and the facts that the operator needs with it.
+/// The entry to be written, and the facts that the operator has to know.
 struct Plan {
     entry: ControlEntry,
     effect: String,
@@ -128,15 +128,15 @@ struct Done {
     id: Option<String>,
     /// The value that the kill key was set to.
     kill_key: Option<&'static str>,
-    /// Why the kill key could not be set, if that was tried: the server answered and refused.
+    /// Why the kill key could not be set, if that was tried: the server answered with a refusal.
     key_refusal: Option<String>,
-    /// Why the entry was not appended, or is not known to be, if that was tried.
+    /// Why the entry was not appended, or perhaps not, if that was tried.
     refusal: Option<String>,
-    /// True if the connection broke while the entry was appended: it may be written.
+    /// True if the connection broke while the entry was appended: then it may or may not be written.
     is_in_doubt: bool,
-    /// Whether a service obeys, for people.
+    /// The confirmation that a service obeys, for people.
     answer: Option<Answer>,
-    /// Whether a service knows what the command names.
+    /// Whether a service knows the thing that the command names.
     target: Option<Target>,
 }
 
@@ -148,7 +148,7 @@ enum Answer {
         by: String,
         killed: bool,
     },
-    /// The group of the service has the entry: a service that has read a kill sends no order from then on.
+    /// The group of the service has read the entry: from a kill on, the service sends no order.
     Read {
         by: String,
     },
@@ -344,7 +344,7 @@ fn verdict(word: &OperatorCommand, done: &Done) -> anyhow::Result<()> {
     }
 }
 
-/// Returns why the command fails though everything was written: the service has not done it within the limit.
+/// Returns why the command fails although everything was written: the service has not obeyed within the limit.
 fn not_obeyed(by: &str, kill: bool) -> String {
     let wait = ANSWER_LIMIT.as_secs();
     if kill {
@@ -357,15 +357,15 @@ fn not_obeyed(by: &str, kill: bool) -> String {
 }
 
 /// Returns how far the next id of a control stream is ahead of the server's clock, and the time of that id, if entries
-/// wait for their turn. [ms]
+/// have to wait for their turn. [ms]
 async fn ids_ahead(server: &mut Server, stream: &str) -> Option<Ahead> {
-    // Without the permission to look, the operator gets no warning, and the entry is still written.
+    // Without the permission to look, the operator gets no warning. The entry is still written.
     let (next_ms, now_ms) = (server.next_id_ms(stream).await.ok()?, server.time_ms().await.ok()?);
     let by_ms = next_ms.saturating_sub(now_ms);
     (by_ms > IDS_AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms })
 }
 
-/// Asks until the service confirms it, or until the time limit.
+/// Asks until the service confirms the command, or until the time limit.
 async fn answer(
     server: &mut Server,
     config: &Config,
@@ -384,7 +384,8 @@ async fn answer(
                 return Ok(last);
             }
         }
-        // The holder of the lease reads by the group. Its own statement, if there is one, takes precedence.
+        // The holder of the lease reads through the group. If it states itself that it obeys, that statement takes
+        // precedence.
         let holder = server.get(&lease).await.ok().flatten();
         if let Some(holder) = holder.filter(|_| kill && id.is_some()) {
             let holder = String::from_utf8_lossy(&holder).into_owned();

@@ -19,12 +19,12 @@ use crate::shell::terminal::{Screen, Tone};
 const EVENTS: &str = include_str!("../../replay/nights/incident-2026-02-04/events.jsonl");
 const HASHES: &str = include_str!("../../replay/nights/incident-2026-02-04/legacy-hashes.jsonl");
 
-/// By this time there is a first mark of every symbol, and ARCUSDT's second recorded mark, which confirms its first.
+/// At this time every symbol has a first mark, and ARCUSDT has a second recorded mark, which confirms the first.
 const FIRST_MARKS: &str = "2026-02-04T02:07:06Z";
 /// Symbols shown of the 44, those with recorded figures first.
 const SHOWN: [&str; 9] =
     ["ARCUSDT", "ADAUSDT", "ANKRUSDT", "CHESSUSDT", "NEARUSDT", "ETHUSDT", "BTCUSDT", "AVAXUSDT", "XRPUSDT"];
-/// Positions whose risk is larger than their value, by the old reading of their ATR.
+/// Positions whose risk is larger than their value if their ATR is read in the old way.
 const HIDDEN: [&str; 3] = ["ARCUSDT", "ANKRUSDT", "CHESSUSDT"];
 
 /// A hash that the old service had for a symbol: a position or its prices.
@@ -66,7 +66,7 @@ pub struct Args {
 /// Runs the demonstration.
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    // Neither a file nor the environment is read: the demonstration is the same everywhere.
+    // Reads neither a file nor the environment, so that the demonstration is the same everywhere.
     let night = Night { folder, config: Config::from_parts(None::<&Path>, BTreeMap::new())? };
     std::fs::write(night.events(), EVENTS).context("cannot write the bundled history")?;
     if args.console {

@@ -24,7 +24,7 @@ mod side;
 use lockstep::{Entries, Parting};
 use side::Side;
 
-/// Fields that are named one by one. [1]
+/// Maximum number of fields that are named one by one. [1]
 const NAMED_MAX: usize = 50;
 
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ Exit code 1: they differ.")]
 pub struct Args {
     /// A store, a snapshot, a journal, or a history
     a: PathBuf,
-    /// What it is compared with
+    /// The state to compare it with
     b: PathBuf,
     /// Replay B under the policy of this file (TOML)
     #[arg(long, value_name = "FILE")]
@@ -43,7 +43,7 @@ pub struct Args {
     /// Ignore decisions in the histories: derive all of them anew
     #[arg(long)]
     derive: bool,
-    /// Only the fields of this account; "" is the account without a name. The fold sees everything
+    /// Only the fields of this account; "" is the account without a name. Entries of all accounts are still applied
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// One JSON document
@@ -62,7 +62,7 @@ struct Difference {
     decisions: Option<DecisionIds>,
     /// The fields that differ at the end.
     fields: Vec<FieldDifference>,
-    /// Only the fields of an account count.
+    /// True if only the fields of one account count.
     #[serde(skip)]
     is_of_account: bool,
 }
@@ -167,7 +167,8 @@ impl DecisionIds {
 }
 
 impl Difference {
-    /// Leaves out what does not belong to an account: fields of other accounts and of none, checksums, entries, decisions.
+    /// Leaves out everything that does not belong to an account: fields of other accounts and of none, checksums,
+    /// entries, decisions.
     fn keep_account(&mut self, account: &str) {
         let is_of = |of: &str| of != fields::WHOLE && account_of_position(of) == account;
         self.fields.retain(|field| is_of(&field.of));
@@ -188,7 +189,7 @@ impl Difference {
             && decisions.is_none_or(|decisions| decisions.only_a.is_empty() && decisions.only_b.is_empty())
     }
 
-    /// Returns the sentence about the two states at their ends: how many fields differ, and what they belong to.
+    /// Returns a sentence about the two states at their ends: how many fields differ, and the owners of these fields.
     fn at_the_end(&self) -> String {
         if self.fields.is_empty() {
             return if self.a.checksum == self.b.checksum || self.is_of_account {

@@ -106,7 +106,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     screen::show(&explanation, &mut Screen::stdout(out))
 }
 
-/// Describes a symbol at the end of what was folded, and its hold at the time that was asked for.
+/// Describes a symbol after the last folded entry, and its hold at the time that was asked for.
 fn of_symbol(
     engine: &Engine,
     args: &Args,

@@ -18,16 +18,16 @@ use crate::shell::history::{History, Input, Options};
 use crate::shell::redis::{FieldBytes, Server};
 use crate::shell::terminal::Screen;
 
-/// The most entries that are sent to the server at once. [1]
+/// Maximum number of entries that are sent to the server at once. [1]
 const BATCH_ENTRIES: usize = 500;
-/// The largest size of the entries that are sent at once. [bytes]
+/// Maximum size of the entries that are sent at once. [bytes]
 const BATCH_BYTES: usize = 4 << 20;
 
 /// The arguments of an import.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     pub histories: Vec<PathBuf>,
-    /// Takes precedence over the configuration.
+    /// The server, in place of the configured one.
     pub redis: RedisFlag,
     pub skip_bad_lines: bool,
     pub json: bool,
@@ -110,7 +110,7 @@ async fn write_all(
     let mut bytes = 0;
     let mut last = vec![None; config.streams.len()];
     while let Some(at) = history.next_line()? {
-        // The server accepts an id once. A second copy of the entry adds nothing.
+        // The server accepts an id once. A second copy of the entry is left out.
         if last[usize::from(at.stream.0)] == Some(at.id) {
             summary.duplicates += 1;
             continue;
@@ -163,8 +163,8 @@ fn fields_of(line: &[u8]) -> Result<Vec<FieldBytes>, BadLine> {
     Ok(fields.collect())
 }
 
-/// Returns the streams that a history writes to, and their first entries. Standard input can be read only once: then
-/// all configured streams are returned.
+/// Returns the streams that a history writes to, and their first entries. Standard input can be read only once, so for
+/// it all configured streams are returned.
 fn streams_of(
     inputs: &[Input],
     options: &Options,

@@ -1,6 +1,6 @@
 //! `harvester import-hashes`: converts the hashes of the old service to history, once, at a migration.
 //!
-//! It is the weakest source: it supplies only what no other source has, and opens no position
+//! The hashes are the weakest source: they supply only values that no other source has, and open no position
 //! (docs/spec/streams/observation.md, "Legacy position"). A value that is not believed is reported with the reason.
 
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ async fn import(args: &Args, config: &Config) -> anyhow::Result<Vec<Imported>> {
     Ok(imported)
 }
 
-/// Reads the present prices from the feed's hashes, whatever their age: they only serve to detect absurd values.
+/// Reads the present prices from the feed's hashes, whatever their age. They only serve to detect absurd values.
 async fn prices(server: &mut Server, symbols: &[String]) -> anyhow::Result<BTreeMap<String, Decimal>> {
     let names: Vec<&str> = symbols.iter().map(String::as_str).collect();
     let texts = server.price_hashes(&names).await?;

@@ -1,4 +1,4 @@
-//! `harvester journal`: verifies that a journal is as it was written.
+//! `harvester journal`: verifies that a journal is unchanged.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! One file per command: wiring, no rules. `command_line` defines them all.
+//! One file per command: wiring, no rules. `command_line` defines all commands.
 
 pub mod audit;
 pub mod backfill;

@@ -1,4 +1,4 @@
-//! The options that take a time, against the end of the history that is read (docs/spec/commands.md, "Times").
+//! The options that take a time. They count from the end of the history that is read (docs/spec/commands.md, "Times").
 
 use anyhow::{Context as _, bail};
 
@@ -8,19 +8,19 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::scope;
 use crate::shell::history::{History, Input, Options};
 
-/// Returns the first entry of a range that begins at the value of an option.
+/// Returns the first entry of a range whose begin is the value of an option.
 pub fn since(option: &str, text: &str, end_ms: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<EntryId> {
     let (moment, end_ms) = parsed(option, text, end_ms)?;
     Ok(moment.since(end_ms))
 }
 
-/// Returns the last entry of a range that ends at the value of an option.
+/// Returns the last entry of a range whose end is the value of an option.
 pub fn until(option: &str, text: &str, end_ms: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<EntryId> {
     let (moment, end_ms) = parsed(option, text, end_ms)?;
     Ok(moment.until(end_ms))
 }
 
-/// Returns a time, and the end that it counts from. The end is asked for only if the time depends on it.
+/// Returns a time, and the end that it counts from. Asks for the end only if the time depends on it.
 fn parsed(option: &str, text: &str, end_ms: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<(Moment, u64)> {
     let moment: Moment = match text.parse() {
         Ok(moment) => moment,

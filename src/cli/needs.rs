@@ -1,4 +1,4 @@
-//! `harvester needs`: what the projection lacks and a look-up could supply, in the order of the requests.
+//! `harvester needs`: the values that the projection lacks and a look-up could supply, in the order of the requests.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! `harvester positions`: the open positions, the numbers that they rest on, and their holds.
+//! `harvester positions`: the open positions, the source of each number, and their holds.
 //!
-//! The source is a store, a history, or a running service: the store's lock keeps other processes out while the service
-//! runs. They print the same, but for the time of the holds: a service has the server's clock, files have their last entry.
+//! The source is a store, a history, or a running service, whose store is locked against other processes. They print
+//! the same, except for the time of the holds: a service uses the clock of the server, files use their last entry.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,8 @@ pub use shown::{age_ms, away, hold_tone, rounded_price};
           harvester positions --url http://127.0.0.1:9464
           harvester positions --as-of 2026-02-04T02:07:00Z --journal journal --store state")]
 pub struct Args {
-    /// One symbol: the positions of its books with every fill and decision; or one book, as ACCOUNT/SYMBOL or SYMBOL:LONG
+    /// One symbol: the positions of its books with every fill and decision; or one book, as ACCOUNT/SYMBOL or
+    /// SYMBOL:LONG
     symbol: Option<String>,
     /// The account of the symbol
     #[arg(long, value_name = "NAME", requires = "symbol")]
@@ -106,7 +107,7 @@ pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut 
     }
 }
 
-/// Runs the command on a past state, or on that at the end of a history.
+/// Runs the command on a past state, or on the state at the end of a history.
 fn of_the_past(
     args: &Args,
     symbol: Option<&str>,
@@ -138,7 +139,7 @@ fn wanted(symbol: Option<&str>) -> Option<String> {
     symbol.map(|symbol| view::written_name(symbol, None))
 }
 
-/// Returns true if closed positions are included: in the story of a symbol always, in its JSON only on request.
+/// Returns true if closed positions are included: always in the story of a symbol, and in its JSON on request.
 const fn closed_too(symbol: Option<&str>, all: bool, json: bool) -> bool {
     all || (symbol.is_some() && !json)
 }

@@ -1,6 +1,6 @@
-//! `harvester reconcile`: compares our positions with those of the exchange, now, each account by its own credentials.
+//! `harvester reconcile`: compares our positions with those of the exchange now, each account with its own credentials.
 //!
-//! A missing answer means unknown, never flat: without an answer there is no verdict on any position.
+//! A missing answer means unknown, never flat: without an answer there is no verdict about any position.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -75,26 +75,27 @@ struct Row {
     there: Option<Side>,
 }
 
-/// What an account was asked and answered.
+/// The requests for an account, and their results.
 struct Coverage {
     /// Empty for the account without a name.
     account: String,
-    /// What was asked, for people.
+    /// The request, for people.
     asked: String,
     failure: Option<String>,
     /// The account mode, if it is known.
     mode: Result<AccountMode, String>,
-    /// Our positions have the sides of that mode.
+    /// True if our positions have the sides of that mode.
     is_of_mode: bool,
 }
 
 impl Coverage {
-    /// Returns true if positions can be compared: the account answered, and its mode is known and that of ours.
+    /// Returns true if positions can be compared: the account answered, its mode is known, and our positions have that
+    /// mode.
     fn is_comparable(&self) -> bool {
         self.failure.is_none() && self.mode.is_ok() && self.is_of_mode
     }
 
-    /// Returns what the answer leaves open, and why positions cannot be compared.
+    /// Returns why positions cannot be compared, and what the answer leaves unknown.
     fn not_known(&self) -> Option<String> {
         let whose = of_account(&self.account);
         let says = match (&self.failure, &self.mode) {
@@ -196,7 +197,7 @@ fn accounts(sheet: &Sheet, clients: &[Client], only: Option<&str>, config: &Conf
 async fn with_account(account: &str, sheet: &Sheet, clients: &[Client]) -> Compared {
     let here = ours(sheet, account);
     let client = clients.iter().find(|client| *client.account == *account);
-    // Without an entry in the configuration it has no credentials; the first client names the call.
+    // Without an entry in the configuration it has no credentials. The first client supplies the settings of the call.
     let exchange = client.map_or_else(|| clients[0].exchange.for_account(account, None), |c| c.exchange.clone());
     let no_credentials = match client {
         Some(client) => client.no_credentials.clone(),
@@ -218,8 +219,8 @@ async fn with_account(account: &str, sheet: &Sheet, clients: &[Client]) -> Compa
     Compared { coverage, rows, error: answered.err() }
 }
 
-/// Returns the account mode: hedge if the rows show it, else the exchange's answer. If there is no usable answer, a
-/// quantity without a side still shows a one-way account.
+/// Returns the account mode: hedge if the rows show it, or else the answer of the exchange. If there is no usable
+/// answer, a quantity without a side still shows a one-way account.
 async fn mode(exchange: &Exchange, positions: &Positions) -> Result<AccountMode, String> {
     match (positions.mode(), exchange.account_mode().await) {
         (Some(AccountMode::Hedge), _) => Ok(AccountMode::Hedge),
@@ -243,7 +244,7 @@ fn ours(sheet: &Sheet, account: &str) -> BTreeMap<Of, Side> {
     sheet.positions.iter().filter(is_of).filter_map(position).collect()
 }
 
-/// Returns the rows of both, by symbol and side. If they cannot be compared, each is shown as unknown.
+/// Returns the rows of both by symbol and side. If they cannot be compared, each row is unknown.
 fn compare(account: &str, here: &BTreeMap<Of, Side>, there: Option<&Positions>, is_comparable: bool) -> Vec<Row> {
     let there = there.into_iter().flat_map(Positions::open).map(|row| {
         let of = (row.symbol.clone(), row.position_side);
@@ -277,7 +278,7 @@ fn compared(here: Option<Side>, there: Option<Side>) -> Comparison {
     }
 }
 
-/// Returns what is unknown of our positions and of theirs.
+/// Returns the unknown facts about our positions and about those of the exchange.
 fn not_known(sheet: &Sheet, all: &[Compared]) -> Vec<String> {
     let mut not_known = Vec::new();
     if sheet.positions_unknown {

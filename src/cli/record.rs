@@ -1,6 +1,6 @@
 //! `harvester record`: writes a journal of the streams, and nothing else.
 //!
-//! It reads without a group and acknowledges nothing. It goes on after the last entries of the journal.
+//! It reads without a group and acknowledges nothing. It continues after the last entries of the journal.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::{LeaseKeys, Membership};
 
-/// The most batches that wait to be written. [1]
+/// Maximum number of batches that wait to be written. [1]
 const BATCHES_WAITING: usize = 8;
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -65,7 +65,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         connect,
         membership: membership(&config),
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
-        // Nothing is folded or emitted here: entries of all kinds are only read, as prices are.
+        // No entry is folded or emitted here, so all streams are read in the way of prices.
         kinds: vec![StreamKind::Price; config.streams.len()],
         kill_gate: Arc::default(),
         cursors_and_counts: config

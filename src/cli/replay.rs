@@ -1,4 +1,4 @@
-//! `harvester replay`: from a recorded history to positions and decisions.
+//! `harvester replay`: computes positions and decisions from a recorded history.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,9 +36,9 @@ pub use sink::DecisionSink;
 pub struct Request {
     pub histories: Vec<PathBuf>,
     pub store: Option<PathBuf>,
-    /// Fold the store again beside the one in use, which is moved aside at the end.
+    /// Folds the store again, next to the one in use, which is moved aside at the end.
     pub rebuild: bool,
-    /// Rows that a rebuilt store gets beside the state: those that its service keeps.
+    /// Rows that a rebuilt store gets in addition to the state: those that its service keeps.
     pub rows_beside: Vec<Row>,
     /// A snapshot is taken after every such number of entries, and at the end. [1]
     pub snapshot_every: Option<u64>,
@@ -80,7 +80,7 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn DecisionSi
     Ok(replayed)
 }
 
-/// The entries from which on a replay reports, and at which it ends.
+/// The entry from which on a replay reports, and the one at which it ends.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     since: Option<EntryId>,
@@ -97,8 +97,9 @@ impl Span {
     }
 }
 
-/// Opens the projection that a history is folded into. The state of its store may need the look-ahead of later entries:
-/// if a history that is read in one pass lacks it, this fails with the error that [`single_pass_or_restart`] expects.
+/// Opens the projection into which a history is folded. The state of its store may need the look-ahead of later
+/// entries. A history that is read in one pass may lack it; then this fails with the error that
+/// [`single_pass_or_restart`] expects.
 fn opened(
     request: &Request,
     config: &Config,
@@ -121,7 +122,7 @@ fn opened(
     if let Some(from) = projection.provisional_from()? {
         let last = projection.engine.globals().last;
         let tells = history.decision_lines().chain(history.control_lines()).any(|line| line.id > last);
-        // A continuation of the history, which begins later, cannot be folded instead of it.
+        // A continuation of the history, which begins later, cannot be folded in its place.
         if tells && history.first().is_some_and(|first| id_of(first) <= from) {
             notices.push(format!(
                 "the store {} is of a replay that was cut off, and the history goes on with decisions or control \
@@ -151,7 +152,7 @@ fn attempt(
 ) -> anyhow::Result<Replayed> {
     let mut projection = opened(request, config, &history, notices)?;
     let bad_fields = match fold(request, span, config, &mut history, &mut projection, decisions) {
-        // As in two passes, a history that cannot be read leaves no store.
+        // A history that cannot be read leaves no store, in one pass as in two.
         Err(error) if history.is_in_one_pass() && error.is::<HistoryError>() => {
             projection.discard()?;
             return Err(error);

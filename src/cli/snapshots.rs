@@ -63,7 +63,7 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     }
 }
 
-/// A snapshot that was examined.
+/// The result of examining a snapshot.
 struct Looked {
     path: PathBuf,
     head: Option<Head>,

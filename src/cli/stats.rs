@@ -1,4 +1,4 @@
-//! `harvester stats`: how long positions had each reason to hold.
+//! `harvester stats`: how long positions had each hold.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,7 +25,7 @@ pub struct Args {
     json: bool,
 }
 
-/// A hold, or `None` for the time in which nothing evaluated the position and its last hold was no longer true.
+/// A hold, or `None` for the time in which no entry evaluated the position and its last hold no longer applied.
 type Reason = Option<Hold>;
 
 /// The sums of one reason.
@@ -91,11 +91,11 @@ const fn name(reason: Reason) -> &'static str {
     }
 }
 
-/// Returns how long a position had each hold, and how long it had none that is known. [ms]
+/// Returns how long a position had each hold, and how long it had no known one. [ms]
 fn times_ms(engine: &Engine, book: BookView<'_>, position: &Position) -> Vec<(Reason, u64)> {
     let end_ms = position.closed.map_or(engine.globals().last.ms, |closed| closed.id.ms);
-    // A hold that is still true at the end has lasted until then. Another one was noted when the position was last
-    // evaluated: a price has become stale since, and no entry states when.
+    // A hold that still applies at the end has lasted until then. Any other one was noted at the last evaluation of the
+    // position: a price has become stale since, and no entry states when.
     let is_true =
         !position.is_open() || position.holds.last().is_none_or(|last| last.hold == engine.hold_at(book, end_ms));
     let until_ms = if is_true { end_ms } else { evaluated_ms(book, position).min(end_ms) };

@@ -17,7 +17,7 @@ use crate::shell::web;
 
 mod several;
 
-/// Most accounts whose open positions are counted one by one.
+/// Maximum number of accounts whose open positions are counted one by one.
 const ACCOUNTS_SHOWN_MAX: usize = 10;
 
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,7 @@
 //! Promises: needs only the entries, a key and anchors; an entry that cannot be read is a fault, not an error.
 //!
 //! In reading order: this file, `link` (one decision), `vouched` (which entries count), `walk` (each follows the one
-//! before it), `verified` (what the chain as a whole must have), `fault`.
+//! before it), `verified` (the properties of the whole chain), `fault`.
 
 mod fault;
 mod link;

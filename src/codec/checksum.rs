@@ -19,9 +19,9 @@ use crate::domain::exit::RATE_WINDOW_MS;
 /// Returns SHA-256 of the state. It is equal for any two engines that applied the same entries under the same rules and
 /// policy, wherever they started.
 ///
-/// It omits everything that is no part of the state: the order in which symbols were first named, symbols of which only
-/// the name is known, values that are too old and wait to be forgotten, counters, and skipped entries (a replay knows
-/// them in advance; a skip is visible in the symbol's flag).
+/// It omits everything that does not belong to the state: the order in which symbols were first named, symbols of which
+/// only the name is known, values that are too old and wait to be forgotten, counters, and skipped entries (a replay
+/// knows them in advance; a skip is visible in the symbol's flag).
 pub fn state_checksum(engine: &Engine) -> [u8; 32] {
     let mut parts = Parts::new();
     globals(engine, &mut parts);

@@ -144,7 +144,7 @@ fn believed(text: &str) -> Result<Option<Decimal>, &'static str> {
         return Ok(None);
     }
     match number::decimal(text) {
-        Ok(value) if value.is_zero() => Err("a 0 is no value"),
+        Ok(value) if value.is_zero() => Err("a 0 is not a value"),
         Ok(value) if value < Decimal::ZERO => Err("negative"),
         Ok(value) => Ok(Some(value)),
         Err(crate::domain::event::Reason::OutOfRange) => Err("out of range"),
@@ -199,7 +199,7 @@ mod tests {
     fn i03_a_zero_is_not_a_price() {
         let (position, doubts) = hash(&[("side", "LONG"), ("quantity", "666.22"), ("entry_price", "0")]);
         assert!(!position.has_something());
-        assert_eq!(doubts, ["entry_price: a 0 is no value"]);
+        assert_eq!(doubts, ["entry_price: a 0 is not a value"]);
         assert_eq!(position.signed_qty().map(|qty| qty.to_string()), Some("666.22".to_owned()));
     }
 

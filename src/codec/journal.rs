@@ -70,7 +70,7 @@ pub fn first_of_name(name: &str) -> Option<u64> {
 /// Why bytes are not a head or a foot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
-    #[error("this is no head of a journal file")]
+    #[error("this is not the head of a journal file")]
     NoHead,
     #[error("the head of the file is damaged")]
     Head,

@@ -34,7 +34,7 @@ pub enum Moment {
     },
 }
 
-/// A text that is none of the forms.
+/// A text of another form.
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not a time: want {FORMS}")]
 pub struct NotAMoment {
@@ -58,7 +58,7 @@ impl FromStr for Moment {
 }
 
 impl Moment {
-    /// Returns true if the end of what is read has to be known.
+    /// Returns true if the end of the history has to be known.
     pub const fn needs_end(self) -> bool {
         match self {
             Self::Entry(_) | Self::At(_) => false,

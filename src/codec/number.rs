@@ -8,9 +8,9 @@ use crate::domain::event::Reason;
 const LIMIT: Decimal = Decimal::from_parts(2_764_472_320, 232_830, 0, false, 0);
 /// Digits before the point that are below the limit in every case.
 const LIMIT_DIGITS: usize = 15;
-/// Digits that a decimal has exactly.
+/// Digits that a decimal represents exactly.
 const DIGITS_MAX: usize = 28;
-/// Digits that fit 64 bits exactly.
+/// Digits that 64 bits represent exactly.
 const NARROW_DIGITS_MAX: usize = 18;
 /// Powers of ten that fit 64 bits.
 pub(super) const POWERS_OF_TEN: [u64; 20] = {
@@ -145,7 +145,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Reads a decimal as [`decimal`] does, but rounds half to even if it has more digits or places than a decimal has.
+/// Reads a decimal as [`decimal`] does, but rounds half to even if it has more digits or places than a decimal can
+/// have.
 ///
 /// Errors: [`Reason::OutOfRange`] also if the rounded number would not be exact to the promised 10⁻¹².
 pub fn rounded(text: &str) -> Result<Decimal, Reason> {

@@ -38,11 +38,11 @@ pub enum OperatorCommand {
 pub enum CommandError {
     #[error("{0:?} is no symbol (want one like BTCUSDT)")]
     NoSymbol(String),
-    #[error("{0:?} is no account (want 1 to 64 letters, digits, `_`, `-` and `.`)")]
+    #[error("{0:?} is not an account (want 1 to 64 letters, digits, `_`, `-` and `.`)")]
     NoAccount(String),
-    #[error("{0:?} is no position (want SYMBOL@ms-seq, as `harvester positions --json` shows it)")]
+    #[error("{0:?} is not a position (want SYMBOL@ms-seq, as `harvester positions --json` shows it)")]
     NoPosition(String),
-    #[error("{0:?} is no rung (want its R, like 0.5)")]
+    #[error("{0:?} is not a rung (want its R, like 0.5)")]
     NoRung(String),
     #[error("the reason (--reason) is empty: write why, because others will read it in the log")]
     NoReason,
@@ -97,7 +97,7 @@ impl OperatorCommand {
                 ("kill.changed", json!({"account": account, "kill": kill, "reason": reason}))
             }
             Self::GapAccepted { symbol, account } => {
-                // What is not named concerns all. A null would mean the same, and look like a mistake.
+                // An absent name means all. A null would mean the same, but would look like a mistake.
                 let mut payload = Map::new();
                 payload.extend(symbol.iter().map(|symbol| ("symbol".to_owned(), symbol.as_str().into())));
                 payload.extend(account.iter().map(|account| ("account".to_owned(), account.as_str().into())));

@@ -79,8 +79,8 @@ pub fn order(engine: &Engine, decision: &Decision, terms: OrderTerms<'_>) -> Res
     }
 }
 
-/// Returns the account of an order request that a service with this `source` wrote, empty for the account without a name.
-/// `None`: another program wrote it.
+/// Returns the account of an order request that a service with this `source` wrote, empty for the account without a
+/// name. `None`: another program wrote it.
 pub fn account_of_order(fields: &Fields<'_>, source: &str) -> Option<String> {
     let object = Object::of(fields).ok()?;
     let text = |names: &[&str]| object.text(names).ok().flatten();

@@ -1,4 +1,4 @@
-//! What a cell reads: its number, its accounts and its streams, as a journal and a claim state it.
+//! The scope of a cell, in the form in which a journal and a claim state it: its number, its accounts and its streams.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,17 +9,18 @@ use super::decode::is_account_name;
 use crate::domain::event::selection::{NO_NAME, Selection, Shard};
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
 
-/// What a journal states about its entries: which cell wrote it, and of which accounts it reads the entries.
+/// The scope that a journal states about its entries: the cell that wrote it, and the accounts whose entries the cell
+/// reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// Number of the cell, where there are several.
+    /// Number of the cell, if there are several.
     pub cell: Option<u32>,
     /// The streams that are read, with the accounts whose entries are read.
     pub streams: Streams,
 }
 
 impl Scope {
-    /// Returns true for a service that is no cell and reads everything: its journal states nothing.
+    /// Returns true for a service that is not a cell and reads everything. Its journal states no scope.
     pub fn is_everything(&self) -> bool {
         self.cell.is_none() && self.streams.selection().is_all()
     }
@@ -53,7 +54,7 @@ impl Scope {
         let scope: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let cell = match scope.get("cell") {
             None => None,
-            Some(cell) => Some(cell.as_u64().and_then(|n| n.try_into().ok()).ok_or("its cell is no number")?),
+            Some(cell) => Some(cell.as_u64().and_then(|n| n.try_into().ok()).ok_or("its cell is not a number")?),
         };
         let stream = |stream: &Value| {
             let text = |key: &str| stream.get(key).and_then(Value::as_str);
@@ -122,7 +123,7 @@ fn selection_of(document: &Value) -> Result<Selection, String> {
         (Some(Value::Array(names)), None) => {
             let names: Option<BTreeSet<&str>> = names.iter().map(Value::as_str).collect();
             let names = names.filter(|names| names.iter().all(|name| is_account_name(name) || *name == NO_NAME));
-            Ok(Selection::listed(names.ok_or("its accounts are no names")?))
+            Ok(Selection::listed(names.ok_or("its accounts are not names")?))
         }
         (None, Some(shard)) => {
             let shard = shard.as_str().and_then(Shard::parse);

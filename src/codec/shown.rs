@@ -96,8 +96,8 @@ fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// Returns true if an address of the web (`http`, `ws`) names a host before its path, and no user: an `@` in the path is
-/// no sign of a password then. A password of other schemes may contain a `/`.
+/// Returns true if an address of the web (`http`, `ws`) names a host before its path, and no user: an `@` in the path
+/// is no sign of a password then. A password of other schemes may contain a `/`.
 fn names_host_alone(scheme: &str, address: &str) -> bool {
     let is_web = ["http", "https", "ws", "wss"].iter().any(|web| scheme.ends_with(web));
     let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
@@ -135,7 +135,7 @@ pub fn masked_url(url: &str) -> String {
         Some((user, host)) if !scheme.ends_with("unix") => (Some(user), host),
         _ => (None, rest),
     };
-    // Parameters may contain a password too: redis+unix:///socket?pass=…
+    // Parameters may contain a password, too: redis+unix:///socket?pass=…
     let host = match host.split_once('?') {
         Some((host, _)) => format!("{host}?{MASK}"),
         None => host.to_owned(),
@@ -200,7 +200,7 @@ mod tests {
             ("`redis://word@host` and http://a/b", "`redis://***@host` and http://a/b"),
             ("redis://me:w@rd/x?y#z@host redis://me:word@host", "redis://me:***@host redis://me:***@host"),
             ("mail me@host of http://a/b", "mail me@host of http://a/b"),
-            // An `@` of a path is no password; one of an address is, whatever follows it.
+            // An `@` in a path does not mark a password; one in an address does, whatever follows it.
             ("wss://fstream.host.com/ws/!prices@arr@1s", "wss://fstream.host.com/ws/!prices@arr@1s"),
             ("ws://127.0.0.1:8080/ws/a@b?c=d@e", "ws://127.0.0.1:8080/ws/a@b?c=d@e"),
             ("https://me:w/rd@host.com/a@b", "https://me:***@b"),

@@ -145,7 +145,7 @@ mod tests {
             assert!(now.vouches(id, "h", Some(&new)));
             assert_eq!(now.vouches(id, "h", Some(&old)), id == at);
             assert_eq!(now.vouches(id, "h", None), id == at);
-            assert!(!now.vouches(id, "h", Some("nonsense")), "a wrong signature is no missing one");
+            assert!(!now.vouches(id, "h", Some("nonsense")), "a wrong signature is not a missing one");
         }
         assert_eq!(now.sign("h"), new, "nothing is signed with a key of before");
     }

@@ -17,13 +17,13 @@ pub(super) use row::{decode, encode, entry_key, key, name_key};
 pub(super) use value::{cold_value, hot_value};
 pub use write::{all_rows, changed_rows};
 
-/// Format of the rows. A store of another format is not read, but folded again. It is also raised where a mended
-/// difference from the contract changes what existing histories give.
+/// Format of the rows. A store of another format is not read, but folded again. Raise it also if a correction of the
+/// code changes the result of existing histories.
 ///
-/// Format 5 has rows for books and accounts. Stores of format 4 netted all accounts, refused LONG and SHORT, and do not tell
-/// whether entries named them. Format 6 keeps the rescales of a symbol, ATR as they were stated, and the orders that only
-/// refusals have named. Format 7 keeps the account that was named for an order of the account without a name. Format 8 keeps
-/// the time of the last kill.
+/// Format 5 has rows for books and accounts. Stores of format 4 netted all accounts, refused LONG and SHORT, and do not
+/// contain whether entries named them. Format 6 keeps the rescales of a symbol, ATR as they were stated, and the orders
+/// that only refusals have named. Format 7 keeps the account that was named for an order of the account without a name.
+/// Format 8 keeps the time of the last kill.
 pub const FORMAT_VERSION: u32 = 8;
 
 #[cfg(test)]

@@ -79,8 +79,8 @@ fn epoch_ms(text: &str) -> Option<u64> {
     ms.trunc().to_u64()
 }
 
-/// Returns true for a number that is a calendar date, `20260204`. As an epoch it would be a day of 1970, as a date it would
-/// lack the time of day: it is neither.
+/// Returns true for a number that is a calendar date, `20260204`. As an epoch it would be a day of 1970, as a date it
+/// would lack the time of day: it is neither.
 fn is_date(number::Plain { mantissa, scale }: number::Plain) -> bool {
     scale == 0 && is_date_number(mantissa)
 }

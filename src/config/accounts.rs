@@ -18,9 +18,9 @@ use crate::codec::shown::MASK;
 
 /// The keys of `[accounts.NAME]`.
 const KEYS: [&str; 4] = ["api_key_env", "api_key_file", "api_secret_env", "api_secret_file"];
-/// Keys that would contain a secret, which a file must not.
+/// Keys of a secret, which a file must not contain.
 const SECRETS: [&str; 2] = ["api_key", "api_secret"];
-/// A longer name of a variable is none. [characters]
+/// Maximum length of the name of an environment variable. [characters]
 const VARIABLE_SIZE_MAX: usize = 60;
 
 /// All accounts with a name.
@@ -46,7 +46,7 @@ enum CredentialSource {
 }
 
 impl Account {
-    /// Returns true if a setting says where its credentials are.
+    /// Returns true if a setting names the source of its credentials.
     pub fn has_credentials_named(&self) -> bool {
         [&self.key, &self.secret].into_iter().any(|place| !matches!(place, CredentialSource::Nowhere(_)))
     }
@@ -80,7 +80,7 @@ pub(super) fn variables(file: &File) -> BTreeSet<String> {
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Accounts, ConfigError> {
     let tables = sheet.file.take("accounts")?;
     let mut accounts = Accounts::new();
-    // Where each credential is, with the setting that says so.
+    // The source of each credential, with the setting that names it.
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     for (name, given) in tables {
         let setting = format!("accounts.{name}");

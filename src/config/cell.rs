@@ -147,7 +147,8 @@ impl Config {
         }
     }
 
-    /// Returns the consumer groups of this configuration: its own, and those of its other cells as far as they are known.
+    /// Returns the consumer groups of this configuration: its own, and those of its other cells as far as they are
+    /// known.
     pub fn groups(&self) -> BTreeSet<String> {
         let own = std::iter::once(self.run.group.clone());
         if self.run.cell.is_none() {

@@ -45,7 +45,7 @@ impl Console {
     }
 }
 
-/// Returns a prefix of addresses with a slash before it and none after it, or what is wrong with it.
+/// Returns a prefix of addresses with a slash before it and none after it, or the reason why it is invalid.
 pub fn base_path(path: &str) -> Result<String, String> {
     let trimmed = path.trim_matches('/');
     let is_plain = trimmed.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));

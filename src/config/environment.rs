@@ -98,7 +98,7 @@ impl Environment {
         Ok(Self(ours))
     }
 
-    /// Changes each value that is no secret. Errors with the name and the value for which `render` is false.
+    /// Changes each value that is not a secret. Errors with the name and the value for which `render` is false.
     pub(super) fn render(&mut self, render: &impl Fn(&mut String) -> bool) -> Result<(), (String, String)> {
         let is_name_of_ours = |name: &str| name.starts_with("STREAM_") || ["HARVEST_KILL_SWITCH_KEY"].contains(&name);
         for (name, (value, _)) in self.0.iter_mut().filter(|(name, _)| is_name_of_ours(name)) {
@@ -124,7 +124,7 @@ impl Environment {
         self.0.get(name).map(|(value, _)| value.as_str())
     }
 
-    /// Returns what was cleaned off a value.
+    /// Returns the flaw that was cleaned off a value.
     pub(super) fn flaw(&self, name: &str) -> Option<&'static str> {
         self.0.get(name).and_then(|(_, flaw)| flaw.map(Flaw::name))
     }

@@ -79,7 +79,7 @@ impl File {
         }
     }
 
-    /// Returns what a table of the file contains; nothing if it is no table.
+    /// Returns the content of a table of the file; nothing if the key is not a table.
     pub(super) fn below(&self, table: &str) -> impl Iterator<Item = (&String, &toml::Value)> {
         self.tables.get(table).and_then(toml::Value::as_table).into_iter().flatten()
     }

@@ -28,7 +28,7 @@ impl RedisFlag {
     }
 }
 
-/// What `record` takes.
+/// The flags of `record`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct RecordFlags {
     /// Address of the Redis server
@@ -37,8 +37,8 @@ pub struct RecordFlags {
     /// Folder of the journal
     #[arg(long, value_name = "DIR")]
     journal: Option<String>,
-    /// Where a new journal starts: earliest (the first entry of each stream), latest (the next one), after an entry id, at a
-    /// time (2026-02-04T02:07Z), at a time of day in UTC (02:07; the latest before now), or "90m ago"
+    /// Where a new journal starts: earliest (the first entry of each stream), latest (the next one), after an entry id,
+    /// at a time (2026-02-04T02:07Z), at a time of day in UTC (02:07; the latest before now), or "90m ago"
     #[arg(long, value_name = "earliest|latest|ID|TIME")]
     from: Option<String>,
 }
@@ -51,7 +51,7 @@ impl RecordFlags {
     }
 }
 
-/// What `run` takes, and `config` shows.
+/// The flags of `run`, which `config` also takes.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct RunFlags {
     /// Address of the Redis server

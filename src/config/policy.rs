@@ -94,7 +94,7 @@ fn accounts(of_file: &mut toml::Table) -> Result<Vec<(String, toml::Table)>, Con
     let named = match of_file.remove("accounts") {
         None => return Ok(Vec::new()),
         Some(toml::Value::Table(named)) => named,
-        Some(other) => return Err(wrong("…", &format!("{other} is no table of accounts"))),
+        Some(other) => return Err(wrong("…", &format!("{other} is not a table of accounts"))),
     };
     let mut accounts = Vec::new();
     for (name, own) in named {

@@ -59,8 +59,8 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Redis, ConfigError> {
     Ok(Redis { url: url.into(), ca_file })
 }
 
-/// Returns true if the part of an address before its host ends too early, because a password is not encoded. What would be
-/// taken as the host is a part of the password then, and errors name the host.
+/// Returns true if the part of an address before its host ends too early, because a password is not encoded. Then a
+/// part of the password would be taken for the host, and errors would show it.
 fn hides_its_host(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

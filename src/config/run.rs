@@ -83,7 +83,7 @@ impl SilentAfter {
 /// Settings of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Number of this cell; `None` for a service that is no cell.
+    /// Number of this cell; `None` for a service that is not a cell.
     pub cell: Option<u32>,
     /// Number of cells, where it is stated. It never changes. [1]
     pub cells: Option<u32>,
@@ -121,7 +121,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Returns what is wrong with a store and a journal that are one folder, or one inside the other.
+    /// Returns the fault of a store and a journal that are one folder, or one inside the other.
     pub fn folders_meet(&self) -> Option<String> {
         let absolute = |path: &Path| {
             path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())

@@ -67,7 +67,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Streams, Outputs), ConfigEr
         }
     }
     if let Some(name) = accounts.keys().next() {
-        return Err(ConfigError::Streams(format!("accounts: {name} is no stream that is read")));
+        return Err(ConfigError::Streams(format!("accounts: {name} is not a stream that is read")));
     }
     let streams =
         Streams::new(streams).map_err(|twice| ConfigError::Streams(format!("{} is named twice", twice.name)))?;
@@ -94,7 +94,7 @@ fn accounts(sheet: &mut Sheet<'_>, table: &mut toml::Table) -> Result<BTreeMap<S
     let named = match table.remove("accounts") {
         None => return Ok(BTreeMap::new()),
         Some(toml::Value::Table(named)) => named,
-        Some(other) => return Err(ConfigError::Streams(format!("accounts: {other} is no table"))),
+        Some(other) => return Err(ConfigError::Streams(format!("accounts: {other} is not a table"))),
     };
     let mut accounts = BTreeMap::new();
     for (stream, account) in named {
@@ -123,7 +123,7 @@ fn output(
     let (stream, origin) = match (of_environment, of_file) {
         (Some((name, stream)), _) => (stream.to_owned(), Origin::Environment(name)),
         (None, Some(toml::Value::String(stream))) => (stream, Origin::File),
-        (None, Some(other)) => return Err(ConfigError::Streams(format!("{key}: {other} is no name"))),
+        (None, Some(other)) => return Err(ConfigError::Streams(format!("{key}: {other} is not a name"))),
         (None, None) => (default.to_owned(), Origin::Default),
     };
     if stream.is_empty() {

@@ -335,7 +335,8 @@ impl<'a> Table<'_, 'a> {
         Err(self.refused(key, "want names or addresses of hosts, without a port, as [\"harvester\"]"))
     }
 
-    /// Returns an error if a name of the environment has a value of which cleaning leaves nothing: the operator wanted one.
+    /// Returns an error if a name of the environment has a value of which cleaning leaves nothing: the operator wanted
+    /// one.
     pub(super) fn not_cleaned_away(&self, name: &'static str) -> Result<(), ConfigError> {
         let environment = self.sheet.environment;
         match environment.flaw(name) {
@@ -366,7 +367,7 @@ impl<'a> Table<'_, 'a> {
         self.sheet.environment.set(name).is_some()
     }
 
-    /// Returns what was cleaned off the value of a name of the environment.
+    /// Returns the flaw that was cleaned off the value of an environment variable.
     pub(super) fn flaw(&self, name: &str) -> Option<&'static str> {
         self.sheet.environment.flaw(name)
     }

@@ -295,7 +295,7 @@ fn i19_safety_names_keep_their_sense() {
     assert_eq!(load(&[("HARVEST_REQUIRE_FRESH_SNAPSHOT_SEC", "30")]).unwrap().policy.max_position_age_ms, 30_000);
 }
 
-/// Whoever sets a secret wants it used: a value of blanks alone is no request to go without.
+/// A secret that consists of blanks is refused: an operator who sets a secret wants it to be used.
 #[test]
 fn a_secret_of_which_cleaning_leaves_nothing_is_refused() {
     for name in ["HARVEST_SIGNING_KEY", "HARVEST_CONSOLE_TOKEN"] {

@@ -9,8 +9,8 @@
 //!           └───┘ none for LEFT_AFTER: it ends
 //! ```
 //!
-//! Promises: no page waits for an audit. One that nobody asks about any more ends, and so does one that takes longer than
-//! the limit. In a service it lets the other threads go first.
+//! Promises: no page waits for an audit. An audit ends if no page asks about it any more, or if it takes longer than
+//! the limit. In a service the thread of the audit has a lower priority than the threads of the service.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,9 +26,9 @@ use crate::drive::stop::Stop;
 
 /// How long an audit may take.
 const LIMIT: Duration = Duration::from_secs(1800);
-/// An audit ends when no page has asked how far it is for this time. A page asks each second.
+/// An audit ends if no page has asked about its progress for this time. A page asks each second.
 const LEFT_AFTER: Duration = Duration::from_secs(10);
-/// How often it is found out that nobody asks any more.
+/// Interval between two checks whether a page still asks.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The result of an audit: its verdict, and its screen.
@@ -41,10 +41,11 @@ pub struct Audited {
 /// Audits a source. The command line provides it, because an audit is a command.
 pub type Audit = Arc<dyn Fn(&Origin, &Stop) -> anyhow::Result<Audited> + Send + Sync>;
 
-/// How far the audit is that a page has asked for.
+/// The progress of the audit that a page has asked for.
 #[derive(Clone, Debug)]
 pub enum Stage {
-    /// `read` entries are folded. `is_other` is true if the page has asked for another one, which has to wait.
+    /// `read` entries are folded. `is_other` is true if another audit runs, and the one that the page asks for has to
+    /// wait.
     Running {
         read: u64,
         lasts: Duration,
@@ -61,7 +62,7 @@ pub struct Auditor {
 
 /// An audit that runs or has ended.
 struct Run {
-    /// What it was asked for by: another name is another audit.
+    /// The name that it was asked for with. Another name is another audit.
     name: String,
     begun: Instant,
     asked: Arc<Mutex<Instant>>,
@@ -78,7 +79,7 @@ impl Auditor {
         Self { audit, last: Mutex::default() }
     }
 
-    /// Returns how far the audit of a name is. It begins if it is new and no other one runs.
+    /// Returns the progress of the audit with this name. Begins it if it is new and no other one runs.
     pub fn stage(&self, name: &str, origin: &Origin) -> Stage {
         let mut last = locked(&self.last);
         if let Some(run) = &*last {
@@ -130,7 +131,7 @@ impl Run {
     }
 }
 
-/// Ends an audit that nobody asks about.
+/// Ends an audit if no page asks about it any more.
 fn watch(ends: &Receiver<()>, asked: &Mutex<Instant>, has_left: &AtomicBool) {
     while ends.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         if locked(asked).elapsed() >= LEFT_AFTER {

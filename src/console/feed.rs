@@ -1,13 +1,13 @@
-//! What the pages show: a history that stays, or the journal of a service that is followed.
+//! The source of what the pages show: a history that does not change, or the journal of a service, which grows.
 //!
 //! ```text
 //!  first question ─▶ a thread reads the journal ─▶ film
-//!  later question ─▶ what is new is read, at most every PAUSE_MIN ─▶ film
+//!  later question ─▶ new entries are read, at most every PAUSE_MIN ─▶ film
 //!  no question for REST_AFTER ─▶ everything is dropped
 //! ```
 //!
-//! Promises: nothing is read and no thread is started before the first question. Each question reads what is new, so a page
-//! shows the end. A tenth of a core at most goes into following.
+//! Promises: before the first question nothing is read and no thread is started. Each question reads the new entries,
+//! so a page shows the end. Following a journal takes at most a tenth of a core.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,9 +20,9 @@ use crate::drive::stop::Stop;
 
 /// The least time between two looks at a journal.
 pub const PAUSE_MIN: Duration = Duration::from_millis(250);
-/// The pause after a look, in its own durations. [1]
+/// The pause after a look, as a multiple of the time that the look took. [1]
 const PAUSE_SHARE: u32 = 10;
-/// How long a look may take. A journal that has got more since is read on by the next question.
+/// How long a look may take. The next question reads the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// How long a followed journal is kept in memory without a question.
 const REST_AFTER: Duration = Duration::from_secs(600);
@@ -30,7 +30,7 @@ const REST_AFTER: Duration = Duration::from_secs(600);
 /// Reads a history from its beginning, or from a snapshot.
 pub type Begin = Arc<dyn Fn(&Stop) -> anyhow::Result<Reel> + Send + Sync>;
 
-/// Why there is nothing to show.
+/// Why no film can be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotYet {
     /// It is read for the first time.
@@ -55,7 +55,7 @@ struct Following {
     asked: Instant,
     looked: Instant,
     took: Duration,
-    /// Why the last reading failed. It is shown once, and then tried again.
+    /// Why the last attempt to read failed. One page shows it; the next question tries again.
     failed: Option<String>,
 }
 
@@ -91,7 +91,7 @@ impl Feed {
         *locked(&self.shown) = Some(film);
     }
 
-    /// Returns true if it may grow.
+    /// Returns true if the source may grow.
     pub fn follows(&self) -> bool {
         self.follow.is_some()
     }
@@ -117,7 +117,7 @@ impl Feed {
         locked(&self.shown).clone().ok_or(NotYet::Reading)
     }
 
-    /// Reads what is new, if it is time to look.
+    /// Reads the new entries, if it is time to look.
     fn look(&self, following: &mut Following) -> Result<(), NotYet> {
         let pause = (following.took * PAUSE_SHARE).max(PAUSE_MIN);
         let Some(reel) = following.reel.as_mut().filter(|_| following.looked.elapsed() >= pause) else { return Ok(()) };
@@ -125,7 +125,7 @@ impl Feed {
         match reel.read_on(&Stop::after(LOOK_LIMIT, Arc::default())) {
             Ok(true) => *locked(&self.shown) = Some(Arc::new(reel.film())),
             Ok(false) => {}
-            // The next question reads the journal anew.
+            // The next question reads the journal from the beginning.
             Err(error) => {
                 following.reel = None;
                 *locked(&self.shown) = None;
@@ -136,7 +136,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Reads the journal on a thread, unless one does already.
+    /// Reads the journal on a thread, unless a thread reads it already.
     fn read(self: &Arc<Self>) {
         let Some(follow) = &self.follow else { return };
         if follow.is_reading.swap(true, Ordering::AcqRel) {
@@ -162,7 +162,8 @@ impl Feed {
         }
     }
 
-    /// Drops what was read if nobody has asked for long. It does not wait: a page that is being made holds the lock.
+    /// Drops the film and the reel if no page has asked for `REST_AFTER`. Does not wait for the lock: a page that is
+    /// being made holds it.
     pub fn rest(&self) {
         let Some(Ok(mut following)) = self.follow.as_ref().map(|follow| follow.following.try_lock()) else { return };
         if following.asked.elapsed() >= REST_AFTER {
@@ -172,7 +173,7 @@ impl Feed {
     }
 }
 
-/// Lets the threads of the service go first, where the system can.
+/// Lowers the priority of this thread below that of the service's threads, on systems that can do so.
 pub fn step_back() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(10);

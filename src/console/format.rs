@@ -32,7 +32,8 @@ impl Number {
     }
 }
 
-/// Returns a number with at most four decimal places, or five significant digits below 1. A text that is no number stays.
+/// Returns a number with at most four decimal places, or five significant digits below 1. Returns a text that is not a
+/// number unchanged.
 pub fn short(text: &str) -> String {
     let Ok(number) = text.parse::<Decimal>() else { return text.to_owned() };
     let rounded = if number.abs() >= Decimal::ONE { Some(number.round_dp(4)) } else { number.round_sf(5) };
@@ -49,7 +50,7 @@ pub fn float(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|number| number.is_finite())
 }
 
-/// A time, as an instant for programs and as people read it.
+/// A time, once as an instant for programs and once as people read it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct When {
     /// `2026-02-04T02:07:31.400Z`.
@@ -69,7 +70,7 @@ impl When {
     /// Returns a time. [ms since 1970]
     pub fn of_ms(ms: u64) -> Self {
         let iso = time::iso(ms);
-        // A time beyond the calendar is a number of milliseconds.
+        // A time outside the calendar is written as a number of milliseconds.
         let is_calendar = iso.as_bytes().get(10) == Some(&b'T');
         let part = |range: std::ops::Range<usize>| iso.get(range).filter(|_| is_calendar).unwrap_or(&iso).to_owned();
         let clock = part(11..23);

@@ -1,4 +1,4 @@
-//! The frame of every page: navigation, the moment that is shown, and the ways to other moments.
+//! The frame of every page: navigation, the moment that is shown, and links to other moments.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::drive::film::Film;
 use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 
-/// What a page is made from: the film, the moment, and the address.
+/// The input of a page: the film, the moment and the address.
 pub struct PageContext<'a> {
     pub film: &'a Film,
     pub engine: Arc<Engine>,
@@ -22,11 +22,11 @@ pub struct PageContext<'a> {
     pub here: Address,
     pub base: &'a str,
     pub title: &'a str,
-    /// `None` where no audit can run.
+    /// `None` if no audit can run.
     pub auditor: Option<&'a Auditor>,
-    /// What a running service reports now; `None` for a past moment.
+    /// The report of a running service about now; `None` for a past moment.
     pub present: Option<&'a Present>,
-    /// The address of the events of the page, if it follows what grows.
+    /// The address of the events of the page, if it follows a history that grows.
     pub live: Option<Address>,
 }
 
@@ -36,8 +36,8 @@ impl PageContext<'_> {
         self.at.unwrap_or(self.film.last)
     }
 
-    /// Returns the time of the holds and ages: that of the moment, the present one of a running service, or that of the last
-    /// entry after which symbols are evaluated. [ms since 1970]
+    /// Returns the time for which holds and ages are computed: the moment that was asked for, the present time of a
+    /// running service, or otherwise the time of the last entry after which symbols are evaluated. [ms since 1970]
     pub fn now_ms(&self) -> u64 {
         if let Some(present) = self.present {
             return present.now_ms.max(self.engine.evaluated_ms());
@@ -87,7 +87,7 @@ pub struct Tab {
     pub is_here: bool,
 }
 
-/// A part of a long list. A page stays small, and its address names the part.
+/// A part of a long list. It keeps the page small, and the address names the part.
 pub struct Part {
     /// Rows of all parts. [1]
     pub rows: usize,
@@ -123,19 +123,19 @@ impl Part {
 
 /// The last entry up to a moment.
 pub enum LastEntry {
-    /// The moment is that of the entry.
+    /// The moment is exactly that of the entry.
     Same,
     Before(When),
     /// The moment is before the first entry.
     None,
 }
 
-/// The moment that is shown, and the ways to others.
+/// The moment that is shown, and the links to others.
 pub struct TimeBar {
     pub is_past: bool,
     /// The moment as it was typed.
     pub typed: String,
-    /// The moment that was asked for, or the last entry.
+    /// The moment that was asked for, or the time of the last entry.
     pub shown: When,
     /// The entry after which the state is shown.
     pub since: LastEntry,
@@ -146,7 +146,7 @@ pub struct TimeBar {
     pub first_ms: u64,
     pub last_ms: u64,
     pub shown_ms: u64,
-    /// Parameters that a form must keep.
+    /// Parameters of the address that a form has to keep.
     pub kept: Vec<(String, String)>,
     pub action: String,
     pub earliest: Option<Address>,
@@ -164,16 +164,16 @@ pub struct Frame {
     pub base: String,
     pub source: String,
     pub tabs: Vec<Tab>,
-    /// `None` where there is no past.
+    /// `None` if the source has no past.
     pub time: Option<TimeBar>,
     pub killed: bool,
     pub mode: &'static str,
     /// The role of a running service.
     pub role: &'static str,
     pub notices: Vec<String>,
-    /// The address of its events, if it shows the end of something that may grow.
+    /// The address of the events of the page, if it shows the end of a history that may grow.
     pub live: Option<Address>,
-    /// The time after which the page loads itself again. [s]
+    /// The time after which the page reloads itself. [s]
     pub refresh_s: Option<u32>,
 }
 
@@ -188,7 +188,7 @@ const TABS: [(&str, &str, &str); 6] = [
 ];
 
 impl Frame {
-    /// Returns the frame of a page. The steps to other moments are those of a symbol, or of everything.
+    /// Returns the frame of a page. The links to other moments lead to changes of `symbol`, or to all changes.
     pub fn of(context: &PageContext<'_>, title: impl Into<String>, symbol: Option<&str>) -> Self {
         let path = context.here.path().strip_prefix(context.base).unwrap_or_default().to_owned();
         let tabs = TABS.iter().map(|(name, to, prefix)| Tab {
@@ -211,7 +211,7 @@ impl Frame {
         }
     }
 
-    /// Returns the frame of a page without a moment: an error.
+    /// Returns the frame of a page that has no moment: an error.
     pub fn plain(title: &str, base: &str, source: &str) -> Self {
         let tabs = TABS.iter().map(|(name, to, _)| Tab {
             name,
@@ -241,7 +241,7 @@ impl TimeBar {
         let (before, after) = film.around(at, symbol);
         let here = context.here.clone().with("play", "");
         let to = |id: EntryId| {
-            // The last entry is the end, which needs no time.
+            // The last entry is the end, whose address has no time.
             if id >= film.last { here.clone().with("at", "") } else { here.clone().with("at", &id.to_string()) }
         };
         let is_playing = !context.parameter("play").is_empty();

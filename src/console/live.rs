@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!  address ─▶ board ─▶ page, at most four times a second ─▶ parts with the version of their last change
-//!               └─▶ reader: what changed since the version that it has, when it has taken the event before
+//!               └─▶ reader: the parts that changed since its version, after it has taken the last event
 //! ```
 //!
-//! Promises: a page is made once for all of its readers. A reader holds no queue: a slow one gets fewer events, each with
-//! all changes since its last one, and the server gives up one that takes nothing. The number of pages that are followed
-//! at a time is bounded, and the server bounds the readers.
+//! Promises: a page is made once for all of its readers. A reader has no queue: a slow one gets fewer events, each with
+//! all changes since its last one, and the server closes a connection that takes nothing. The number of pages that are
+//! followed at the same time is bounded, and the server bounds the readers.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,14 +23,14 @@ use crate::shell::web::Events;
 
 /// Pages that are followed at a time. [1]
 const BOARDS_MAX: usize = 16;
-/// The pause after a page was made, in the time that this took. [1]
+/// The pause after a page was made, as a multiple of the time that making it took. [1]
 const PAUSE_SHARE: u32 = 10;
-/// Something is sent at least this often, so that both sides notice when the other has gone.
+/// An event is sent at least this often, so that each side notices when the other is gone.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
-/// A page as it is now.
+/// A page in its present version.
 pub struct Drawn {
-    /// What the page shows: two pages with the same token are equal.
+    /// The version of the content: two pages with the same token are equal.
     pub token: String,
     pub pieces: Vec<Piece>,
     pub took: Duration,
@@ -51,7 +51,7 @@ pub struct Live {
     readers: Arc<AtomicUsize>,
 }
 
-/// Counts a reader while it is there.
+/// Counts a reader while it exists.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -67,7 +67,7 @@ impl Live {
     }
 
     /// Follows the page of an address. `known` is the token of the page that the reader has. `draw` gets the token that
-    /// the board has, and returns `None` while the page is the same. Returns `None` if too many pages are followed.
+    /// the board has, and returns `None` if the page is unchanged. Returns `None` if too many pages are followed.
     pub fn follow<D, F>(&self, address: &str, known: String, draw: D) -> Option<Events>
     where
         D: Fn(String) -> F + Send + 'static,
@@ -75,7 +75,7 @@ impl Live {
     {
         let seen = {
             let mut boards = self.boards();
-            // A page that nobody follows any more is gone after its next pause, and counts no longer.
+            // A page without readers is removed after its next pause. It does not count any more.
             let followed = boards.values().filter(|board| board.receiver_count() > 0).count();
             match boards.get(address) {
                 Some(board) => board.subscribe(),
@@ -97,7 +97,7 @@ impl Live {
         self.boards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the token of a board; `None` if nobody follows it any more, and then it is gone.
+    /// Returns the token of a board. If the board has no readers, removes it and returns `None`.
     fn token(&self, address: &str) -> Option<String> {
         let mut boards = self.boards();
         let board = boards.get(address)?;
@@ -121,7 +121,7 @@ impl Live {
     }
 }
 
-/// Draws a page again and again, while it has readers.
+/// Draws a page again and again while it has readers.
 async fn keep<D, F>(live: Live, address: String, draw: D)
 where
     D: Fn(String) -> F + Send + 'static,
@@ -142,13 +142,13 @@ struct Reader {
     seen: watch::Receiver<Version>,
     /// The version that it has. [1]
     version: u64,
-    /// The token of the page that it has loaded, until the first version is there.
+    /// The token of the page that it has loaded, until the first version is made.
     known: Option<String>,
     _counted: Counted,
 }
 
 impl Reader {
-    /// Returns the next event: what changed since the last one.
+    /// Returns the next event: the parts that changed since the last one.
     async fn next(mut self) -> Option<(String, Self)> {
         loop {
             let now = self.seen.borrow_and_update().clone();

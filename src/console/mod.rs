@@ -1,4 +1,4 @@
-//! The console: pages in a browser that show what `harvester` knows, at any moment of its history.
+//! The console: pages in a browser that show the data of `harvester` at any moment of its history.
 //!
 //! ```text
 //!  request ─▶ site ─▶ pool ─▶ feed ─▶ page ─▶ template ─▶ HTML ─▶ parts ─▶ events
@@ -12,9 +12,9 @@
 //! script, and none loads anything from another host. The number of threads, the time and the memory of a question are
 //! bounded.
 //!
-//! In reading order: `site` (the addresses), `pool` (the threads), `feed` (what is shown), `running` (what a service adds),
-//! `address`, `frame` (what all pages have), `pages`, `chart`, `format`; `auditor` (audits that a page asks for); `live` and
-//! `parts` (what has changed).
+//! In reading order: `site` (the addresses), `pool` (the threads), `feed` (the source of what is shown), `running` (the
+//! report of a service), `address`, `frame` (the parts that all pages have), `pages`, `chart`, `format`; `auditor`
+//! (audits that a page asks for); `live` and `parts` (changes of a page).
 
 mod address;
 mod auditor;
@@ -44,7 +44,7 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::film::Film;
 use crate::drive::stop::Stop;
 
-/// Draws the chart of a position at a moment. `name` is a position id or a symbol. [`alone`] makes a file of it.
+/// Draws the chart of a position at a moment. `name` is a position id or a symbol. [`alone`] makes it a file.
 pub fn chart_of(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Result<String> {
     let stop = Stop::never();
     let engine: Arc<_> = film.state(at, &stop)?;

@@ -1,12 +1,12 @@
-//! The parts of a page that change on their own: what has changed between two renderings is sent, and nothing else.
+//! The parts of a page that change on their own: only the parts that differ between two renderings are sent.
 //!
-//! A template marks a part with comments inside the element that is named like it, and parts may be inside parts:
+//! A template marks a part with comments inside an element that has the same name. Parts may be inside parts:
 //!
 //! ```html
 //! <tbody data-part="rows"><!--[rows-->…<!--rows]--></tbody>
 //! ```
 //!
-//! Values are escaped, so no value can be a mark.
+//! Values are escaped, so no value can contain a mark.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct Piece {
     pub name: String,
     /// Its content, with all parts inside it.
     pub html: Arc<str>,
-    /// The version of the page in which its own text, beside the parts inside it, changed last. [1]
+    /// The version of the page in which its own text, without the parts inside it, changed last. [1]
     changed: u64,
     /// Digest of its own text.
     own: u64,
@@ -45,7 +45,7 @@ fn read(mut html: &str) -> (u64, Vec<Piece>) {
     (own.finish(), inner)
 }
 
-/// Returns the first part of a text: what is before it, its name, its content, and what is after it.
+/// Returns the first part of a text: the text before it, its name, its content, and the text after it.
 fn next(html: &str) -> Option<(&str, &str, &str, &str)> {
     let (before, rest) = html.split_once(OPENS)?;
     let (name, rest) = rest.split_once(ENDS)?;
@@ -56,7 +56,7 @@ fn next(html: &str) -> Option<(&str, &str, &str, &str)> {
 /// Notes in the parts of a new version when each of them changed last.
 pub fn carry_over(pieces: &mut [Piece], before: &[Piece], version: u64) {
     for (place, piece) in pieces.iter_mut().enumerate() {
-        // Mostly it is where it was.
+        // Most parts are where they were in the last version.
         let same_place = before.get(place).filter(|known| known.name == piece.name);
         let known = same_place.or_else(|| before.iter().find(|known| known.name == piece.name));
         piece.changed = known.filter(|known| known.own == piece.own).map_or(version, |known| known.changed);

@@ -13,7 +13,7 @@ use crate::drive::stop::Stop;
 
 /// Threads that answer questions. [1]
 const THREADS: usize = 2;
-/// Questions that wait for a thread. More are refused at once. [1]
+/// Questions that wait for a thread. Further ones are refused at once. [1]
 const QUESTIONS_WAITING: usize = 32;
 /// How long a question may take, from the moment that a thread begins.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ pub struct Pool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnswered;
 
-/// Tells the thread that nobody waits for the answer any more.
+/// Stops the question on its thread when the reader is dropped, because nothing waits for the answer any more.
 struct Reader(Arc<AtomicBool>);
 
 impl Drop for Reader {
@@ -40,7 +40,7 @@ impl Drop for Reader {
 }
 
 impl Pool {
-    /// Starts the threads. Those of a service let its other threads go first.
+    /// Starts the threads. In a service they have a lower priority than the threads of the service.
     pub fn start(is_in_service: bool) -> Self {
         let (jobs, waiting) = bounded::<Job>(QUESTIONS_WAITING);
         for _ in 0..THREADS {
@@ -50,7 +50,7 @@ impl Pool {
                     step_back();
                 }
                 for job in waiting {
-                    // A question that panics ends alone; its reader gets an error page.
+                    // A question that panics ends alone: its reader gets an error page.
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
                 }
             });
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::drive::stop::Stopped;
 
-    /// Begins to wait for an answer.
+    /// Polls the question once, so that it begins to wait for its answer.
     fn polled<F: Future>(question: Pin<&mut F>) -> Poll<F::Output> {
         question.poll(&mut Context::from_waker(Waker::noop()))
     }

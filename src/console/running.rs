@@ -1,4 +1,4 @@
-//! What only a running service knows, for the page *Now*. The service fills it from the report of `/status`.
+//! The report of a running service, for the page *Now*. The service fills it from the report of `/status`.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub struct Present {
     pub policy_configured: String,
     pub is_policy_pending: bool,
     pub killed: bool,
-    /// Who may emit; `None` if nobody does, or it is not known.
+    /// The instance that may emit; `None` if there is none or it is not known.
     pub holder: Option<String>,
     pub fencing_token: u64,
     pub lease_left_ms: Option<u64>,
@@ -36,7 +36,7 @@ pub struct Present {
     pub outbox: u64,
     pub outbox_oldest_ms: Option<u64>,
     pub inputs: Vec<PresentInput>,
-    /// Accounts with a name: name, open positions, those that can be evaluated.
+    /// Accounts with a name: name, open positions, and how many of them can be evaluated.
     pub accounts: Vec<(String, u64, u64)>,
     pub findings: Vec<Finding>,
 }

@@ -25,14 +25,14 @@ const STYLE: &str = include_str!("assets/console.css");
 const SCRIPT: &str = include_str!("assets/console.js");
 const ICON: &str = include_str!("assets/icon.svg");
 
-/// The time after which a page of a service is made again, although no entry came: ages grow.
+/// Interval after which a page of a service is made again even if no entry came, because ages grow.
 const AGES_GROW: Duration = Duration::from_secs(1);
 
 /// A console over a history or a journal.
 #[derive(Clone)]
 pub struct Console {
     feed: Arc<Feed>,
-    /// The threads, from the first question on.
+    /// The threads. They start with the first question.
     pool: Arc<OnceLock<Pool>>,
     live: Live,
     title: Arc<str>,
@@ -73,7 +73,7 @@ const PAGES: [Route; 9] = [
 
 /// The address of the events of a live page.
 const LIVE: &str = "/console/live";
-/// Parameters of it: path and open part of the page, and the token of the page that the reader has.
+/// Its parameters: path and open part of the page, and the token of the page that the reader has.
 const OF_LIVE: [&str; 3] = ["live-page", "live-name", "live-known"];
 
 impl Route {
@@ -102,7 +102,7 @@ impl Console {
         Self::over(Feed::still(film), title, base)
     }
 
-    /// Returns a console that follows a journal: from the first question on, or after what was read already.
+    /// Returns a console that follows a journal: from the first question on, or from the end of `read`.
     pub fn following(begin: Begin, read: Option<Reel>, title: &str, base: &str) -> Self {
         let feed = Feed::following(begin);
         Self::over(
@@ -133,12 +133,12 @@ impl Console {
         Self { running: Some(running), ..self }
     }
 
-    /// Shows another film from the next page on: the same history, read again because it has grown.
+    /// Shows another film from the next page on: the same history, read again after it has grown.
     pub fn show(&self, film: Arc<Film>) {
         self.feed.show(film);
     }
 
-    /// Drops what was read of a journal if nobody has asked for long.
+    /// Drops the content of a journal if no page has asked for long.
     pub fn rest(&self) {
         self.feed.rest();
     }
@@ -161,7 +161,7 @@ impl Console {
             Err(NotAnswered) => self.message(
                 503,
                 "Busy",
-                "Too many questions wait for an answer, or this one failed. Load the page again in a moment.",
+                "Too many requests wait for an answer, or this one failed. Load the page again in a moment.",
             ),
         }
     }
@@ -170,7 +170,7 @@ impl Console {
         let film = match self.feed.film() {
             Ok(film) => film,
             Err(NotYet::Reading) => {
-                return self.wait("Reading", "The console reads the journal. This page comes by itself.");
+                return self.wait("Reading", "The console reads the journal. This page reloads itself.");
             }
             Err(NotYet::Failed(why)) => {
                 let says = format!("The journal cannot be shown: {why}. The console tries again.");
@@ -221,7 +221,7 @@ impl Console {
         let path = route.path.replace("{id}", &name);
         let query = asked.values().into_iter().filter(|(name, _)| !OF_LIVE.contains(&&**name)).collect();
         let here = Address::new(format!("{}{path}", self.base), query);
-        // Only the end can follow. What the service knows is of now.
+        // Only a page that shows the end can follow. The report of the service is about now.
         let follows = self.feed.follows() && route.is_live && at.is_none();
         let present = self.running.as_ref().filter(|_| at.is_none()).map(|running| running());
         let token = token(film, present.as_ref());
@@ -277,7 +277,7 @@ impl Console {
         }
     }
 
-    /// Makes a page for its readers, unless it shows what they have.
+    /// Makes a page for its readers, unless they have this version already.
     fn drawn(&self, route: Route, asked: &Asked, known: &str, stop: &Stop) -> Option<Drawn> {
         let begun = Instant::now();
         let film = self.feed.film().ok()?;
@@ -289,7 +289,7 @@ impl Console {
         (page.status == 200).then(|| Drawn { token, pieces: parts::pieces(&page.body), took: begun.elapsed() })
     }
 
-    /// Returns a page that loads itself again.
+    /// Returns a page that reloads itself.
     fn wait(&self, title: &str, says: &str) -> Page {
         let page = self.message(503, title, says);
         Page { body: page.body.replacen("<head>", "<head>\n<meta http-equiv=\"refresh\" content=\"1\">", 1), ..page }
@@ -318,7 +318,7 @@ impl Console {
     }
 }
 
-/// Returns what tells two versions of a page apart: the end of the history, and, of a service, the second.
+/// Returns the version of a page: the end of its history and, for a service, the second of its clock.
 fn token(film: &Film, present: Option<&Present>) -> String {
     let second = present.map_or(0, |present| present.uptime_ms / AGES_GROW.as_millis() as u64);
     format!("{}/{}/{second}", film.last, film.entries)

@@ -1,7 +1,8 @@
-//! What is sent, acknowledged, retried and refused, by whom and when: the delivery protocol as a machine without I/O.
+//! The delivery protocol as a machine without I/O: which entries are sent, acknowledged, retried and refused, by which
+//! instance, and when.
 //!
-//! The shell passes in what happened (`handle_*`), asks for the next thing to do ([`Delivery::next_action`]) until there
-//! is none, and waits for the next event, at most until [`Delivery::poll_timeout`]. Threads and channels only move data.
+//! The shell passes in events (`handle_*`), asks for the next action ([`Delivery::next_action`]) until it gets none,
+//! and waits for the next event, at most until [`Delivery::poll_timeout`]. Threads and channels only move data.
 //!
 //! ```text
 //!              folded             synced               offered              folded
@@ -61,7 +62,7 @@ pub mod records;
 pub mod refused;
 pub mod row;
 
-/// What does not change while the process runs.
+/// The settings, which do not change while the process runs.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Hash of the configured policy. An order is sent only under this policy.
@@ -115,7 +116,7 @@ impl StreamPosition {
     }
 }
 
-/// What an earlier process left in the checkpoint.
+/// The state that an earlier process left in the checkpoint.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     pub outbox: Vec<OutboxRow>,
@@ -199,7 +200,7 @@ pub struct Delivery {
     not_before_ms: u64,
     /// Rows that changed since the last checkpoint.
     changes: Vec<RowChange>,
-    /// What the event loop has to log.
+    /// Notices that the event loop has to log.
     notices: VecDeque<Notice>,
 }
 

@@ -2,15 +2,15 @@
 //!
 //! In reading order:
 //!
-//! - this file: what `step` does;
+//! - this file: `step`;
 //! - the fold: `fold` (facts other than results), `result` (results), `books` and
 //!   `of_fill` (which book an entry belongs to), `rollback`
 //!   (what an entry that does not fit restores), `control`, `gaps`, `published` (decision entries), `skips`;
-//! - the decision: `evaluation` (a decision or a hold for each book), `decision`, `settling` (which decision takes effect:
-//!   ours or a `recorded` one), `chain`;
+//! - the decision: `evaluation` (a decision or a hold for each book), `decision`, `settling` (which decision takes
+//!   effect: ours or a `recorded` one), `chain`;
 //! - cells: `elsewhere` (entries of other cells), `routes`;
 //! - the state: `slots`, `globals`, `accounts`, `nonces`, `changes`, `persisted`;
-//! - what is read from the state: `needs` (what the projection lacks);
+//! - views of the state: `needs` (the facts that the projection lacks);
 //! - `shortcut`, which only saves time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,8 +191,8 @@ impl Engine {
         !self.globals.skipped.is_empty() && self.globals.skipped.contains(&(stream.into(), id))
     }
 
-    /// Links a decision that was just made into the chain. The next decision follows its hash; the decisions of one entry
-    /// are linked in their order.
+    /// Links a decision that was just made into the chain. The next decision follows its hash; the decisions of one
+    /// entry are linked in their order.
     ///
     /// The hash covers the text of the decision, which only the codec knows. So the driver brings it here, and nothing
     /// else does.
@@ -318,7 +318,8 @@ impl Engine {
                     self.settle_unevaluated(entry, key);
                     return Ok(Vec::new());
                 }
-                // If the numbers do not fit, the entry is not wrong: the state that it meets is.
+                // If an evaluation does not fit exact arithmetic here, the state is the cause and not the entry: the
+                // entry stays applied, and its books get a hold.
                 Ok(self.decide(entry, named, key, Misfit::Holds).unwrap_or_default())
             }
         }
@@ -340,8 +341,8 @@ impl Engine {
         }
     }
 
-    /// Folds a price, then decides for all books of its symbol. If the numbers fit none of them, it leaves the symbol as
-    /// it was.
+    /// Folds a price, then decides for all books of its symbol. If the numbers fit none of them, it leaves the symbol
+    /// as it was.
     fn fold_price_and_decide(
         &mut self,
         entry: &Entry,
@@ -434,11 +435,11 @@ impl BooksNamed {
     }
 }
 
-/// What becomes of an entry whose evaluation does not fit exact arithmetic.
+/// How to treat an entry whose evaluation does not fit exact arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Misfit {
-    /// The books hold.
+    /// The books get a hold.
     Holds,
-    /// The entry is refused if it fits no book. The books that it does not fit hold.
+    /// The entry is refused if its numbers fit no book. If they fit some books, the others get a hold.
     Refuses,
 }

@@ -1,8 +1,8 @@
 //! All facts that the decoder can hand to the engine.
 //!
-//! In reading order: `ids` and `streams`, `selection` (whose entries are read), this file (an entry and its event), `time`,
-//! `side`, then the facts: `price`, `intent`, `result`, `exchange`, `control`, `decision`. `reason` lists why an entry goes
-//! to quarantine, and `reorder` is the reorder buffer.
+//! In reading order: `ids` and `streams`, `selection` (whose entries are read), this file (an entry and its event),
+//! `time`, `side`, then the facts: `price`, `intent`, `result`, `exchange`, `control`, `decision`. `reason` lists why
+//! an entry goes to quarantine, and `reorder` is the reorder buffer.
 
 mod control;
 mod decision;

@@ -1,4 +1,5 @@
-//! Folds with rows, for what keeps a store: a service, and a projection. The rows of the next commit, and where they go.
+//! Folds with rows, for users with a store (a service, and a projection): the rows of the next commit, and their
+//! destination.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,12 +20,12 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum size of the rows that wait for a commit. [bytes]
 const COMMIT_BYTES: usize = 8 << 20;
 
-/// The place where a projection is kept.
+/// The place where a projection is stored.
 pub enum Backing {
     /// In memory only, without a store.
     Memory,
     Store(Store),
-    /// A new store beside the one in use, which it replaces at the end.
+    /// A new store next to the one in use. It replaces that one at the end.
     Rebuild(Rebuild),
 }
 
@@ -62,7 +63,7 @@ pub struct PendingRows {
 }
 
 impl PendingRows {
-    /// Creates it for a state whose symbols are written up to a number.
+    /// Creates it for a state whose first `names_written` symbols are in the store already.
     pub const fn new(names_written: usize) -> Self {
         Self { names_written, rows: Vec::new(), bytes: 0, entries: 0 }
     }
@@ -98,21 +99,21 @@ impl PendingRows {
     }
 }
 
-/// The rows of the next commit, and where it goes.
+/// The rows of the next commit, and their destination.
 pub(super) struct Commits {
     pub(super) backing: Backing,
     pub(super) pending: PendingRows,
     committed: Instant,
 }
 
-/// The half of a projection that folds, while the other decodes.
+/// The half of a projection that folds while the other half decodes.
 pub struct Folding<'a> {
     pub engine: &'a mut Engine,
     pub(super) commits: &'a mut Commits,
 }
 
 impl Commits {
-    /// Creates it for a state whose symbols are written up to a number.
+    /// Creates it for a state whose first `names_written` symbols are in the store already.
     pub(super) fn to(backing: Backing, names_written: usize) -> Self {
         Self { backing, pending: PendingRows::new(names_written), committed: Instant::now() }
     }

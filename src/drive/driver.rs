@@ -1,5 +1,5 @@
-//! The driver: decoder, engine and chain in one piece. Every command, the service and the tests have
-//! one. What keeps a store folds with the rows of its next commit (`commits`), on the engine of its driver.
+//! The driver: decoder, engine and chain in one piece. Every command, the service and the tests use one. A user with a
+//! store folds with the rows of its next commit (`commits`), on the engine of its driver.
 //!
 //! ```text
 //!  line ─▶ decoder ─▶ entry ─▶ engine ─▶ decision ─▶ seal ─▶ decision with its hash
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Promises: the engine knows every symbol of an entry that the driver returned. A decision that it returned is linked
-//! into the chain. The same key verifies what is read ahead and what is folded.
+//! into the chain. The same key verifies the look-ahead and the fold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,8 +60,8 @@ pub(super) fn engine_of(config: &Config, policy: Policy) -> Engine {
     engine
 }
 
-/// Returns true if the policies under which an engine was begun, general and of accounts, are the configured ones. Those
-/// that an entry has replaced do not count.
+/// Returns true if the policies under which an engine was begun, general and of accounts, are the configured ones.
+/// Policies that an entry has replaced do not count.
 pub(super) fn is_under_configured(engine: &Engine, config: &Config) -> bool {
     if engine.globals().policy_adopted {
         return true;
@@ -94,7 +94,7 @@ impl Driver {
         Self::going_on(engine_of(config, config.policy.clone()), config, decisions)
     }
 
-    /// Creates a driver that goes on from a state.
+    /// Creates a driver that continues from a state.
     pub fn going_on(engine: Engine, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
         Ok(Self::with_key(engine.with_decisions(decisions), keys::configured(config)?))
     }
@@ -115,7 +115,7 @@ impl Driver {
         driver
     }
 
-    /// Creates a driver for a whole history, which is read ahead up to `until`. There is no store.
+    /// Creates a driver for a whole history, which is read ahead up to `until`. It has no store.
     pub fn over(
         history: &History,
         config: &Config,
@@ -128,8 +128,8 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Creates a driver that compares the decisions of a history with ours. It begins under the policy that the history
-    /// itself states, if it does.
+    /// Creates a driver that compares the decisions of a history with ours. If the history itself states the policy
+    /// under which it begins, the driver begins under that one.
     ///
     /// Decisions after `until` are recorded decisions as well: they come after their causes. `intact` selects them by
     /// their ids; `None` selects those that form a chain.
@@ -183,8 +183,8 @@ impl Driver {
         }
     }
 
-    /// Gives the engine what was read ahead: the skipped entries, and the decisions that continue its chain. Returns the
-    /// places of the decisions that cannot be read.
+    /// Gives the engine what the look-ahead found: the skipped entries, and the decisions that continue its chain.
+    /// Returns the streams and ids of the decisions that cannot be read.
     pub fn preload(&mut self, ahead: LookAhead) -> Vec<At> {
         let skipped = ahead.skipped();
         let (found, unreadable) = ahead.into_decisions(&skipped);
@@ -205,7 +205,7 @@ impl Driver {
         self.engine.set_recorded_decisions(facts);
     }
 
-    /// Creates an engine with another policy at the point where this one is, before the first entry of the history.
+    /// Creates an engine with another policy, in the present state of this one, before the first entry of the history.
     pub fn fork(&self, policy: Policy) -> Engine {
         let mut engine = Engine::new(self.engine.streams().clone(), policy).with_decisions(self.engine.decisions());
         for symbol in self.engine.symbols() {
@@ -243,14 +243,14 @@ impl Driver {
         Ok(entry)
     }
 
-    /// Decodes one entry. An unreadable one is returned with the error as its content.
+    /// Decodes one entry. The content of an unreadable entry is the error.
     pub fn decode(&mut self, stream: StreamId, id: EntryId, fields: &Fields<'_>) -> Entry {
         let entry = self.decoder.decode(stream, id, fields);
         self.name_new();
         entry
     }
 
-    /// Names everything that the decoder knows to a new engine.
+    /// Gives a new engine all names that the decoder knows.
     fn engine_knows_names(&mut self) {
         self.decoder.symbols.names().tell(&mut self.engine);
     }
@@ -259,8 +259,8 @@ impl Driver {
         self.decoder.symbols.take_new().tell(&mut self.engine);
     }
 
-    /// Folds one entry, and seals the decision that it caused. An audit compares decisions and does not seal them: it
-    /// steps the engine alone.
+    /// Folds one entry, and seals the decisions that it caused. An audit compares decisions and does not seal them, so
+    /// it steps the engine directly.
     pub fn fold(&mut self, entry: &Entry) -> Stepped {
         Stepped::by(&mut self.engine, entry)
     }

@@ -1,5 +1,5 @@
-//! A whole history, read once, of which every past state can be shown: states of the engine along the way (frames), and
-//! an index of what happened.
+//! A whole history that is read once and can show every past state: states of the engine along the way (frames), and an
+//! index of events.
 //!
 //! ```text
 //!  history ──▶ ▪────────▪────────▪────────▪──────▶ the last state
@@ -7,12 +7,13 @@
 //!                        └─ fold ─▶ the state at a time
 //! ```
 //!
-//! Promises: reads only. The state at a time is that of a fold from the start (the look-ahead may know the names of later
-//! accounts already), and costs at most the entries between two frames. Memory is bounded: at most `FRAMES_MAX` states,
-//! `EVENTS_MAX` events and `QUARANTINED_MAX` quarantined entries are kept; [`Film::notices`] names what was left out.
+//! Promises: reads only. The state at a time equals that of a fold from the start, except that the look-ahead may
+//! already know the names of later accounts. It costs at most the entries between two frames. Memory is bounded: at
+//! most `FRAMES_MAX` states, `EVENTS_MAX` events and `QUARANTINED_MAX` quarantined entries are kept. [`Film::notices`]
+//! names the parts that were left out.
 //!
-//! A film does not change. [`super::reel`] reads a history and goes on with a journal that grows: it makes a new film,
-//! which shares what is equal.
+//! A film does not change. [`super::reel`] reads a history and continues with a journal that grows. It makes a new film
+//! each time, which shares with the last one whatever is equal.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -36,14 +37,14 @@ use crate::shell::journal::Journal;
 
 /// States at a time, and lives, that are kept for the next page. [1]
 pub(super) const STATES_KEPT: usize = 8;
-/// Parts of the time that the index counts entries in. [1]
+/// Parts of the time for which the index counts entries. [1]
 pub const PARTS: usize = 160;
 
 /// A state along the way.
 pub(super) struct Frame {
     /// Entries that were folded. [1]
     pub entries: u64,
-    /// Those of each stream; empty before the first one. [1]
+    /// Entries of each stream; empty before the first entry. [1]
     pub counts: Vec<u64>,
     /// Position of the next entry in the journal; 0 in other histories. [1]
     pub position: u64,
@@ -95,7 +96,7 @@ impl Origin {
         }
     }
 
-    /// Returns the files and folders of a history, none for a store.
+    /// Returns the files and folders of a history; none for a store.
     pub fn sources(&self) -> Vec<PathBuf> {
         match self {
             Self::Histories(paths) => paths.clone(),
@@ -121,7 +122,7 @@ impl Rows for KeptRows {
 /// A past state, and the entries of each stream up to it. [1]
 type Past = (Arc<Engine>, Arc<[u64]>);
 
-/// A life with its position and its end.
+/// A life, with its position and its end as the key.
 pub(super) type LifeKept = ((String, EntryId), Arc<Life>);
 
 /// A history or store in memory.
@@ -132,9 +133,9 @@ pub struct Film {
     pub(super) frames: Vec<Arc<Frame>>,
     /// The state at the end.
     pub(super) latest: Arc<Engine>,
-    /// Recently asked states.
+    /// States that were asked for recently.
     pub(super) states: Mutex<VecDeque<(EntryId, Past)>>,
-    /// Recently asked lives, by position and end.
+    /// Lives that were asked for recently, by position and end.
     pub(super) lives: Mutex<VecDeque<LifeKept>>,
     /// Closed positions that the engine has forgotten.
     pub rows: KeptRows,
@@ -146,9 +147,9 @@ pub struct Film {
     pub(super) adopted: Vec<EntryId>,
     pub quarantined: Arc<Vec<Quarantined>>,
     pub decisions: Arc<Chain>,
-    /// True if the history contains these decisions; false if they were made while it was read.
+    /// True if the history contains these decisions. False if the rules made them while it was read.
     pub is_recorded: bool,
-    /// Decisions that were made beside the recorded ones, as history lines. [1]
+    /// Decisions that the rules made in addition to the recorded ones, as history lines. [1]
     pub made_beside: usize,
     /// [1]
     pub entries: u64,
@@ -221,17 +222,18 @@ impl Film {
         &self.inputs
     }
 
-    /// Returns the last entry up to a time as it was typed, in any spelling of the command line.
+    /// Returns the last entry up to a time that was typed in any form of the command line.
     pub fn until(&self, text: &str) -> Result<EntryId, NotAMoment> {
         Ok(text.parse::<Moment>()?.until(self.last.ms))
     }
 
-    /// Returns the state after the last entry up to `at`; without a bound, the last state.
+    /// Returns the state after the last entry up to `at`; the last state if `at` is `None`.
     pub fn state(&self, at: Option<EntryId>, stop: &Stop) -> anyhow::Result<Arc<Engine>> {
         Ok(self.past(at, stop)?.0)
     }
 
-    /// Returns the entries of each stream up to `at`, in the order of [`Self::streams`]; without a bound, all. [1]
+    /// Returns the entries of each stream up to `at`, in the order of [`Self::streams`]; all of them if `at` is `None`.
+    /// [1]
     pub fn counts(&self, at: Option<EntryId>, stop: &Stop) -> anyhow::Result<Arc<[u64]>> {
         Ok(self.past(at, stop)?.1)
     }
@@ -258,8 +260,8 @@ impl Film {
         Ok(past)
     }
 
-    /// Folds on from the nearest frame, at the latest that before `from`, up to `until`. `each` gets each entry after it
-    /// was folded, with its line. Returns the driver, and the entries of each stream. [1]
+    /// Folds from the nearest frame up to `until`. If `from` is given, the frame is one before it. Calls `each` with
+    /// each entry and its line after it was folded. Returns the driver, and the entries of each stream. [1]
     pub(super) fn fold(
         &self,
         from: Option<EntryId>,
@@ -270,7 +272,7 @@ impl Film {
         let is_before = |frame: &&Arc<Frame>| from.is_none_or(|from| frame.engine.globals().last < from);
         let options = Options { until, ..Options::default() };
         let (frame, mut history, position) = if let Origin::Journal(dir) = &self.origin {
-            // The frames of a journal are found by position: its first files may be gone.
+            // The frames of a journal are found by position, because its first files may be deleted.
             let has = |frame: &&Arc<Frame>| until.is_none_or(|until| frame.engine.globals().last <= until);
             let first = self.frames.first().filter(|frame| has(frame)).ok_or_else(|| self.too_early())?;
             let frame = self.frames.iter().rev().filter(has).find(is_before).unwrap_or(first);
@@ -317,7 +319,7 @@ impl Film {
         TooEarly { first: self.first, arguments: self.origin.arguments() }
     }
 
-    /// Opens the lines up to an entry, those of a journal from the last frame before it.
+    /// Opens the lines up to an entry; those of a journal from the last frame before it on.
     fn lines_until(&self, id: EntryId) -> anyhow::Result<History> {
         let options = Options { until: Some(id), ..Options::default() };
         let inputs = match &self.origin {
@@ -336,7 +338,7 @@ impl Film {
         self.adopted.iter().rev().find(|id| **id <= at).copied()
     }
 
-    /// Returns the last change before an entry and the first one after it: of a symbol, or of anything.
+    /// Returns the last change before an entry and the first one after it, of one symbol or of anything.
     pub fn around(&self, at: EntryId, symbol: Option<&str>) -> (Option<EntryId>, Option<EntryId>) {
         let index = symbol.and_then(|name| self.latest.symbols().position(|symbol| *symbol.name == *name));
         let index = index.and_then(|index| u32::try_from(index).ok());
@@ -387,16 +389,17 @@ pub struct EntryLine {
     pub line: String,
 }
 
-/// Returns the files of a journal from the one with a position on.
+/// Returns the files of a journal, beginning with the one that contains a position.
 pub(super) fn files_from(dir: &Path, position: u64) -> anyhow::Result<Vec<Input>> {
     Ok(Journal::files_from(dir, position)?.into_iter().map(Input::Path).collect())
 }
 
-/// Since when each open position has its hold, by position id.
+/// The entry since which each open position has its hold, by position id.
 pub type HeldSince = BTreeMap<String, EntryId>;
 
-/// Returns since when each open position has the hold that it has at a time: since the entry that brought it, or since
-/// the millisecond from which time alone brings it. It is left out if neither is known. [ms since 1970]
+/// Returns since when each open position has the hold that it has at a time: the entry that caused it, or the
+/// millisecond from which the passage of time alone causes it. A position for which neither is known is left out. [ms
+/// since 1970]
 pub fn held_since(engine: &Engine, now_ms: u64) -> HeldSince {
     let open = engine.books().filter_map(|book| Some((book, book.book.hot.open.as_ref()?)));
     open.filter_map(|(book, open)| {
@@ -413,7 +416,8 @@ pub fn held_since(engine: &Engine, now_ms: u64) -> HeldSince {
     .collect()
 }
 
-/// Returns the first millisecond of a time after which something is so up to its end; `None` if it is so at its beginning.
+/// Returns the first millisecond from which `is_so` is true up to the end of the range; `None` if it is true at the
+/// beginning.
 fn brought_by_time(from_ms: u64, to_ms: u64, is_so: impl Fn(u64) -> bool) -> Option<u64> {
     if from_ms >= to_ms || is_so(from_ms) {
         return None;

@@ -8,8 +8,8 @@ use secrecy::ExposeSecret as _;
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
 
-/// Returns the key that verifies signatures, if one is configured. The former keys of the configuration, and the ids up
-/// to which entries are trusted without this key, belong to it.
+/// Returns the key that verifies signatures, if one is configured. It includes the former keys of the configuration,
+/// and the ids up to which entries without a signature of this key are trusted.
 pub fn configured(config: &Config) -> anyhow::Result<Option<SigningKey>> {
     let Some(key) = config.emit.signing_key()? else { return Ok(None) };
     Ok(Some(with_former(SigningKey::new(key.expose_secret().as_bytes())?, config)?))

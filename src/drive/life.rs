@@ -1,7 +1,7 @@
 //! The life of one position, for a chart: its prices, its holds, its obstacles, and the entries that name it.
 //!
-//! Promises: reads only, from the nearest frame before the opening. Memory is bounded: prices are thinned without losing
-//! the extremes of any part of the time, and at most `LINES_MAX` entries are kept.
+//! Promises: reads only, from the nearest frame before the opening. Memory is bounded: prices are thinned without loss
+//! of the extremes in any part of the time, and at most `LINES_MAX` entries are kept.
 
 use std::sync::{Arc, PoisonError};
 
@@ -17,7 +17,7 @@ use crate::domain::event::ids::EntryId;
 
 /// Prices that are kept before they are thinned. [1]
 const PRICES_MAX: usize = 200_000;
-/// Parts of the time that a thinned list has extremes of. [1]
+/// Parts of the time for which a thinned list keeps the extremes. [1]
 const PARTS: usize = 4_000;
 /// Entries about the position that are kept with their lines. [1]
 const LINES_MAX: usize = 2_000;
@@ -31,15 +31,15 @@ pub struct PricePoint {
     pub price: Decimal,
 }
 
-/// From this entry on the position had this hold.
+/// A hold of the position that begins with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldPoint {
     pub since: EntryId,
-    /// `None`: nothing held it, and a decision was made.
+    /// `None`: no hold applied, and a decision was made.
     pub hold: Option<&'static str>,
 }
 
-/// A time in which something kept the position from being evaluated as usual, such as a gap or a doubted price.
+/// A time in which something kept the position from being evaluated as usual, such as a gap or a price in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Obstacle {
     pub what: &'static str,
@@ -61,7 +61,7 @@ pub struct NamingEntry {
 /// The life of a position up to a time.
 #[derive(Clone, Debug, Default)]
 pub struct Life {
-    /// The prices in use, in the order of their times.
+    /// The prices that were used, in the order of their times.
     pub prices: Vec<PricePoint>,
     /// The number of prices before they were thinned. [1]
     pub prices_seen: u64,
@@ -73,7 +73,7 @@ pub struct Life {
     pub is_cut: bool,
 }
 
-/// Returns the life of a position from its opening up to `until`. One that was read recently is not read again.
+/// Returns the life of a position from its opening up to `until`. A life that was read recently is not read again.
 pub fn life(
     film: &Film,
     book: &str,
@@ -96,8 +96,8 @@ pub fn life(
     Ok(life)
 }
 
-/// Reads the life of a position from its opening up to `until`. `book` is the name of its book, `position_id` that of its
-/// documents.
+/// Reads the life of a position from its opening up to `until`. `book` is the name of its book, `position_id` that of
+/// its documents.
 fn read(
     film: &Film,
     book: &str,

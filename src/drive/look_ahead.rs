@@ -1,7 +1,7 @@
-//! The look-ahead: what later entries state about earlier ones, found before the first entry is folded.
+//! The look-ahead: finds statements of later entries about earlier ones before the first entry is folded.
 //!
-//! A history and the streams of a running service are read ahead by the same rule: skips are collected first, because
-//! they may name a decision; decisions count if they are sealed and continue the chain.
+//! The same rule applies to a history and to the streams of a running service: skips are collected first, because they
+//! may name a decision; then decisions count if they are sealed and continue the chain.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::shell::history::{History, Line};
 /// The entries that were read ahead.
 #[derive(Default)]
 pub struct LookAhead {
-    /// `entry.skipped`, each with the entry that it names.
+    /// Each `entry.skipped`, with the entry that it names.
     skips: Vec<(At, At)>,
     /// Decision entries, with their content if it is readable.
     decisions: Vec<(At, Option<Box<DecisionFact>>)>,
@@ -77,7 +77,7 @@ impl LookAhead {
         skips::skipped(self.skips.clone())
     }
 
-    /// Returns the readable decisions that are not skipped, and the places of the unreadable ones.
+    /// Returns the readable decisions that are not skipped, and the streams and ids of the unreadable ones.
     pub(super) fn into_decisions(self, skipped: &BTreeSet<At>) -> (Vec<DecisionFact>, Vec<At>) {
         let (mut found, mut unreadable) = (Vec::new(), Vec::new());
         for (at, fact) in self.decisions.into_iter().filter(|(at, _)| !skipped.contains(at)) {
@@ -90,8 +90,8 @@ impl LookAhead {
     }
 }
 
-/// Returns the policy that a service had in its configuration before any was adopted, as far as the service published
-/// it: its first entry in the control stream is the configuration of that time, independent of today's.
+/// Returns the policy that a service had in its configuration before any was adopted, if the service published it: its
+/// first entry in the control stream is the configuration of that time, independent of today's.
 pub(super) fn policy_at_first(history: &History, decoder: &mut Decoder) -> Option<Policy> {
     let skipped = LookAhead::of(history, decoder, None, Decisions::Derived).skipped();
     let lines = history.control_lines().filter(|at| !skipped.contains(&place(decoder.streams(), at.stream, at.id)));
@@ -99,7 +99,7 @@ pub(super) fn policy_at_first(history: &History, decoder: &mut Decoder) -> Optio
         let fields = line::fields(at.bytes).ok()?;
         let entry = decoder.decode(at.stream, at.id, &fields);
         let Ok(Event::Control(fact)) = entry.content else { return None };
-        // The general policy: that of an account follows it.
+        // This is the general policy. The policy of an account comes after it.
         let Control::PolicyAdopted(Some(policy)) = fact.control else { return None };
         (!entry.account.is_named()).then(|| is_configured(&fields).then_some(*policy))
     })?

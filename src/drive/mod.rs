@@ -1,8 +1,9 @@
 //! Histories and streams through the driver: decoder, engine and chain in one piece; look-ahead, pipeline, projection,
 //! the state at a past time, and documents about it.
 //!
-//! In reading order: [`driver`], [`look_ahead`], [`pipeline`], [`projection`], [`state_at`], [`film`] (states of a whole
-//! history), [`reel`] (goes on with a journal that grows), and the documents: [`sheet`], [`explain`], [`story`], [`life`].
+//! In reading order: [`driver`], [`look_ahead`], [`pipeline`], [`projection`], [`state_at`], [`film`] (states of a
+//! whole history), [`reel`] (continues with a journal that grows), and the documents: [`sheet`], [`explain`],
+//! [`story`], [`life`].
 
 pub mod commits;
 pub mod driver;

@@ -20,8 +20,7 @@ use crate::shell::history::{History, HistoryError};
 const BATCH_LINES: usize = 512;
 /// Maximum size of these lines. [bytes]
 const BATCH_BYTES: usize = 1 << 18;
-/// Batches that wait between two threads. Reading and decoding continue for this long while a commit is written to
-/// disk.
+/// Batches that wait between two threads. They keep reading and decoding busy while a commit is written to disk.
 const BATCHES_WAITING: usize = 12;
 
 /// Applies `read` to a history: to `at_once` if it can be read in a single pass, and to a restart from its beginning if
@@ -89,7 +88,7 @@ impl EntryBatch {
         LineBatch { bytes, lines, room, places }
     }
 
-    /// Names the new symbols and accounts to an engine, before the first entry is folded.
+    /// Gives an engine the names of the new symbols and accounts, before the first entry is folded.
     pub fn begin(&self, engine: &mut Engine) {
         self.names.tell(engine);
     }
@@ -103,8 +102,8 @@ struct BadFields {
 }
 
 impl Driver {
-    /// Reads, decodes and folds on three threads. `fold` gets the engine and each batch; the symbols of the batch are
-    /// known. Returns the number of lines whose fields cannot be read.
+    /// Reads, decodes and folds on three threads. `fold` gets the engine and each batch, whose symbols the engine
+    /// knows. Returns the number of lines whose fields cannot be read.
     pub fn pipeline(
         &mut self,
         history: &mut History,

@@ -35,7 +35,7 @@ impl Rows for Store {
     }
 }
 
-/// A driver and its store. It is used as a driver, and its own `fold` and `pipeline` write as well.
+/// A driver and its store. It can be used like a driver, but its own `fold` and `pipeline` also write to the store.
 pub struct Projection {
     driver: Driver,
     commits: Commits,
@@ -140,7 +140,7 @@ impl Projection {
         }
     }
 
-    /// Discards the projection and the content of its store.
+    /// Discards the projection, and empties its store.
     pub fn discard(self) -> anyhow::Result<()> {
         match self.commits.backing {
             Backing::Store(store) => {
@@ -152,7 +152,7 @@ impl Projection {
         }
     }
 
-    /// Creates a projection beside the store in use. It replaces that store at the end.
+    /// Creates a projection next to the store in use. It replaces that store at the end.
     pub fn rebuild(dir: &Path, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
         let backing = Backing::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?);
         Self::begun(Driver::new(config, decisions)?, backing, config)
@@ -167,7 +167,7 @@ impl Projection {
         Ok(projection)
     }
 
-    /// Folds a history as [`Driver::pipeline`] does. `fold` gets the half that folds, and each batch.
+    /// Folds a history like [`Driver::pipeline`]. `fold` gets the half that folds, and each batch.
     pub fn pipeline(
         &mut self,
         history: &mut History,
@@ -210,7 +210,7 @@ impl Projection {
         self.commits.backing.is_rebuild()
     }
 
-    /// Returns the driver, the rows of the next commit, and the place that gets them.
+    /// Returns the driver, the rows of the next commit, and their destination.
     pub fn into_parts(self) -> (Driver, PendingRows, Backing) {
         let Commits { backing, pending, .. } = self.commits;
         (self.driver, pending, backing)
@@ -225,7 +225,7 @@ impl Projection {
     }
 }
 
-/// Checks that the accounts that are read now are those that the store was folded from.
+/// Checks that the accounts that are read now are those from which the store was folded.
 fn check_selection(dir: &Path, meta: &Meta, config: &Config) -> anyhow::Result<()> {
     if meta.selection != *config.streams.selection() {
         bail!(

@@ -1,4 +1,4 @@
-//! Quarantined entries, as the present decoder reads them.
+//! Quarantined entries: the result of the present decoder for each.
 
 use super::driver::Driver;
 use super::keys;
@@ -10,13 +10,13 @@ use crate::domain::exit::policy::Policy;
 
 /// The result of one attempt.
 pub enum Now {
-    /// The shape that the entry is read as.
+    /// The shape of the entry, which is readable now.
     Reads(&'static str),
     /// The reason why it is still unreadable.
     Still(String),
 }
 
-/// Decodes quarantined entries again. Nothing is changed.
+/// Decodes quarantined entries again. Changes nothing.
 pub fn tried(streams: Streams, all: Vec<Quarantined>, config: &Config) -> anyhow::Result<Vec<(Quarantined, Now)>> {
     let mut driver = Driver::with_key(Engine::new(streams, Policy::default()), keys::configured(config)?);
     let each = |quarantined: Quarantined| {

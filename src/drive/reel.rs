@@ -1,4 +1,4 @@
-//! A history while it is read: the fold, and the index of what happened. It goes on with a journal that grows.
+//! A history that is being read: the fold, and the index of events. It continues with a journal that grows.
 //!
 //! ```text
 //!  history ──▶ read ──▶ reel ──▶ film
@@ -6,8 +6,8 @@
 //!  journal, new lines ───┘ └───▶ film …
 //! ```
 //!
-//! Promises: reads only. Each line of a journal is read once. A film costs a copy of the state, and shares the rest.
-//! Memory is bounded as that of a film.
+//! Promises: reads only. Each line of a journal is read once. A film costs one copy of the state and shares the rest.
+//! Memory is bounded in the same way as that of a film.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -44,15 +44,15 @@ const FRAME_ENTRIES_MIN: u64 = 256;
 const EVENTS_MAX: usize = 200_000;
 /// Maximum number of quarantined entries in the index. [1]
 const QUARANTINED_MAX: usize = 10_000;
-/// Pieces of time that entries are counted in while the end is not known. [1]
+/// Pieces of time in which entries are counted while the end is not known. [1]
 const BINS_MAX: usize = 16 * PARTS;
 
-/// How much of a history is read, and what is kept of it.
+/// Limits for reading a history, and for the states that are kept.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// A journal with more entries is read from one of the snapshots in this folder on.
+    /// The folder of the snapshots. A journal with more entries than `entries` is read from one of them on.
     pub snapshots: Option<PathBuf>,
-    /// Entries that are read of a journal with snapshots, at least. [1]
+    /// The number of entries that are read from a journal with snapshots, at least. [1]
     pub entries: u64,
     /// States that are kept along the way. [1]
     pub frames_max: usize,
@@ -76,7 +76,7 @@ pub struct Reel {
     /// What follows in a journal.
     tail: Option<Tail>,
     chain: Arc<Chain>,
-    /// Decisions of which the chain was made: recorded and made. [1]
+    /// Decisions from which the chain was made: recorded ones, and ones made here. [1]
     chained: (usize, usize),
 }
 
@@ -142,8 +142,8 @@ impl Reel {
         })
     }
 
-    /// Reads what a journal has got since. Returns true if there was something. One that has to stop keeps what it has
-    /// read, and goes on from there the next time.
+    /// Reads the entries that the journal has received since the last call. Returns true if there were any. If `stop`
+    /// ends the pass, the next call continues where it stopped.
     pub fn read_on(&mut self, stop: &Stop) -> anyhow::Result<bool> {
         let Some(tail) = &mut self.tail else { return Ok(false) };
         let before = self.index.position;
@@ -169,7 +169,7 @@ impl Reel {
         Ok(self.index.position > before)
     }
 
-    /// Returns the history up to here.
+    /// Returns the history up to now as a film.
     pub fn film(&mut self) -> Film {
         let index = &self.index;
         let is_recorded = !index.recorded.is_empty();
@@ -213,15 +213,15 @@ impl Reel {
     }
 }
 
-/// The state from which a journal is read on.
+/// The state from which the reading of a journal begins.
 struct Begin {
     engine: Engine,
     position: u64,
     inputs: Vec<Input>,
 }
 
-/// Returns the newest snapshot after which a journal has as many entries as are wanted, or the oldest one that there is.
-/// `None` if the journal is read from its beginning.
+/// Returns the newest snapshot after which a journal has as many entries as `bounds` asks for, or else the oldest
+/// snapshot. Returns `None` if the journal is read from its beginning.
 fn begin(dir: &Path, bounds: &Bounds, config: &Config, notices: &mut Vec<String>) -> anyhow::Result<Option<Begin>> {
     let (Some(folder), Some((first, end))) = (&bounds.snapshots, journal::extent(dir)?) else { return Ok(None) };
     if first == 0 && end <= bounds.entries {
@@ -256,8 +256,8 @@ fn begin(dir: &Path, bounds: &Bounds, config: &Config, notices: &mut Vec<String>
     }
 }
 
-/// Returns the position of a line in its journal; `None` in other histories. `firsts` are those of the files, `place` is
-/// file and line.
+/// Returns the position of a line in its journal; `None` in other histories. `firsts` are the first positions of the
+/// files; the pair is file and line.
 pub(super) fn position_of(firsts: &[Option<u64>], (file, number): (u32, u64)) -> Option<u64> {
     firsts.get(file as usize).copied().flatten().map(|first| first + number - 1)
 }
@@ -271,14 +271,14 @@ pub(super) fn id_of(line: &str) -> Option<EntryId> {
     line["id"].as_str()?.parse().ok()
 }
 
-/// A decision that was made here, and is not recorded yet.
+/// A decision that was made here and is not recorded yet.
 struct Made {
     id: EntryId,
     line: String,
     decision_id: String,
 }
 
-/// The index of a history while it is read.
+/// The index of a history that is being read.
 struct ReelIndex {
     frames: Vec<Arc<Frame>>,
     frames_max: usize,
@@ -402,7 +402,7 @@ fn only_first() -> String {
     format!("Only the first {QUARANTINED_MAX} quarantined entries are listed.")
 }
 
-/// Counts entries in pieces of time. The pieces grow with the time.
+/// Counts entries in pieces of time. The pieces grow with the range of time.
 #[derive(Clone, Debug)]
 struct Density {
     from_ms: u64,
@@ -446,7 +446,7 @@ impl Density {
     }
 }
 
-/// Returns what of the books of a symbol is a change that a reader steps to, in one number.
+/// Returns a digest of those values of a symbol's books whose change the reader of the console can step to.
 fn signature(engine: &Engine, symbol: SymbolId) -> u64 {
     let mut hasher = DefaultHasher::new();
     for book in engine.books_of(symbol) {
@@ -462,7 +462,7 @@ fn signature(engine: &Engine, symbol: SymbolId) -> u64 {
     hasher.finish()
 }
 
-/// Kill switch, policy, number of gaps.
+/// Returns kill switch, policy and number of gaps.
 fn globals_of(engine: &Engine) -> (bool, Box<str>, usize) {
     let globals = engine.globals();
     (globals.killed, globals.policy.hash.as_ref().into(), globals.gaps.len())

@@ -1,5 +1,5 @@
-//! What a journal states about itself: a replay of it reads the streams and accounts that its service read, whatever the
-//! configuration says.
+//! The scope that a journal states. A replay of the journal reads the streams and accounts that its service read,
+//! whatever the configuration states.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use crate::config::Config;
 use crate::shell::history::Input;
 use crate::shell::journal::Journal;
 
-/// Returns the configuration for a history: that of the journals among its inputs, where they state what they are for.
-/// Errors if two of them state different things.
+/// Returns the configuration for a history, with the scope that the journals among its inputs state. Errors if two of
+/// them state different scopes.
 pub fn over<'c>(config: &'c Config, inputs: &[Input]) -> anyhow::Result<Cow<'c, Config>> {
     let mut stated: Option<(Scope, PathBuf)> = None;
     for input in inputs {
         let Input::Path(path) = input else { continue };
-        // An input that cannot be read is reported where it is opened.
+        // An input that cannot be read is reported when it is opened.
         let Some(scope) = Journal::scope_of(path).ok().flatten() else { continue };
         if let Some((other, of)) = &stated
             && *other != scope

@@ -15,7 +15,7 @@ use crate::domain::event::ids::EntryId;
 pub struct Sheet {
     /// The entry that was applied last, `ms-seq`.
     pub as_of: String,
-    /// The time of the holds, rungs and ages; a service of an earlier version does not state it. [ms since 1970]
+    /// The time of the holds, rungs and ages. A service of an earlier version does not state it. [ms since 1970]
     #[serde(default)]
     judged_ms: Option<u64>,
     pub killed: bool,
@@ -29,8 +29,8 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Returns the positions of all books or of those of one name ([`view::named`]), or `None` if that is unknown. Holds
-    /// are those at the last entry after which symbols are evaluated.
+    /// Returns the positions of all books, or of the books with a name ([`view::named`]); `None` if the name is
+    /// unknown. Holds are those at the last entry after which symbols are evaluated.
     pub fn of<R: Rows>(
         engine: &Engine,
         rows: &R,

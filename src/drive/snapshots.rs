@@ -1,4 +1,4 @@
-//! State snapshots beside a store: takes, finds and restores them.
+//! Takes, finds and restores state snapshots of a store.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub fn take(dir: &Path, engine: &Engine, configured: &Policy, journal: Option<u6
     Ok(head)
 }
 
-/// Removes all but the newest `kept` snapshots, of which the newest is valid. The service keeps these for positions at
+/// Removes all but the newest `kept` snapshots, the newest of which is valid. The service keeps these for positions at
 /// a past time.
 pub fn keep(dir: &Path, kept: usize) -> anyhow::Result<()> {
     let files = snapshots::list(dir, snapshot::last_of_name)?;
@@ -76,8 +76,8 @@ pub fn nearest(
     Ok(None)
 }
 
-/// Describes the snapshots of a folder that contain no entry later than `at`, for a message: the newest ones, and what
-/// they can be used for.
+/// Describes the snapshots of a folder that contain no entry later than `at`, for a message: the newest ones, and their
+/// use.
 pub fn choice(dir: Option<&Path>, at: Option<EntryId>) -> anyhow::Result<String> {
     let Some(dir) = dir else { return Ok(String::new()) };
     let mut files = snapshots::list(dir, snapshot::last_of_name)?;

@@ -1,5 +1,5 @@
-//! `cells split`: the journals of cells, dealt to another number of cells (docs/more-than-one-machine.md, "Another number
-//! of cells").
+//! `cells split`: the journals of cells, dealt to another number of cells (docs/more-than-one-machine.md, "Another
+//! number of cells").
 //!
 //! ```text
 //!  journals of the old cells ─┐
@@ -8,11 +8,12 @@
 //!                                      └──────────────▶ fold, as each old cell ───────────────┘
 //! ```
 //!
-//! Promises: a new journal has every entry of the streams that its cell reads, and of the old cells' own streams those of
-//! its accounts. Each decision of an old cell is in exactly one of them, with its payload as it was written. The folds of
-//! the new journals have the positions, rungs, decisions and holds of the old ones, or the differences are returned.
+//! Promises: a new journal has every entry of the streams that its cell reads, and those entries of the old cells' own
+//! streams that concern its accounts. Each decision of an old cell is in exactly one new journal, with its payload
+//! unchanged. The folds of the new journals have the positions, rungs, decisions and holds of the old ones; otherwise
+//! the differences are returned.
 //!
-//! In reading order: this file, `deal` (what becomes of one entry), `facts` (what is compared).
+//! In reading order: this file, `deal` (where an entry goes), `facts` (what is compared).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -55,17 +56,17 @@ pub struct NewCell {
     pub entries: u64,
     /// Decisions of the old cells. [1]
     pub decisions: u64,
-    /// Its own streams: name, last id and number of entries that the journal has of them.
+    /// Its own streams: name, last id, and number of entries in the journal.
     pub own: Vec<(String, EntryId, u64)>,
 }
 
-/// What a split came to.
+/// The result of a split.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub cells: Vec<NewCell>,
-    /// What the new cells would have otherwise than the old ones. They must not start if there is anything.
+    /// Differences between the new and the old cells. The new cells must not start unless this is empty.
     pub differences: Vec<String>,
-    /// Books that hold after the split and did not before, with the reason.
+    /// Books that have a hold after the split and had none before, with the hold.
     pub held: Vec<String>,
 }
 
@@ -75,7 +76,7 @@ const fn is_own(kind: StreamKind) -> bool {
 }
 
 impl Cells {
-    /// Checks that the new cells have names of their own, and read what the old ones read.
+    /// Checks that the new cells have names of their own, and read the same streams as the old ones.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.old.is_empty() && !self.new.is_empty(), "there are no cells");
         for config in &self.new {
@@ -123,7 +124,8 @@ impl Cells {
         Ok(())
     }
 
-    /// Returns the names of the streams that one old cell alone has: its control, observation and decision streams.
+    /// Returns the names of the streams that belong to one old cell alone: its control, observation and decision
+    /// streams.
     pub fn own_streams(&self, cell: usize) -> Vec<String> {
         let own = self.old[cell].streams.iter().filter(|(_, stream)| is_own(stream.kind));
         own.map(|(_, stream)| stream.name.clone()).collect()
@@ -145,8 +147,9 @@ impl Cells {
         Ok(ends)
     }
 
-    /// Deals the journals of the old cells, and what their own streams have beyond them (`ends`, history files), to the new
-    /// cells. The journal of a new cell is written into the folder that `journal_of` returns, and compared.
+    /// Deals the journals of the old cells to the new cells, and also the entries of their own streams that the
+    /// journals do not have yet (`ends`, history files). Writes the journal of a new cell into the folder that
+    /// `journal_of` returns, and compares the states.
     pub fn split(&self, ends: &[PathBuf], journal_of: impl Fn(&Config) -> PathBuf) -> anyhow::Result<Outcome> {
         self.check_journals()?;
         let journals = self.old.iter().map(|old| &old.run.journal);
@@ -180,7 +183,7 @@ impl Cells {
         Ok(outcome)
     }
 
-    /// Checks that each old journal is of its cell, and begins where the cell began.
+    /// Checks that each old journal was written by its cell, and begins where the cell began.
     fn check_journals(&self) -> anyhow::Result<()> {
         for old in &self.old {
             let dir = &old.run.journal;
@@ -227,7 +230,7 @@ impl Cells {
         let mut last: BTreeMap<usize, EntryId> = BTreeMap::new();
         let mut lines = 0;
         while let Some(at) = history.next_line()? {
-            // Several journals have the entries of shared streams.
+            // Each of the journals contains the entries of the shared streams.
             let end = last.entry(usize::from(at.stream.0)).or_default();
             if at.id <= *end {
                 continue;
@@ -245,7 +248,7 @@ impl Cells {
                         let fields = line::fields(at.bytes)?;
                         dealer.deal(stream, entry, &account, &fields, target)?;
                     }
-                    // A stream of an account that another new cell reads.
+                    // The stream belongs to an account that another new cell reads.
                     None => {}
                 }
             }
@@ -261,7 +264,7 @@ impl Cells {
         Ok(outcome)
     }
 
-    /// Returns the streams of all old cells, read for all accounts.
+    /// Returns the streams of all old cells together, for all accounts.
     fn streams_together(&self) -> anyhow::Result<Streams> {
         let mut all: Vec<Stream> = Vec::new();
         for (_, stream) in self.old.iter().flat_map(|old| old.streams.iter()) {
@@ -283,13 +286,13 @@ fn opened(dir: &Path, config: &Config) -> anyhow::Result<Journal> {
     Ok(Journal::open(dir, limits)?.with_scope(&config.scope())?)
 }
 
-/// Folds a history as a cell reads it. Of decisions only the recorded ones take effect.
+/// Folds a history as a cell reads it. Only recorded decisions take effect.
 fn folded(inputs: &[Input], config: &Config) -> anyhow::Result<Engine> {
     let mut history = History::open(inputs, &config.streams, Options::default())?;
     let mut driver = Driver::over(&history, config, Decisions::Recorded, None)?;
     driver.engine.follow_recorded_decisions_only();
     driver.pipeline(&mut history, false, |engine, batch| {
-        // The entries of shared streams come once for each journal. The others are duplicates.
+        // Each journal contributes the entries of the shared streams. After the first time they are duplicates.
         for (entry, _) in &batch.entries {
             Stepped::by(engine, entry);
         }
@@ -298,7 +301,8 @@ fn folded(inputs: &[Input], config: &Config) -> anyhow::Result<Engine> {
     Ok(driver.engine)
 }
 
-/// The kill switch for all accounts is by cell, and a new cell has accounts of several.
+/// Returns a message if only some of the old cells are killed: a new cell can have accounts of killed and of other
+/// cells.
 fn killed_apart(before: &[Engine]) -> Vec<String> {
     let killed: Vec<usize> = (0..before.len()).filter(|cell| before[*cell].globals().killed).collect();
     if killed.is_empty() || killed.len() == before.len() {

@@ -33,7 +33,7 @@ pub struct PastState {
     pub notices: Vec<String>,
 }
 
-/// Returns the state after the last entry whose id is at or before `at`; without a bound, the state at the end.
+/// Returns the state after the last entry whose id is at or before `at`; the state at the end if `at` is `None`.
 pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyhow::Result<PastState> {
     let mut notices = Vec::new();
     let stated: Vec<Input> = sources.histories.iter().chain(&sources.journal).cloned().map(Input::from).collect();
@@ -61,8 +61,8 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
     Ok(PastState { engine: driver.engine, snapshot, entries, notices })
 }
 
-/// Returns the inputs after a snapshot. Journal files before its position are left out. Other histories are read as a
-/// whole, and the entries that the snapshot already contains have no effect.
+/// Returns the inputs after a snapshot. Journal files that end before its position are left out. Other histories are
+/// read completely; the entries that the snapshot already contains have no effect.
 fn inputs(sources: &Sources, restored: Option<&RestoredState>) -> anyhow::Result<Vec<Input>> {
     let mut inputs: Vec<Input> = sources.histories.iter().cloned().map(Input::from).collect();
     if let Some(journal) = &sources.journal {
@@ -77,8 +77,8 @@ fn inputs(sources: &Sources, restored: Option<&RestoredState>) -> anyhow::Result
     Ok(inputs)
 }
 
-/// Returns the state of a snapshot alone, if it ends exactly at the entry that is asked for. Otherwise the error names
-/// the snapshots to which a history could be applied.
+/// Returns the state of a snapshot alone, if it ends exactly at the requested entry. Otherwise the error names the
+/// snapshots to which a history could be applied.
 fn without_history(
     sources: &Sources,
     restored: Option<RestoredState>,
@@ -100,7 +100,7 @@ fn without_history(
     }
 }
 
-/// No rows besides the memory of an engine.
+/// Rows of a state without a store: there are none.
 pub struct NoRows;
 
 impl Rows for NoRows {

@@ -1,4 +1,4 @@
-//! Ends a pass over a history early: when its reader has left, or when it has taken too long.
+//! Ends a pass over a history early, when its reader has left or when it has taken too long.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Entries between two looks at the clock. [1]
 const ENTRIES_PER_LOOK: u32 = 256;
 
-/// Why a pass ended early.
+/// The reason why a pass ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
     #[error("the reader has left")]
@@ -23,28 +23,28 @@ pub struct Stop {
     has_left: Arc<AtomicBool>,
     until: Option<(Instant, Duration)>,
     entries: Cell<u32>,
-    /// Entries as others see them. [1]
+    /// The number of entries, for other threads. [1]
     read: Arc<AtomicU64>,
 }
 
 impl Stop {
-    /// Returns a pass without limits.
+    /// Returns limits that never end a pass.
     pub fn never() -> Self {
         Self::default()
     }
 
-    /// Returns a pass that ends when `has_left` is set, or after a time.
+    /// Returns limits that end a pass when `has_left` is set, or after a time.
     pub fn after(limit: Duration, has_left: Arc<AtomicBool>) -> Self {
         Self { has_left, until: Some((Instant::now() + limit, limit)), ..Self::default() }
     }
 
-    /// Returns the pass with a counter that shows others how many entries it has read, in steps. [1]
+    /// Returns the limits with a counter that shows other threads the number of entries read, in steps. [1]
     #[must_use]
     pub fn counting(self, read: Arc<AtomicU64>) -> Self {
         Self { read, ..self }
     }
 
-    /// Errors if the pass has to end. It is called for each entry, and is cheap.
+    /// Errors if the pass has to end. The call is cheap, so it can be made for each entry.
     pub fn check(&self) -> Result<(), Stopped> {
         let entries = self.entries.get();
         self.entries.set(entries.wrapping_add(1));
@@ -55,7 +55,7 @@ impl Stop {
         self.check_now()
     }
 
-    /// Errors if the pass has to end, without regard to how often it is called.
+    /// Errors if the pass has to end. Unlike [`Self::check`], it looks at the clock in every call.
     pub fn check_now(&self) -> Result<(), Stopped> {
         if self.has_left.load(Ordering::Relaxed) {
             return Err(Stopped::Left);

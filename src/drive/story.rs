@@ -48,7 +48,7 @@ pub fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &
     Ok(watch.changes)
 }
 
-/// The books as they were after the last entry.
+/// The books after the last entry.
 pub(super) struct Watch<'a> {
     wanted: &'a str,
     books: Vec<Book>,
@@ -62,7 +62,7 @@ impl<'a> Watch<'a> {
         Self { wanted, books: Vec::new(), policy: None, fields: Vec::new(), changes: Vec::new() }
     }
 
-    /// Notes the changes of an entry. Most change only a price, and cost one comparison.
+    /// Notes the changes of an entry. Most entries change only a price, and cost one comparison.
     pub(super) fn look(&mut self, engine: &Engine, entry: &Entry) {
         let books = view::named(engine, self.wanted);
         let is_same = |book: &Book, before: &Book| {
@@ -85,7 +85,7 @@ impl<'a> Watch<'a> {
         let fields: Vec<Field> = books.iter().flat_map(of_book).collect();
         let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
         for FieldDifference { of, field, a, b } in fields::differing(&self.fields, &fields) {
-            // Closed positions are forgotten after a week. That is no change.
+            // The engine forgets closed positions after a week. That is not a change.
             if fields.iter().all(|field| field.of != of) {
                 continue;
             }

@@ -29,7 +29,7 @@ mod variant;
 pub use document::{DecisionResult, Document, PolicyResult, Sums, SymbolSums, ids, sums};
 pub use variant::{FILL_MODEL, Fill, Made, Variant};
 
-/// The most batches that wait for each thread of policies. [1]
+/// Maximum number of batches that wait for each thread of policies. [1]
 const BATCHES_WAITING: usize = 4;
 
 /// All policies, folded over one history.
@@ -42,7 +42,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// Leaves out the decisions of other accounts. Counts of holds and entries stay those of all accounts.
+    /// Leaves out the decisions of other accounts. Counts of holds and entries still include all accounts.
     pub fn keep_account(&mut self, account: &str) {
         for variant in &mut self.variants {
             let engine = &variant.engine;
@@ -59,7 +59,7 @@ pub fn fold_all(
     config: &Config,
     stop: &Stop,
 ) -> anyhow::Result<Compared> {
-    // Which accounts there are is no question of the policies that are compared.
+    // The set of accounts does not depend on the policies that are compared.
     let known = |(name, policy)| (name, knowing(policy, config.account_names()));
     let policies: Vec<(String, Policy)> = policies.into_iter().map(known).collect();
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();

@@ -1,7 +1,8 @@
-//! The console of the running service: its own journal, read by threads of its own, and what the report says.
+//! The console of the running service: shows its own journal, read by threads of its own, and the report of the
+//! service.
 //!
-//! Promises: nothing is read before the first page is asked for. The fold is never asked, and waits for no page: pages
-//! rest on the journal, which is on disk.
+//! Promises: nothing is read before the first request for a page. No page asks the fold, and the fold waits for no
+//! page: pages use the journal on disk.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,11 +20,11 @@ use crate::drive::snapshots;
 use crate::drive::stop::Stop;
 use crate::shell::web::{Guard, Site};
 
-/// A journal with more entries is read from a snapshot on. [1]
+/// A journal with more entries is read from a snapshot on, and not from its beginning. [1]
 const ENTRIES_READ: u64 = 2_000_000;
 /// States along the journal that are kept in the memory of the service. [1]
 const FRAMES_MAX: usize = 8;
-/// How often it is found out that nobody asks any more.
+/// Interval between two checks whether a page still asks.
 const REST_CHECK: Duration = Duration::from_secs(60);
 
 /// Findings that the pages name themselves, with the positions that they are about.
@@ -61,8 +62,8 @@ pub fn with_console(
     console::site(&console, site, guard)
 }
 
-/// Returns who may read the console. One that other machines reach needs a token, unless it is told to be open. The
-/// service runs in any case.
+/// Returns who may read the console. If other machines can reach it, it needs a token, unless the configuration opens
+/// it. The service runs in any case.
 pub fn guard(config: &Config, address: SocketAddr) -> Guard {
     match config.console.token() {
         Ok(Some(token)) => Guard::Token(token),
@@ -71,7 +72,7 @@ pub fn guard(config: &Config, address: SocketAddr) -> Guard {
             "The console is closed, because other machines reach {address} and there is no token: set HARVEST_CONSOLE_TOKEN \
              or console.token_file (openssl rand -hex 32), or console.open = true."
         )),
-        // The reason may contain the path of a file, which is nobody's business but the operator's.
+        // The reason may contain the path of a file, which only the operator may see.
         Err(_) => Guard::Closed(
             "The console is closed, because its token cannot be used: harvester doctor says why.".to_owned(),
         ),
@@ -101,7 +102,7 @@ fn of_service(config: &Config, shared: SharedReport) -> Console {
         .of_service(Arc::new(move || present(&shared.read())))
 }
 
-/// Returns what the page shows of a report: that of `/status`.
+/// Returns the part of the report of `/status` that the pages show.
 fn present(report: &Report) -> Present {
     let findings = report::concerns(report).into_iter().filter(|concern| !SHOWN_BY_PAGES.contains(&concern.name));
     Present {

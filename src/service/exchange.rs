@@ -4,14 +4,14 @@ use crate::codec::exchange::{CredentialProblem, Credentials};
 use crate::config::Config;
 use crate::shell::exchange::{Exchange, Settings, SetupError};
 
-/// Largest difference between the clocks of the exchange and of the machines here. [ms]
+/// Largest difference between the clocks of the exchange and of our machines. [ms]
 pub(super) const EXCHANGE_CLOCK_APART_MAX_MS: u64 = 60_000;
 
-/// The reason why a cell makes no signed calls for the account without a name. Nothing is wrong then.
+/// The reason why a cell makes no signed calls for the account without a name. It is not a fault.
 pub const OF_ANOTHER_CELL: &str = "another cell reads the account without a name";
 
-/// The client of an account, and the reason why it has no credentials, if it has none: the name of the variable, never
-/// its value.
+/// The client of an account. An account without credentials has the reason why: the name of the variable, never its
+/// value.
 pub struct Client {
     /// Empty for the account without a name.
     pub account: Box<str>,
@@ -19,7 +19,7 @@ pub struct Client {
     pub no_credentials: Option<String>,
 }
 
-/// Returns the client of the account without a name. Nothing is sent.
+/// Returns the client of the account without a name. Sends nothing.
 pub fn client(config: &Config) -> Result<Client, SetupError> {
     let (credentials, no_credentials) = parts(config.exchange.credentials());
     let settings = Settings {
@@ -46,7 +46,7 @@ pub fn clients(config: &Config) -> Result<Vec<Client>, SetupError> {
         Client { account: account.clone(), exchange, no_credentials }
     });
     clients.extend(of_accounts);
-    // The entries of the account without a name would be skipped.
+    // A cell that does not read the account without a name skips its entries, so this client makes no signed calls.
     let first = if config.streams.selection().contains("") {
         first
     } else {
@@ -64,7 +64,7 @@ fn parts(checked: Result<Credentials, CredentialProblem>) -> (Option<Credentials
     }
 }
 
-/// Returns words before a text that tell whose it is; nothing for the account without a name.
+/// Returns words that name an account in front of a text; nothing for the account without a name.
 pub fn of_account(account: &str) -> String {
     if account.is_empty() { String::new() } else { format!("account {account}: ") }
 }

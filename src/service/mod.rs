@@ -1,4 +1,4 @@
-//! Long-lived processes: the service, the feeds, the fetcher, and what they report.
+//! Long-lived processes: the service, the feeds, the fetcher, and their reports.
 
 pub mod console;
 pub mod exchange;

@@ -116,7 +116,7 @@ fn skipped(name: &str, book: BookView<'_>, hold: Option<Hold>) -> Line {
 fn evaluation(engine: &Engine, book: BookView<'_>) -> Line {
     let valuation = Valuation::of(book, engine.policy_of(book.account)).ok().flatten();
     let (Some(open), Some(valuation)) = (&book.book.hot.open, valuation) else {
-        // Not reached: an evaluated position has all numbers.
+        // Not reached: an evaluated position has all of these numbers.
         return skipped("SKIP_HELD", book, None);
     };
     Line::info(format!(

@@ -1,7 +1,7 @@
 //! The pages of the running service: `/healthz`, `/readyz`, `/metrics`, `/status`, `/positions`, `/positions/SYMBOL`.
 //!
-//! All but the positions come from the shared report. Positions belong to the processor: it is asked through a channel,
-//! and answers between two batches.
+//! All but the positions come from the shared report. The positions belong to the processor. A page asks it through a
+//! channel, and it answers between two batches.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::codec::view;
 use crate::drive::sheet::Sheet;
 use crate::shell::web::{Asked, Page, Site};
 
-/// The most questions that wait for the processor. More are refused at once.
+/// Maximum number of questions that wait for the processor. Further ones are refused at once.
 pub const QUESTIONS_WAITING: usize = 16;
 /// How long the processor may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// A question that only the processor can answer. One that is dropped counts as not answered.
+/// A question that only the processor can answer. A dropped question counts as not answered.
 #[derive(Debug)]
 pub enum Question {
     Positions {
@@ -32,7 +32,7 @@ pub enum Question {
     },
 }
 
-/// Returns the pages of a service. Without `questions` (`record` has no processor) there are no positions.
+/// Returns the pages of a service. Without `questions`, they have no positions (`record` has no processor).
 pub fn site(shared: &SharedReport, questions: Option<Sender<Question>>) -> Site {
     let of = |make: fn(&SharedReport) -> Page| {
         let shared = shared.clone();

@@ -1,7 +1,7 @@
 //! Updates the position hashes of the old service, for services that still read them.
 //!
-//! Only fields that differ and only our fields are written, all of a key in one step. No key is created or removed. A
-//! hash of another position than ours is not changed: an entry price beside another quantity is worse than none.
+//! Writes only our own fields, only those that differ, and all fields of a key in one step. Creates and removes no key.
+//! Does not change a hash whose position differs from ours: an entry price with another quantity is worse than none.
 
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -32,9 +32,9 @@ pub struct FieldWritten {
 /// The result for the hashes of one symbol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HashChange {
-    /// The fields written, or in a dry run those that would be.
+    /// The fields written; in a dry run, those that would be written.
     pub fields: Vec<FieldWritten>,
-    /// Why a hash was not changed.
+    /// Why some hashes were not changed.
     pub left: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl HashChange {
     }
 }
 
-/// The desired content of the hashes of one open position; a copy, so that writing needs nothing of the projection.
+/// The desired content of the hashes of one open position. It is a copy, so that writing does not need the projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goal {
     pub symbol: Box<str>,
@@ -60,11 +60,11 @@ pub struct Goal {
     qty: Qty,
     /// [base]
     step_size: Option<Qty>,
-    /// Our fields. Unknown values are not among them, so that nothing is blanked.
+    /// Our fields. An unknown value is left out, so that nothing is overwritten with a blank.
     fields: Vec<(&'static str, String)>,
 }
 
-/// Returns the goals of all open positions of one-way books without an account: the hashes know no others.
+/// Returns the goals of all open positions of one-way books without an account. The hashes contain no others.
 pub fn goals(engine: &Engine) -> Vec<Goal> {
     let open = engine.books().filter(|book| book.is_plain());
     let open = open.filter_map(|book| book.book.hot.open.as_ref().map(|open| (book, open)));
@@ -85,7 +85,7 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    /// Creates the set of prefixes: the configured one, and the other one that is in use.
+    /// Creates the set of prefixes: the configured one, and the other one in use.
     pub fn new(prefix: &str) -> Self {
         let others = PREFIXES.into_iter().filter(|known| *known != prefix);
         Self { prefixes: std::iter::once(prefix).chain(others).map(str::to_owned).collect() }
@@ -99,7 +99,7 @@ impl Legacy {
         self.prefixes.iter().map(|prefix| format!("{prefix}{symbol}")).collect()
     }
 
-    /// Updates the hashes of one symbol for its open position. Nothing is written in a dry run.
+    /// Updates the hashes of one symbol for its open position. In a dry run, writes nothing.
     pub async fn write(&self, server: &mut Server, goal: &Goal, dry_run: bool) -> Result<HashChange, ServerError> {
         let mut done = HashChange::default();
         for key in self.keys(&goal.symbol) {
@@ -131,7 +131,7 @@ impl Legacy {
     }
 }
 
-/// Checks that the hash is of the position that we have: the same side and quantity. Errors with the difference.
+/// Checks that the hash describes our position: the same side and quantity. The error states the difference.
 fn is_of(hash: &HashText, goal: &Goal) -> Result<(), String> {
     let (LegacyPosition { side, quantity, .. }, _) = hashes::legacy_position(hash, None);
     if let Some(side) = side
@@ -172,7 +172,7 @@ fn differing(hash: &HashText, wanted: &[(&'static str, String)]) -> Vec<FieldCha
     let old = |field: &str| hash.iter().find(|(name, _)| name == field).map(|(_, value)| value.clone());
     let is_same = |field: &str, old: &str, new: &str| match field {
         "risk_missing" => is_true(old) == is_true(new),
-        // The old value was written from a float: a difference within its precision is none.
+        // The old value was written from a float: a difference within its precision does not count.
         _ => same_value(old, new) || is_close(old, new),
     };
     wanted

@@ -1,4 +1,5 @@
-//! Effects: one file or folder hides one outside thing. Siblings do not know each other, except for the lock on a folder.
+//! Effects: one file or folder hides one part of the outside world. Siblings do not use each other, except for the lock
+//! on a folder.
 
 pub mod exchange;
 pub mod folder_lock;

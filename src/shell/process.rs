@@ -40,8 +40,8 @@ pub fn keep_private(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(mode & 0o700))
 }
 
-/// Stops the process, as Ctrl-Z at a terminal does, until the shell continues it. Without a shell that could, nothing
-/// happens.
+/// Stops the process, as Ctrl-Z does in a terminal, until the shell continues it. Does nothing without a shell that
+/// could continue it.
 pub fn suspend() {
     let _ = kill_process(getpid(), Signal::TSTP);
 }
@@ -52,8 +52,8 @@ const PIECE_BYTES: libc::c_int = 256 * 1024;
 
 /// Keeps the memory use of the process stable.
 ///
-/// glibc raises by itself, up to 32 MiB, the size from which memory returns to the system, and lets each thread keep
-/// twice as much. With the segments of the store (8 MiB), a service would grow for hours without more live data.
+/// By default, glibc raises the size from which freed memory returns to the system, up to 32 MiB, and lets each thread
+/// keep twice as much. With the segments of the store (8 MiB), a service would grow for hours without more live data.
 pub fn with_steady_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code, reason = "a setting of the C library, which has no other door")]

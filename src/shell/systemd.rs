@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// The services of this process, for which one notification speaks.
+/// The services of this process. One notification is sent for all of them.
 struct Members {
     /// [1]
     expected: usize,
@@ -24,12 +24,14 @@ fn members() -> MutexGuard<'static, Members> {
     MEMBERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sets the number of services of this process. It is ready once all of them are, and alive while all make progress.
+/// Sets the number of services of this process. The process is ready once all of them are, and alive while all make
+/// progress.
 pub fn expect(services: usize) {
     members().expected = services;
 }
 
-/// Notes that a service of this process ended and is started again: until it reports, the others speak for the process.
+/// Notes that a service of this process ended and is started again. Until it reports, the others decide for the
+/// process.
 pub fn lost(member: u32) {
     members().alive.remove(&member);
 }
@@ -38,7 +40,7 @@ pub fn lost(member: u32) {
 #[derive(Clone, Debug, Default)]
 pub struct Manager {
     watchdog: Option<Duration>,
-    /// The service of this process that reports: its cell.
+    /// The cell of the reporting service.
     member: u32,
 }
 

@@ -1,5 +1,5 @@
-//! Output for people: tables, colours and a progress bar, each only on a terminal; and a terminal that one command has
-//! for itself.
+//! Output for people: tables, colours and a progress bar, each only on a terminal; and the exclusive use of the
+//! terminal by one command.
 
 use std::io::{IsTerminal as _, Write};
 use std::sync::Arc;

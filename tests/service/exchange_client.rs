@@ -292,7 +292,7 @@ fn i31_a_call_that_failed_has_no_positions_not_none() {
         ),
         (
             Fault::Body(r#"[{"symbol":"A","positionAmt":"1"},{"symbol":"B","positionAmt":"x"}]"#.to_owned()),
-            "the answer (200) cannot be read: \"x\" is no number",
+            "the answer (200) cannot be read: \"x\" is not a number",
         ),
         (Fault::Body(r#"[{"symbol":"A","positionAmt":1.5}]"#.to_owned()), "the answer (200) cannot be read"),
         (Fault::Halved, "the answer (200) cannot be read: EOF"),
@@ -503,7 +503,7 @@ fn i68_pages_that_do_not_go_on_and_numbers_of_no_exchange_end_nothing() {
     let page = |id: &str| format!("[{}]", vec![row(id); 1_000].join(","));
     for (body, want) in [
         (page("7"), "trade 7 of ADAUSDT among those from 8 on"),
-        (page("18446744073709551615"), "18446744073709551615 is no id"),
+        (page("18446744073709551615"), "18446744073709551615 is not an id"),
         ("[".repeat(1 << 20), "cannot be read: it nests deeper than 64"),
     ] {
         server.fail("/fapi/v1/userTrades", [Fault::Body(body)]);
@@ -512,7 +512,7 @@ fn i68_pages_that_do_not_go_on_and_numbers_of_no_exchange_end_nothing() {
     }
     server.fail(TIME, [Fault::Body(r#"{"serverTime":18446744073709551615}"#.to_owned())]);
     let error = within(client(&server).positions()).unwrap_err();
-    assert!(error.to_string().contains("is no time"), "{error}");
+    assert!(error.to_string().contains("is not a time"), "{error}");
     let wait = ("retry-after", u64::MAX.to_string());
     server.fail(PRICES, [Fault::Status(429, vec![wait], String::new())]);
     let error = within(client(&server).marks(None)).unwrap_err();
@@ -642,7 +642,7 @@ fn the_key_goes_to_no_plain_or_strange_address() {
     ] {
         let settings = Settings { credentials: Some(credentials(KEY, SECRET)), ..Settings::new(VENUES[0], base_url) };
         let error = Exchange::new(settings).err().unwrap_or_else(|| panic!("{base_url} was taken"));
-        assert!(error.to_string().contains("is no address"), "{error}");
+        assert!(error.to_string().contains("is not the address"), "{error}");
     }
     let server = with_positions();
     let moved = Fault::Status(307, vec![("location", format!("{}/fapi/v1/time", server.url()))], String::new());

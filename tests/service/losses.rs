@@ -1,4 +1,4 @@
-//! What a stream has lost is told, with a gap that every lost entry lies in; and nothing is told where nothing was lost.
+//! The service reports lost entries as a gap that contains each of them. Without a loss it reports no gap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

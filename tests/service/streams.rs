@@ -175,7 +175,7 @@ fn no_order_goes_out_while_a_stream_that_is_written_to_takes_nothing() {
     }
 }
 
-/// What is put aside cannot be told: that is a finding, until it can.
+/// The record of a quarantined entry cannot be written: the service shows a finding until it can.
 #[test]
 fn a_quarantine_stream_that_takes_nothing_is_a_finding() {
     for is_exhausted in [true, false] {

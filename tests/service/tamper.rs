@@ -548,7 +548,7 @@ fn another_rounding_and_another_policy_show_in_their_fields() {
         assert_eq!(item["fields"].as_object().unwrap().keys().collect::<Vec<_>>(), ["policy"]);
     }
 
-    // Other rules are said as such; what they came to is judged all the same.
+    // Decisions of another rules version are counted as such, and their content is still compared.
     let rules = |_: u64, payload: &mut serde_json::Map<String, Value>| {
         payload.insert("engine".to_owned(), "0".into());
     };

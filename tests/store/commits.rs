@@ -1,4 +1,4 @@
-//! What a store keeps, and whom it lets in.
+//! Commits of a store, and its lock.
 
 use std::fs;
 use std::path::Path;
@@ -108,7 +108,8 @@ fn a_key_that_is_too_long_changes_nothing() {
     assert_eq!((store.commit_number(), store.row_count()), (1, 1));
 }
 
-/// Another process has the store: ours is told so soon, and cannot move it either. Once that one is gone, ours goes on.
+/// Another process holds the lock of the store: opening fails within a second, and so does moving the folder. Once that
+/// process has ended, both succeed.
 #[test]
 fn a_store_in_use_is_refused_until_it_is_free() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::exact::{Exact, abs, agrees_within, exact, of, six_places, whole, zero};
 use super::lab::{Came, Lab};
 
-/// What an instance comes to.
+/// The sums of a position.
 #[derive(Clone, Debug)]
 pub struct Books {
     /// Signed. [base]
@@ -28,7 +28,7 @@ pub struct Books {
     pub entry: Option<(Exact, EntrySource)>,
     /// [quote]
     pub realized: Option<Exact>,
-    /// All that was paid or received, without sign: what the realised pnl is a difference of. [quote]
+    /// The sum of all amounts paid and received, without sign. The realized profit is their difference. [quote]
     pub turnover: Exact,
 }
 
@@ -39,7 +39,7 @@ impl Default for Books {
 }
 
 impl Books {
-    /// The books of an instance, from its list of movements and nothing else.
+    /// The sums of a position, computed from its list of changes and nothing else.
     pub fn of(position: &Position) -> Self {
         let mut books = Self::default();
         for change in &position.changes {
@@ -49,7 +49,7 @@ impl Books {
                 Cause::EntrySet => books.set_entry(price),
                 Cause::Adoption => books.adopt(&delta, price, &told(change)),
                 Cause::StatedOpening => {
-                    // What fills have told was had at their price, the rest at that of the exchange.
+                    // The part that fills have explained has their price, the rest the price of the exchange.
                     let mut rest = delta;
                     for (qty, traded) in told(change) {
                         rest -= &qty;

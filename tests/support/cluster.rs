@@ -180,7 +180,7 @@ impl RedisCluster {
     }
 }
 
-/// Does a line of `CLUSTER NODES` tell that its node owns a slot.
+/// Returns true if a line of `CLUSTER NODES` states that its node owns a slot.
 fn owns(line: &str, slot: i32) -> bool {
     let number = |text: &str| text.trim().parse::<i32>().unwrap_or(-1);
     // Slots on their way are in brackets.

@@ -31,7 +31,7 @@ pub fn abs(value: &Exact) -> Exact {
     if *value < zero() { -value.clone() } else { value.clone() }
 }
 
-/// Is a printed number the exact one, to 10⁻¹² of itself.
+/// Returns true if a printed number is the exact one, to 10⁻¹² of itself.
 pub fn agrees(printed: &str, wanted: &Exact) -> bool {
     abs(&(exact(printed) - wanted)) <= abs(wanted) * whole(10).pow(-12)
 }

@@ -87,7 +87,7 @@ fn is_ruling(error: FrameError, bytes: &[u8]) -> bool {
     }
 }
 
-/// Has it a push message whose kind is no text.
+/// Returns true if the reply has a push message whose kind is not a text.
 fn has_odd_push(reply: &[u8]) -> bool {
     let mut walk = Walk::new(reply);
     while !walk.is_at_end() {

@@ -25,7 +25,7 @@ struct State {
 }
 
 impl State {
-    /// Counts what is answered. Does the wire break here.
+    /// Counts the bytes of the answers. Returns true if the connection breaks here.
     fn cuts_at(&mut self, bytes: usize) -> bool {
         self.answered += bytes;
         let is_over = self.cuts.first().is_some_and(|cut| self.answered > *cut);
@@ -83,7 +83,7 @@ impl Proxy {
         self.state.lock().unwrap().lost = Some(text.to_owned());
     }
 
-    /// Has that happened.
+    /// Returns true if such an answer was lost.
     pub fn has_lost(&self) -> bool {
         self.state.lock().unwrap().lost.is_none()
     }

@@ -188,7 +188,7 @@ pub fn field_of_all(server: &RedisServer, stream: &str, name: &str) -> Vec<Strin
     entries(server, stream).into_iter().filter_map(|(_, fields)| of(fields)).collect()
 }
 
-/// Is everything that these streams hold read by the group and acknowledged.
+/// Returns true if the group has read and acknowledged all entries of these streams.
 pub fn is_read(server: &RedisServer, streams: &[&str]) -> bool {
     streams.iter().all(|stream| {
         let info = server.cli(&["--json", "XINFO", "STREAM", stream]);
@@ -197,7 +197,7 @@ pub fn is_read(server: &RedisServer, streams: &[&str]) -> bool {
     })
 }
 
-/// Is a stream read to an entry and acknowledged.
+/// Returns true if the group has read a stream up to an entry, and acknowledged it.
 pub fn is_read_to(server: &RedisServer, stream: &str, id: &str) -> bool {
     let groups = server.cli(&["--json", "XINFO", "GROUPS", stream]);
     let groups: Vec<Value> = serde_json::from_str(&groups).unwrap_or_default();

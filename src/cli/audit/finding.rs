@@ -25,7 +25,7 @@ pub struct Copies {
     entries: Vec<String>,
 }
 
-/// A finding about a decision, or, without one, a reason why something was not seen.
+/// A finding about a decision or, without a decision, a reason why something could not be seen.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     #[serde(flatten)]
@@ -42,7 +42,7 @@ enum Decision {
     Recomputed(Recomputed),
 }
 
-/// A decision that was emitted, as its entry has it.
+/// The entry of an emitted decision.
 #[derive(Debug, Serialize)]
 struct Emitted {
     decision_id: String,
@@ -53,7 +53,7 @@ struct Emitted {
     entry: String,
 }
 
-/// An emitted decision that the rules make with other content.
+/// An emitted decision for which the rules give other content.
 #[derive(Debug, Serialize)]
 struct Differing {
     #[serde(flatten)]
@@ -63,7 +63,7 @@ struct Differing {
     fields: BTreeMap<String, Both>,
 }
 
-/// The two values of a field; null where it is absent.
+/// The two values of a field; null if it is absent.
 #[derive(Debug, Serialize)]
 pub struct Both {
     pub emitted: Option<PayloadValue>,
@@ -85,7 +85,7 @@ struct Recomputed {
 }
 
 impl Fault {
-    /// Creates a fault of something else than an entry.
+    /// Creates a fault that is not about an entry.
     pub fn of(what: &'static str, why: String) -> Self {
         Self { what, seq: None, entry: None, why }
     }
@@ -155,7 +155,7 @@ impl Finding {
         }
     }
 
-    /// Returns the account of its decision, empty for the one without a name; `None` if it is about no decision.
+    /// Returns the account of its decision, empty for the one without a name; `None` if it is not about a decision.
     pub fn account(&self) -> Option<&str> {
         self.decision.as_ref().map(|_| account_of_position(self.position_id()))
     }

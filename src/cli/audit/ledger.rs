@@ -13,7 +13,7 @@ use crate::domain::event::Entry;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::Streams;
 
-/// Why a decision cannot be judged if its position may depend on missing entries.
+/// The reason why a decision cannot be judged: its position may depend on missing entries.
 const LACKING: &str = "its position was opened before the history begins, or before a stream that was trimmed does";
 
 /// Whether an emitted decision was compared.
@@ -31,7 +31,7 @@ struct Ours {
     cause: EntryId,
 }
 
-/// The comparison, as far as the history was folded.
+/// The comparison, up to the last folded entry.
 pub struct Ledger<'a> {
     pub chain: &'a Chain,
     scope: Scope,
@@ -52,7 +52,7 @@ pub struct Balance {
     pub differs: Vec<Finding>,
     pub missing: Vec<Finding>,
     pub unexpected: Vec<Finding>,
-    /// Decisions that this history cannot judge.
+    /// Decisions that cannot be judged from this history.
     pub unseen: Vec<Finding>,
     pub other_rules: BTreeMap<String, u64>,
 }
@@ -97,7 +97,8 @@ impl<'a> Ledger<'a> {
             let place = left.iter().position(is_it);
             paired.push((index, place.map(|place| left.remove(place).1)));
         }
-        // Another decision about the same book is the same decision, differently made. An entry decides once for a book.
+        // An entry causes one decision for a book. So another decision about the same book is the same one with other
+        // content.
         for (index, payload) in paired.iter_mut().filter(|(_, payload)| payload.is_none()) {
             let link = &self.chain.links[*index];
             let is_of_book = |(_, payload): &(&Decision, Payload)| {
@@ -110,7 +111,7 @@ impl<'a> Ledger<'a> {
             self.met[index] = Met::Yes;
             match payload {
                 Some(payload) => self.compare(index, &payload),
-                // A forged decision is a finding already.
+                // A forged decision is already a finding.
                 None if self.chain.links[index].forged => {}
                 None => self.unexpected.push((index, why_not(engine, &self.chain.links[index]))),
             }
@@ -120,8 +121,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Compares two decisions field by field. The rules version is counted apart: a decision of another version may be
-    /// the same.
+    /// Compares two decisions field by field. The rules version is counted separately: a decision of another version
+    /// may have the same content.
     fn compare(&mut self, index: usize, ours: &Payload) {
         let link = &self.chain.links[index];
         if *ours == link.object {
@@ -147,9 +148,9 @@ impl<'a> Ledger<'a> {
         self.differs.push(Finding::differs(link, apart));
     }
 
-    /// Returns the balance, once everything was folded. `in_coverage` returns true if the history covers an entry. The
-    /// history begins at `begins` and lacks entries before another time. Decisions caused from `in_flight_from_ms` on
-    /// may not have been written yet. [ms since 1970]
+    /// Returns the balance after everything was folded. `in_coverage` returns true if the history covers an entry. The
+    /// history begins at `begins`, and may lack entries before `lacks_before_ms`. Decisions caused from
+    /// `in_flight_from_ms` on may not have been written yet. [ms since 1970]
     pub fn balance(
         mut self,
         in_coverage: impl Fn(&str, EntryId) -> bool,
@@ -252,7 +253,7 @@ impl Seen {
     }
 }
 
-/// Returns the reason why the audit holds what was emitted.
+/// Returns why the rules do not make an emitted decision: the hold of its book, or that nothing is open.
 fn why_not(engine: &Engine, link: &Link) -> String {
     let name = book_of_position(link.text("position_id")).unwrap_or_else(|| link.text("symbol"));
     let Some(book) = view::named_one(engine, name) else { return "its symbol was never seen".to_owned() };

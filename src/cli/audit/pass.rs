@@ -1,4 +1,4 @@
-//! One pass over the history: the engine of a replay, with the emitted decisions for comparison.
+//! One pass over the history with the engine of a replay. Compares its decisions with the emitted ones.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ use crate::domain::event::{Entry, Event, Outcome};
 use crate::drive::driver::Driver;
 use crate::drive::stop::Stop;
 
-/// Folds the history and compares, until it is done or has to stop.
+/// Folds the history and compares, until the history ends or `stop` ends the pass.
 pub fn pass(
     sources: &Sources,
     config: &Config,

@@ -1,4 +1,4 @@
-//! Everything that an audit found, and its verdict.
+//! All findings of an audit, and its verdict.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ named! {
     pub enum Verdict {
         Clean => "clean",
         Findings => "findings",
-        /// No finding, but not everything was seen.
+        /// No finding, but something could not be seen.
         Incomplete => "incomplete",
     }
 }
@@ -62,7 +62,7 @@ pub struct Document<'a> {
     report: &'a Report,
 }
 
-/// The chain as it was found.
+/// The chain as the audit found it.
 #[derive(Debug, Serialize)]
 pub struct ChainReport {
     pub entries: u64,
@@ -168,7 +168,7 @@ impl Report {
         }
     }
 
-    /// Leaves out the findings about decisions of other accounts. What concerns the chain or the history stays.
+    /// Leaves out the findings about decisions of other accounts. Findings about the chain or the history stay.
     pub fn keep_account(&mut self, account: &str) {
         for findings in [&mut self.differs, &mut self.missing, &mut self.unexpected, &mut self.unseen] {
             findings.retain(|finding| finding.account().is_none_or(|of| of == account));

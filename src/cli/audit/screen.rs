@@ -12,7 +12,7 @@ use crate::codec::chain::Signatures;
 use crate::codec::plural::plural;
 use crate::shell::terminal::{Screen, Tone};
 
-/// Findings of a kind that are shown; `--json` has them all. [1]
+/// Maximum number of findings of a kind that are shown. `--json` contains all. [1]
 const SHOWN: usize = 12;
 
 /// Shows a report.

@@ -20,7 +20,7 @@ use crate::shell::redis::Server;
 
 /// Entries requested from a server at a time. [1]
 const PAGE_ENTRIES: usize = 1000;
-/// A decision that was caused within this time before the streams were read may still be in flight. [ms]
+/// A decision whose cause is at most this much older than the reading of the streams may still be in flight. [ms]
 const IN_FLIGHT_MS: u64 = 30_000;
 
 /// Flags that name the sources.
@@ -55,7 +55,7 @@ pub struct Sources {
     pub histories: Vec<PathBuf>,
     /// Files with the emitted decisions.
     pub decisions: Vec<PathBuf>,
-    /// Those of them that are separate from the history: the file or the stream.
+    /// Those that are separate from the history: the file or the stream.
     pub emitted: Vec<PathBuf>,
     /// Faults of the journal.
     pub faults: Vec<Fault>,
@@ -106,14 +106,15 @@ impl Sources {
         if sources.decisions.is_empty() {
             sources.decisions.clone_from(&sources.histories);
         } else if !only_decisions {
-            // Decisions that are also in the history are the same entries, and count once.
+            // Decisions that the history contains, too, are the same entries, and count once.
             sources.histories.extend(sources.decisions.iter().cloned());
             sources.decisions.clone_from(&sources.histories);
         }
         Ok(sources)
     }
 
-    /// Lets decisions of the last seconds be on their way: the service that makes them writes the journal meanwhile.
+    /// Accepts that decisions of the last seconds are in flight: the service that makes them writes the journal
+    /// meanwhile.
     pub fn is_written_now(&mut self) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -123,11 +124,11 @@ impl Sources {
     /// Returns the time of the last entry. [ms since 1970]
     pub fn end_ms(&self, config: &Config) -> anyhow::Result<u64> {
         let inputs: Vec<Input> = self.histories.iter().cloned().map(Input::from).collect();
-        // Bad lines are faults of the audit, which come later.
+        // Bad lines are faults of the audit, which are found later.
         moment::end_of(&inputs, config, Options { skip_bad_lines: true, ..Options::default() })
     }
 
-    /// Takes the address that follows `--redis` without a `=` from the histories, among which it was parsed.
+    /// Removes the address of `--redis` from the histories: without a `=` it was parsed as one of them.
     fn take_url(&mut self) -> Option<String> {
         let is_url = |path: &PathBuf| {
             path.to_str().is_some_and(|text| ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)))
@@ -168,7 +169,7 @@ impl Sources {
         for Trimmed { stream, kind, gone, first } in dumped.trimmed {
             let before = first.map_or_else(String::new, |first| format!(" before {first}"));
             self.unseen.push(format!("the server no longer holds {} of {stream}{before}", plural(gone, "entry")));
-            // No position depends on an earlier price.
+            // No position depends on an old price.
             if kind != StreamKind::Price {
                 self.lacks_before_ms = self.lacks_before_ms.max(Some(first.map_or(u64::MAX, |first| first.ms)));
             }
@@ -190,7 +191,7 @@ struct Dumped {
     now_ms: u64,
 }
 
-/// A stream of which the server no longer has everything.
+/// A stream from which the server has removed entries.
 struct Trimmed {
     stream: String,
     kind: StreamKind,
@@ -203,7 +204,7 @@ struct Trimmed {
 async fn dump_streams(config: &Config, only_decisions: bool, folder: &Path) -> anyhow::Result<Dumped> {
     let mut server = Server::connect(&server::address(config)?).await?;
     let mut dumped = Dumped { now_ms: server.time_ms().await?, ..Dumped::default() };
-    // Decisions come last in the order of streams, so that every decision on an entry that was read is included.
+    // Decisions come last in the order of streams. So the decisions on all entries that were read are included.
     for (index, (_, stream)) in config.streams.iter().enumerate() {
         let is_decision = stream.kind == StreamKind::Decision;
         if only_decisions && !is_decision {
@@ -243,19 +244,19 @@ pub fn is_damaged(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(HistoryError::Damaged { .. } | HistoryError::JournalGap { .. }))
 }
 
-/// A history that was opened in spite of faulty lines.
+/// A history that was opened although it has faulty lines.
 pub struct Opened {
     pub history: History,
     /// The faults of its lines.
     pub faults: Vec<Fault>,
 }
 
-/// Opens a history that is read in one pass, with the separate decisions; returns `None` if one pass cannot be enough.
+/// Opens a history in one pass, with the separate decisions. Returns `None` if one pass cannot be enough.
 pub fn open_at_once(sources: &Sources, config: &Config) -> Option<Opened> {
     let named = |paths: &[PathBuf]| paths.iter().cloned().map(Input::from).collect::<Vec<_>>();
     let unread = sources.histories.len().checked_sub(sources.emitted.len())?;
     let (inputs, emitted) = (named(&sources.histories[..unread]), named(&sources.emitted));
-    // Faults of a file are reported when it is read in two passes.
+    // Faults of a file are reported in the second attempt, which reads it in two passes.
     let history = History::in_one_pass(&inputs, &emitted, &config.streams, Options::default()).ok()??;
     Some(Opened { history, faults: Vec::new() })
 }
@@ -274,6 +275,6 @@ pub fn open(paths: &[PathBuf], config: &Config, until: Option<EntryId>) -> anyho
     }
     let history = History::open(&inputs, &config.streams, Options { skip_bad_lines: true, ..strict })?;
     let others = history.bad_lines().saturating_sub(1);
-    let why = if others == 0 { why } else { format!("{why}, and {others} more lines that are no entries") };
+    let why = if others == 0 { why } else { format!("{why}, and {others} more lines that are not entries") };
     Ok(Opened { history, faults: vec![Fault::of("history", why)] })
 }

@@ -34,7 +34,7 @@ pub struct Sums {
     pub pnl: Quote,
     #[serde(rename = "realized_r", serialize_with = "as_text")]
     pub r: RMultiple,
-    /// Filled at an unknown price: not in the sums. [1]
+    /// Filled at an unknown price, and not included in the sums. [1]
     unpriced: u64,
 }
 
@@ -44,7 +44,7 @@ impl Executions {
         Self { terms: terms.collect(), known: BTreeMap::new(), refusals: BTreeMap::new() }
     }
 
-    /// Notes the positions that were closed since the last call, before they are forgotten.
+    /// Notes the positions that were closed since the last call, before the engine forgets them.
     pub fn see_closed(&mut self, engine: &Engine, changes: &Changes) {
         for &(book, place) in &changes.closed {
             self.see(engine, &engine.book(book).closed[place]);
@@ -69,7 +69,7 @@ impl Executions {
     fn see(&mut self, engine: &Engine, position: &Position) {
         for record in &position.decisions {
             let Some(terms) = self.terms.get(&*record.decision_id) else { continue };
-            // Numbers that do not fit leave the execution without them. The state is still reported.
+            // An execution whose numbers do not fit is left without them. The state is still reported.
             let execution = Execution::of(position, record, terms, engine.policy().result_timeout_ms)
                 .unwrap_or(Execution { expired: record.expired, ..Execution::default() });
             self.known.insert(record.decision_id.to_string(), execution);

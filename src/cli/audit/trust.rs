@@ -25,7 +25,7 @@ enum Signature {
     Bad(&'static str),
     /// There is a signature, and no key to verify it.
     Unchecked,
-    /// There is no signature, and the configuration says that the entry is older than the key.
+    /// Unsigned, and the configuration states that the entry is older than the key.
     BeforeKey,
     None,
 }
@@ -41,7 +41,7 @@ impl Signature {
     }
 }
 
-/// An entry that loosens.
+/// A control entry that loosens.
 struct LooseningEntry {
     id: EntryId,
     event_type: &'static str,
@@ -57,7 +57,7 @@ struct Adopted {
     /// Empty for the general policy.
     account: Box<str>,
     hash: Box<str>,
-    /// The entry states that a service had it configured.
+    /// The entry states that the policy was the configured one of a service.
     is_configured: bool,
 }
 
@@ -82,7 +82,7 @@ impl Trust {
             let entry = reader.decode(at.stream, at.id, &fields);
             let Ok(Event::Control(fact)) = entry.content else { continue };
             if !fact.control.loosens() {
-                // What tightens is never refused.
+                // An entry that tightens is never refused.
                 let _ = nonces.take(&fact, at.id);
                 continue;
             }
@@ -94,7 +94,7 @@ impl Trust {
                     verified(&verifier.decode(at.stream, at.id, &fields).content, &mut nonces, at.id, is_skipped)
                 }
                 (Some(FieldValue::Text(_)), None) => Signature::Unchecked,
-                (Some(FieldValue::Bytes(_)), None) => Signature::Bad("the signature is no text"),
+                (Some(FieldValue::Bytes(_)), None) => Signature::Bad("the signature is not a text"),
                 (None, None) => Signature::None,
             };
             let policy = match &fact.control {
@@ -113,8 +113,8 @@ impl Trust {
         Self { entries, configured, any_signed }
     }
 
-    /// Returns the entries that loosened and must not be believed. One that a service refused is reported, and is no
-    /// finding.
+    /// Returns the entries that loosened and must not be believed. An entry that a service refused is reported, but is
+    /// not a finding.
     pub fn faults(&self) -> Vec<Fault> {
         let faults = self.entries.iter().filter(|entry| !entry.is_skipped).filter_map(|entry| {
             let why = match entry.signature {
@@ -127,7 +127,7 @@ impl Trust {
         faults.collect()
     }
 
-    /// Returns the live decisions that were not withdrawn and rest on a policy that no service had configured.
+    /// Returns the live decisions that were not withdrawn and were made under a policy that no service had configured.
     pub fn orders_under_other_policies(
         &self,
         chain: &Chain,
@@ -152,8 +152,7 @@ impl Trust {
         chain.links.iter().filter(is_order).filter(other).map(fault).collect()
     }
 
-    /// Returns account and hash of the configured policies of this audit, and of those that services stated as
-    /// configured.
+    /// Returns account and hash of this audit's configured policies, and of those that services stated as configured.
     fn configured_policies(&self) -> BTreeSet<(&str, &str)> {
         let adopted = self.entries.iter().filter(|entry| self.is_believed(entry));
         let adopted = adopted.filter_map(|entry| entry.policy.as_ref()).filter(|adopted| adopted.is_configured);
@@ -211,7 +210,7 @@ pub struct ControlReport {
     pub adoptions: Vec<Adoption>,
 }
 
-/// An adoption of a policy. The hashes are of the policy that it names, and of the configured one at that time.
+/// An adoption of a policy. The hashes are those of the policy that it names and of the policy configured at that time.
 #[derive(Debug, Serialize)]
 pub struct Adoption {
     pub entry: String,
@@ -224,7 +223,7 @@ pub struct Adoption {
     pub refused: bool,
 }
 
-/// Verifies an entry with the key; `nonces` are those of earlier entries that were believed.
+/// Verifies an entry with the key. `nonces` are those of earlier entries that were believed.
 fn verified(
     content: &Result<Event, crate::domain::event::Unreadable>,
     nonces: &mut Nonces,

@@ -29,10 +29,10 @@ use crate::service::write_back::{self, HashChange, Legacy};
 use crate::service::{exchange, server};
 use crate::shell::redis::Server;
 
-/// More ticks than any account needs: 13 windows of trades for 400 positions.
+/// Maximum number of ticks. An account needs fewer: 13 windows of trades for 400 positions.
 const TICKS_MAX: usize = 2_000;
 
-/// Our own budget of weight is restored after a minute. [ms]
+/// The time after which our own budget of weight is full again. [ms]
 const WAIT_MAX_MS: u64 = 60_000;
 
 /// Flags of the command.
@@ -162,7 +162,7 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
     Ok(Outcome { engine, lines, changes, fetched, entries, ticks })
 }
 
-/// Runs ticks until they return nothing more. A fetched entry is folded as if it came from the stream.
+/// Runs ticks until a tick returns nothing. A fetched entry is folded in the same way as one of the stream.
 async fn fetch(
     fetcher: &mut Fetcher,
     driver: &mut Driver,
@@ -174,7 +174,7 @@ async fn fetch(
     for ticks in 1..=TICKS_MAX {
         let mut needs = Needs::of(&driver.engine, server.time_ms().await?);
         if !fills {
-            // Trades need many calls: they are fetched only for positions whose price has no other source.
+            // Trades need many calls, so they are fetched only for positions whose price has no other source.
             let unpriced: BTreeSet<NeedyBook> = needs.books(Want::EntryPrice).cloned().collect();
             needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.book));
         }
@@ -187,7 +187,7 @@ async fn fetch(
         if let Some(wait_ms) = wait_ms {
             tokio::time::sleep(Duration::from_millis(wait_ms.min(WAIT_MAX_MS))).await;
         }
-        // A price far from the entry price is believed when another one confirms it.
+        // A price far from the entry price is used only after a second price has confirmed it.
         if !more && !has_confirmed && all.appended.iter().any(|appended| is_price_held(&driver.engine, appended)) {
             has_confirmed = true;
             tokio::time::sleep(Duration::from_millis(driver.engine.policy().price_confirm_ms.min(WAIT_MAX_MS))).await;
@@ -219,7 +219,7 @@ fn fold(driver: &mut Driver, report: &TickReport) -> anyhow::Result<()> {
 fn add(all: &mut TickReport, tick: TickReport) {
     all.api_calls += tick.api_calls;
     for appended in &tick.appended {
-        // A need that a later tick has met is no longer missing.
+        // A need that a later tick has met does not count as missing.
         let symbol = &appended.observation.symbol;
         all.misses.retain(|(of, _), _| of != symbol || appended.observation.event_type != "price");
     }

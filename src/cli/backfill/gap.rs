@@ -1,9 +1,10 @@
 //! Fills a gap of a stream from another history: the store is folded again from all of it.
 //!
-//! The flag of the gap is not cleared here: it is cleared when the exchange, or an operator, confirms the result of the
-//! filled history. Earlier sales are recorded decisions of the journal, and nothing is sold again: a store of a service
-//! is filled only if the journal has everything that the service has folded and emitted. The rows that the service
-//! keeps beside the state (outbox, counts of entries, position in the journal) do not change.
+//! This does not clear the flag of the gap. The exchange or an operator clears it by confirming the quantity that the
+//! filled history gives. Earlier sales are recorded decisions of the journal, so nothing is sold again. For that
+//! reason, a service's store is filled only if the journal contains everything that the service has folded and emitted.
+//! The rows that the service keeps in addition to the state (outbox, counts of entries, position in the journal) do not
+//! change.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use crate::shell::history::{History, Input, Options};
 use crate::shell::journal::Journal;
 use crate::shell::store::Store;
 
-/// The inputs to fill a gap with.
+/// The inputs for filling a gap.
 pub struct Given<'a> {
     pub journal: Option<&'a PathBuf>,
     pub histories: &'a [PathBuf],
@@ -41,7 +42,7 @@ struct Filling {
     entries: u64,
 }
 
-/// Fills the known gaps of a store, as far as the given history has their entries.
+/// Fills the known gaps of a store with those of their entries that the given history contains.
 pub fn fill(
     store: &Path,
     given: &Given<'_>,
@@ -86,8 +87,8 @@ pub fn fill(
     }
 }
 
-/// Returns true if the journal has everything that a service has folded and emitted. Anything else would be decided
-/// again.
+/// Returns true if the journal contains everything that a service has folded and emitted. The engine would make
+/// decisions again that it lacks.
 fn ensure_journal_is_whole(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> anyhow::Result<()> {
     let Some(journal) = journal else {
         bail!(
@@ -120,7 +121,7 @@ fn ensure_journal_is_whole(engine: &Engine, store: &Store, journal: Option<&Path
     Ok(())
 }
 
-/// Counts the entries of each gap that the history has.
+/// Counts the entries of each gap that the history contains.
 fn look(gaps: &[Gap], histories: &[PathBuf], skip_bad_lines: bool, config: &Config) -> anyhow::Result<Vec<Filling>> {
     let mut found: Vec<Filling> = gaps.iter().cloned().map(|gap| Filling { gap, entries: 0 }).collect();
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();

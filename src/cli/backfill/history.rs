@@ -1,4 +1,4 @@
-//! Everything that can be read: the available part of the streams, a journal, files.
+//! The readable history: the available part of the streams, a journal, files.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -33,7 +33,7 @@ async fn dump_stream(server: &mut Server, stream: &str, file: &mut BufWriter<Fil
     loop {
         let page = match server.range_after(stream, after, PAGE).await {
             Ok(page) => page,
-            // A key of that name that is no stream has no history; `doctor` reports more about it.
+            // A key of that name that is not a stream has no history. `doctor` reports more about it.
             Err(ServerError::Failed { source, .. }) if source.code() == Some("WRONGTYPE") => {
                 tracing::warn!(stream, "the key is not a stream: nothing of it is read");
                 return Ok(entries);

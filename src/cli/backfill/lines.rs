@@ -19,11 +19,11 @@ named! {
     /// The result for a position.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum Verdict {
-        /// The position or its hash lacked something, and has it now.
+        /// The position or its hash lacked a value, and has it now.
         Updated => "updated",
-        /// There was nothing to do.
+        /// No value was missing.
         Complete => "skipped",
-        /// It still lacks something.
+        /// It still lacks a value.
         Missing => "missing",
     }
 }
@@ -33,7 +33,7 @@ named! {
 pub struct Line {
     pub symbol: Box<str>,
     pub verdict: Verdict,
-    /// The text as it is printed, without the word in brackets.
+    /// The text as it is printed, without the verdict in brackets.
     text: String,
     /// Why each field is missing.
     missing: BTreeMap<&'static str, String>,
@@ -69,7 +69,7 @@ pub struct LineDocument<'a> {
     hash: Option<&'a HashChange>,
 }
 
-/// Returns what open positions lacked before anything was fetched, by symbol.
+/// Returns the values that open positions lacked before anything was fetched, by book.
 pub fn lacking(engine: &Engine) -> BTreeMap<Box<str>, Vec<&'static str>> {
     open(engine).map(|(book, open)| (book.name.clone(), view::missing(book, open))).collect()
 }
@@ -89,7 +89,7 @@ pub fn lines(
     open(engine)
         .map(|(book, open)| {
             let lacks = view::missing(book, open);
-            // A position that was unknown before lacked everything.
+            // A position that was unknown before lacked all values.
             let lacked = before.get(&book.name).is_none_or(|lacked| !lacked.is_empty());
             let changed = changes.get(&book.name).is_some_and(HashChange::has_changed);
             if lacks.is_empty() {
@@ -134,7 +134,7 @@ fn complete(engine: &Engine, book: BookView<'_>, open: &Position) -> String {
     parts.join(" ")
 }
 
-/// Returns why a field is missing: what the history lacks, and what each source answered.
+/// Returns why a field is missing: the gap in the history, and the answer of each source.
 fn reasons(field: &str, book: BookView<'_>, misses: &TickReport, no_credentials: Option<&str>) -> String {
     let of = |want: Want| {
         let subject = if want.is_general() { &book.symbol.name } else { &book.name };

@@ -1,7 +1,8 @@
-//! `harvester backfill`: fills in from the history, then from the exchange, and reports what is still missing.
+//! `harvester backfill`: fills in values from the history and then from the exchange, and reports what is still
+//! missing.
 //!
-//! In reading order: `command`, `history` (everything that can be read), `lines` (a verdict for each position), `gap`
-//! (a store that is folded again). The hashes of the old service are in `service::write_back`.
+//! In reading order: `command`, `history` (the readable history), `lines` (a verdict for each position), `gap` (folds a
+//! store again). The hashes of the old service are in `service::write_back`.
 
 mod command;
 mod gap;

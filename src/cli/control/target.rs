@@ -1,4 +1,4 @@
-//! The account, the position, the rung or the symbol that a command names, as the running service knows it.
+//! The account, position, rung or symbol that a command names, and whether the running service knows it.
 
 use crate::codec::operator::OperatorCommand;
 use crate::codec::view::{self, PositionView, Rung};
@@ -7,11 +7,11 @@ use crate::domain::book::state::book_of_position;
 use crate::service::report::Report;
 use crate::shell::web::{self, ClientError};
 
-/// What a service knows of the account, the position, the rung or the symbol that a command names.
+/// Whether a service knows the account, position, rung or symbol that a command names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Known,
-    /// The entry would have no effect. It names the lacking thing and the service.
+    /// The entry would have no effect. The text names the service and the unknown thing.
     Unknown(String),
     Nobody,
 }
@@ -34,8 +34,8 @@ impl Target {
     }
 }
 
-/// Asks the service whether it knows what a command names. Returns `None` if the command concerns all accounts or symbols.
-/// `configured` are the accounts that the configuration names.
+/// Asks the service whether it knows the thing that a command names. Returns `None` if the command concerns all
+/// accounts or symbols. `configured` are the accounts that the configuration names.
 pub async fn of(url: Option<&str>, word: &OperatorCommand, configured: &[Box<str>]) -> Option<Target> {
     let symbol_of = |position: &str| book_of_position(position).unwrap_or(position).to_owned();
     let (symbol, position, rung) = match word {
@@ -75,8 +75,8 @@ pub async fn of(url: Option<&str>, word: &OperatorCommand, configured: &[Box<str
     Some(Target::Unknown(format!("by the service at {url}, no rung at {r} R of {position} was ever taken")))
 }
 
-/// An account is known if the configuration names it, or if the service has an open position of it. A mistyped name must
-/// not look like a success.
+/// An account is known if the configuration names it, or if the service has an open position in it. So a command with a
+/// mistyped name does not look successful.
 async fn account_target(url: Option<&str>, account: &str, configured: &[Box<str>]) -> Target {
     if configured.iter().any(|known| **known == *account) {
         return Target::Known;

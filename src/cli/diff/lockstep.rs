@@ -1,4 +1,5 @@
-//! Two replays in lockstep: the first entry after which they differ, and what only one of them has.
+//! Two replays in lockstep: the first entry after which they differ, and the entries and decisions that only one of
+//! them has.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,7 @@ pub struct Parting {
 }
 
 impl Parting {
-    /// Returns the name of what differs.
+    /// Returns the name of the differing thing.
     pub fn of(&self) -> &str {
         &self.difference.of
     }
@@ -51,15 +52,15 @@ pub struct Entries {
     both: u64,
     only_a: u64,
     only_b: u64,
-    /// In both, in a different order.
+    /// In both histories, in a different order.
     reordered: u64,
-    /// In both, with different content.
+    /// In both histories, with different content.
     changed: u64,
     /// The first entry of each kind.
     first: BTreeMap<&'static str, String>,
 }
 
-/// Entries that only one side has had so far: true if it was A, and a digest of the content.
+/// Entries that only one side has had so far, with a digest of their content. True if that side is A.
 type Alone = BTreeMap<SortKey, (bool, [u8; 32])>;
 
 /// The side that takes the next step.
@@ -107,8 +108,8 @@ fn turn(a: &Next, b: &Next) -> Turn {
     }
 }
 
-/// Returns the first difference of the states after an entry, if there is one: in its symbol, in symbols whose timeouts
-/// it may have expired, or, after entries that may change any symbol, in all.
+/// Returns the first difference of the states after an entry, if there is one. Looks at its symbol, at symbols whose
+/// timeouts it may have expired, and, after an entry that may change any symbol, at all symbols.
 fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Parting> {
     let is_for_all = next.entry.symbol.is_none()
         || matches!(next.entry.content, Ok(Event::Control(_) | Event::Decision(_)) | Err(_));
@@ -125,7 +126,7 @@ fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Part
     names.dedup();
     let found = names.into_iter().find(|name| is_parted(a, b, name, with_memory)).map(|name| of_symbol(a, b, name));
     let found = found.into_iter().flatten().next();
-    // The policy is the intended difference. Every other field without a symbol counts as a difference of the states.
+    // The policies are expected to differ. Every other field without a symbol counts as a difference of the states.
     let of_whole = || {
         let all = fields::differing(&fields::of_whole(a), &fields::of_whole(b));
         all.into_iter().find(|difference| difference.field != "policy")
@@ -136,7 +137,7 @@ fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Part
     Some(Parting { entry, time: time::iso(next.entry.id.ms), difference })
 }
 
-/// Returns true if [`of_symbol`] would return a difference, without listing it.
+/// Returns true if [`of_symbol`] would return a difference. Does not list the differences.
 fn is_parted(a: &Engine, b: &Engine, name: &str, with_memory: bool) -> bool {
     let of = |engine: &'_ Engine| engine.find(name);
     match (of(a), of(b)) {
@@ -188,11 +189,11 @@ fn of_book(a: &Engine, b: &Engine, name: &str) -> Vec<FieldDifference> {
     };
     match (of(a), of(b)) {
         (None, None) => Vec::new(),
-        // One side has only the name, or not even that. It is compared with the fields of an unknown book.
+        // One side has at most the name. It is compared with the fields of an unknown book.
         (of_a, of_b) => {
             let unknown = || {
                 let (account, symbol, side) = parts_of_name(name);
-                // The index is of no engine; it only tells that the book is not a plain one.
+                // The index belongs to neither engine. It only marks the book as one of an account.
                 let account_id = if account.is_empty() { AccountId::NONE } else { AccountId(u32::MAX) };
                 let book = Book::new(account_id, account, symbol, side);
                 fields::of_book(
@@ -201,7 +202,7 @@ fn of_book(a: &Engine, b: &Engine, name: &str) -> Vec<FieldDifference> {
                 )
             };
             let mut all = fields::differing(&of_a.unwrap_or_else(unknown), &of_b.unwrap_or_else(unknown));
-            // A digest is shown only if it is the only difference.
+            // A digest is shown only if nothing else differs.
             if all.iter().any(|difference| difference.field != "digest") {
                 all.retain(|difference| difference.field != "digest");
             }
@@ -238,7 +239,7 @@ impl Entries {
                             self.changed += 1;
                         }
                     }
-                    // The same entry again: a duplicate on one side.
+                    // The same entry again: one side has a duplicate.
                     Some(_) => {}
                     None => {
                         alone.insert(key, (is_a, digest));

@@ -1,4 +1,4 @@
-//! One side of a comparison: an existing state, or a replay that makes one.
+//! One side of a comparison: an existing state, or a replay that computes one.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Opens a side. The path determines its kind.
+    /// Opens a side. The path determines the kind of the side.
     pub fn open(path: &Path, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if Store::is_at(path) {
@@ -35,7 +35,7 @@ impl Side {
         Ok(Self::Replay(Box::new(Walk::open(path, config, decisions)?)))
     }
 
-    /// Returns the state; a replay is run to its end.
+    /// Returns the state. Runs a replay to its end.
     pub fn state(self) -> anyhow::Result<Engine> {
         match self {
             Self::State(engine) => Ok(*engine),

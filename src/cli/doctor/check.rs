@@ -1,4 +1,4 @@
-//! A check: its subject, its result, and what to do next.
+//! A check: its subject, its result, and the next step.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ named! {
         Ok => "ok",
         /// An operator should look at it.
         Warning => "warning",
-        /// It causes positions to be held, wrong, or not seen.
+        /// It causes holds, wrong values, or positions that are not seen.
         Problem => "problem",
     }
 }
@@ -73,7 +73,7 @@ impl Check {
     }
 }
 
-/// Returns the checks, or the reason why they could not be made.
+/// Returns the checks; if they could not be made, one that states the reason.
 pub fn found_or_said(area: &'static str, subject: &str, found: Result<Vec<Check>, ServerError>) -> Vec<Check> {
     found.unwrap_or_else(|error| {
         let next = "grant the user of REDIS_URL what the list of tools/deploy names, or look at the server's log";

@@ -34,7 +34,7 @@ fn state(server: &Server) -> Check {
     Check::problem(AREA, "state", format!("{state}: {found}"), next)
 }
 
-/// Checks that one script may touch all names that it has to.
+/// Checks that one script may touch all names that it needs.
 fn names(config: &Config) -> Check {
     let names = names_of_script(config);
     match one_slot(names.iter().map(String::as_str)) {
@@ -74,7 +74,8 @@ fn of_replicas(replicas: &[String], connected: Option<&str>) -> Check {
     }
 }
 
-/// A primary that is cut off goes on serving until it notices. Without this limit it takes writes that are lost then.
+/// Checks the limit for unacknowledged writes. A primary that is cut off serves until it notices; without the limit it
+/// accepts writes that are lost later.
 fn acknowledged(replicas: Option<&str>) -> Check {
     match replicas {
         None => Check::ok(AREA, "min-replicas-to-write", "our user may not read it"),
@@ -87,7 +88,7 @@ fn acknowledged(replicas: Option<&str>) -> Check {
     }
 }
 
-/// Checks that a successor gets the lease only after a primary that is cut off has stopped to serve.
+/// Checks that a successor gets the lease only after a cut-off primary has stopped serving.
 fn lease(lease_ms: u64, node_timeout_ms: Option<&str>) -> Check {
     let Some(node_timeout_ms) = node_timeout_ms.and_then(|text| text.parse::<u64>().ok()) else {
         return Check::ok(AREA, "lease", "our user may not read cluster-node-timeout");
@@ -111,7 +112,7 @@ async fn clocks(server: &mut Server, config: &Config) -> Result<Check, ServerErr
     }
     let mut leads: Vec<(String, i128)> = Vec::new();
     for (owner, name) in names {
-        // The clock of home before and after: the one between them is compared with their middle.
+        // The clock of the home node is read before and after; the middle of both is compared with the other clock.
         let before = server.time_ms_at(&home).await?;
         let time = server.time_ms_at(&name).await?;
         let after = server.time_ms_at(&home).await?;

@@ -43,7 +43,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command. `refused` are invalid settings of the configuration; they count as not set.
+/// Runs the command. `refused` are invalid settings of the configuration. They count as not set.
 pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn Write) -> anyhow::Result<()> {
     let mut checks = settings::refused(config, refused);
     let flagged = args.redis.over(config);
@@ -58,7 +58,7 @@ pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     checks.extend(runtime.block_on(all(args, config, &unknown)));
     let shown = show(args, config, &checks, out);
-    // The findings count although a reader such as `head` has closed the output.
+    // The findings count even if a reader such as `head` has closed the output.
     match checks.iter().filter(|check| check.verdict != Verdict::Ok).count() {
         0 => shown,
         n if shown.as_ref().is_err_and(|error| !is_closed(error)) => shown.context(plural(n, "finding")),
@@ -66,7 +66,7 @@ pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn 
     }
 }
 
-/// What cannot be looked at, because its address is among the invalid settings.
+/// The addresses that cannot be checked, because they are among the invalid settings.
 struct Unknown {
     redis: bool,
     exchange: bool,

@@ -24,7 +24,7 @@ pub async fn checks(config: &Config) -> Vec<Check> {
         }
     };
     checks.push(reachable(config, &clients[0]).await);
-    // Who names accounts need not have one without a name.
+    // A configuration that names accounts need not have an account without a name.
     let is_only = clients.len() == 1;
     for client in clients.iter().filter(|client| is_only || !client.account.is_empty() || has_credentials(client)) {
         checks.extend(of_account(client).await);
@@ -56,7 +56,7 @@ async fn of_account(client: &Client) -> Vec<Check> {
     }
 }
 
-/// Checks that all addresses are of one environment, and of the present form.
+/// Checks that all addresses belong to one environment and have their present form.
 fn addresses(config: &Config) -> Vec<Check> {
     let (environment, feed) = (config.exchange.environment, &config.feed);
     let found = format!(
@@ -118,7 +118,7 @@ async fn credentials(client: &Client, whose: &str) -> (Check, Option<Option<Acco
             (Check::ok(AREA, "credentials", found), Some(positions.mode()))
         }
         Err(error) if error.is_about_credentials() => {
-            let next = "make a key with the right to read futures, allow this address, and set it for this environment (keys of one are none of another); the secret has to be of the kind that the key was made with";
+            let next = "make a key with the right to read futures, allow this address, and set it for this environment: each environment has its own keys. Key and secret must be of one kind (HMAC, Ed25519, RSA)";
             (Check::problem(AREA, "credentials", format!("{whose}{error}"), next), None)
         }
         Err(error @ CallError::Refused { .. }) => {

@@ -1,10 +1,9 @@
-//! `harvester doctor`: finds what is wrong on a machine.
+//! `harvester doctor`: finds faults of a machine and its configuration.
 //!
-//! Promises: nothing is changed. Each check reports its result and what to do next.
+//! Promises: changes nothing. Each check reports its result and the next step.
 //!
-//! In reading order: `command`, `check` (what a check is), `settings`, `traps` (settings
-//! that are valid and do harm), `server`, `cluster`, `streams`, `prices`, `positions`,
-//! `exchange`, `outside` (the store, the clocks).
+//! In reading order: `command`, `check` (one check), `settings`, `traps` (valid settings that do harm), `server`,
+//! `cluster`, `streams`, `prices`, `positions`, `exchange`, `outside` (the store, the clocks).
 
 mod check;
 mod cluster;

@@ -16,7 +16,7 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
     const AREA: &str = "store";
     let name = dir.display().to_string();
     if !dir.exists() {
-        // The folder will be made in the nearest one that exists.
+        // The folder will be created in its nearest existing parent.
         let above = dir.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists());
         let above = above.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if let Err(error) = rustix::fs::access(above, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
@@ -68,7 +68,7 @@ fn size_and_change(dir: &Path) -> (u64, Option<u64>) {
     (bytes, changed)
 }
 
-/// Compares this machine's clock with that of the streams.
+/// Compares the clock of this machine with the clock of the streams' server.
 pub fn clock(redis_ms: u64) -> Check {
     let ours = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_millis());
     let apart_ms = u64::try_from(ours).unwrap_or(u64::MAX).abs_diff(redis_ms);

@@ -1,4 +1,4 @@
-//! Price coverage: for each open position, which source has a price, and how old it is.
+//! Price coverage: the sources that have a price of each open position, and the age of that price.
 
 use std::collections::{BTreeMap, BTreeSet};
 

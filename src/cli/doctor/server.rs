@@ -29,7 +29,7 @@ fn version(info: &ServerInfo) -> Check {
     }
 }
 
-/// Checks that the address is that of one server, or of a cluster, as the server is.
+/// Checks that the address names a single server or a cluster, according to the server.
 fn mode(info: &ServerInfo, is_followed: bool) -> Check {
     match info.get("redis_mode") {
         Some("cluster") if is_followed => Check::ok(AREA, "mode", "cluster"),

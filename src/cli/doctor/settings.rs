@@ -12,7 +12,7 @@ use crate::drive::keys;
 
 const AREA: &str = "configuration";
 
-/// Checks for invalid settings: they come first, since no service starts with them.
+/// Returns the checks of invalid settings. They come first, because no service starts with them.
 pub fn refused(config: &Config, refused: &[ConfigError]) -> Vec<Check> {
     let next = "correct it: nothing starts with it; what is looked at below takes it as not set";
     let found = |error: &ConfigError| Check::problem(AREA, "refused", error.to_string(), next);
@@ -24,7 +24,7 @@ pub fn refused(config: &Config, refused: &[ConfigError]) -> Vec<Check> {
         )
     });
     if wants_live {
-        // The settings that live mode lacks are found as if the policy were complete.
+        // The settings that live mode would lack are found as if the policy were complete.
         let live = Policy { mode: Mode::Live, ..config.policy.clone() };
         let lacking = config.emit.live(&live, &config.streams).err();
         checks.extend(lacking.iter().map(found));
@@ -32,8 +32,9 @@ pub fn refused(config: &Config, refused: &[ConfigError]) -> Vec<Check> {
     checks
 }
 
-/// Returns true if an invalid setting is one of these, by key or table of the file or by name in the environment, or may be
-/// one because the file cannot be read. The default in its place is then another server than the configured one.
+/// Returns true if one of these settings, given by their keys or tables in the file or their names in the environment,
+/// is invalid, or may be invalid because the file cannot be read. The default in its place is then another server than
+/// the configured one.
 pub fn are_unknown(refused: &[ConfigError], keys: &[&str], names: &[&str]) -> bool {
     let is_below =
         |key: &String| keys.iter().any(|known| key.starts_with(known) || known.starts_with(&format!("{key}.")));
@@ -84,7 +85,7 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     checks
 }
 
-/// Finds out who can read the pages of the console.
+/// Checks who can read the pages of the console.
 fn console(config: &Config) -> Option<Check> {
     let address = config.run.listen.filter(|_| config.console.enabled)?;
     let is_exposed = !address.ip().is_loopback();
@@ -188,7 +189,7 @@ fn is_name(name: &str) -> bool {
         && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Returns the first letters of a text only, because it may be a secret.
+/// Returns only the first letters of a text, because it may be a secret.
 fn shortened(text: &str) -> String {
     text.chars().take(12).collect()
 }

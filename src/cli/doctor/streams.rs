@@ -1,5 +1,5 @@
-//! Every stream: does it exist, does it grow, which shapes do its entries have, how far back does it reach, who reads
-//! it.
+//! Every stream: does it exist and grow, which shapes do its entries have, how far back does it reach, and who reads
+//! it?
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::shell::redis::{GroupInfo, Server, ServerError, StreamInfo};
 const AREA: &str = "streams";
 /// Entries whose shape is checked.
 const LOOKED_AT: usize = 50;
-/// A consumer that has read nothing for this time does not come back by itself. [ms]
+/// A consumer that has read nothing for this time does not return by itself. [ms]
 const DEAD_MS: u64 = 600_000;
 /// A history shorter than this may be trimmed before an operator can react. [ms]
 const SHORT_HISTORY_MS: u64 = 24 * 3_600_000;
@@ -35,7 +35,7 @@ pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Ch
     checks
 }
 
-/// Checks a stream that only we write to: what would prevent a write.
+/// Checks a stream that only we write to, for faults that would prevent a write.
 async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, ServerError> {
     if let Some(kind) = server.other_kind(name).await? {
         let next = "find who writes it, and name another stream in [streams]";
@@ -80,7 +80,7 @@ async fn of_stream(
     Ok(checks)
 }
 
-/// Checks for ids that differ from the time when their entries were added: order and ages depend on ids alone.
+/// Checks for ids that differ from the times at which their entries were added: order and ages depend on ids only.
 fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
     let mut checks = Vec::new();
     let newest = info.last.max(info.last_generated);
@@ -184,7 +184,7 @@ fn shapes(stream: &Stream, decoded: Vec<(&'static str, Option<&'static str>)>) -
     }
 }
 
-/// Returns how far back the stream reaches, if something was trimmed.
+/// Returns how far back the stream reaches, if it was trimmed.
 fn reach(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Option<Check> {
     let first = info.first?;
     let reach_ms = now_ms.saturating_sub(first.ms);
@@ -246,10 +246,11 @@ fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u
     checks
 }
 
-/// Returns how many entries the server has trimmed that were never delivered to the group, if it counts (since 7.0).
+/// Returns the number of entries that the server trimmed before it delivered them to the group, if it counts (since
+/// 7.0).
 fn lost(info: &StreamInfo, group: &GroupInfo) -> Option<u64> {
     let delivered = group.last_delivered?;
-    // A group that has read on beyond the gap is no longer counted correctly.
+    // The server's count for a group that has read beyond the gap is no longer correct.
     let is_before_what_is_left = match info.first {
         Some(first) => delivered < first,
         None => info.last_generated.is_some_and(|last| delivered < last),
@@ -258,7 +259,7 @@ fn lost(info: &StreamInfo, group: &GroupInfo) -> Option<u64> {
     Some(lost).filter(|lost| is_before_what_is_left && *lost > 0)
 }
 
-/// Lists the other readers: two groups on one stream both get every entry.
+/// Lists the other readers. If two groups read one stream, both get every entry.
 fn readers(stream: &Stream, groups: &[GroupInfo], config: &Config) -> Vec<Check> {
     let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
     let others: Vec<&str> = names.iter().copied().filter(|name| *name != config.run.group).collect();

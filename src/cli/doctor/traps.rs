@@ -1,4 +1,4 @@
-//! Settings that are valid and do harm: a guard that is off, a name that means nothing, folders and keys that meet.
+//! Valid settings that do harm: a guard that is off, a name without meaning, folders or keys that coincide.
 
 use super::check::Check;
 use crate::config::Config;
@@ -8,7 +8,7 @@ use crate::domain::exit::policy::Policy;
 use crate::domain::units::Ratio;
 
 const AREA: &str = "configuration";
-/// Sources of prices that are no streams.
+/// Sources of prices that are not streams.
 const OBSERVED: [&str; 3] = [PriceSource::REDIS_TICKER, PriceSource::REDIS_MARKET, PriceSource::API];
 
 pub fn checks(config: &Config) -> Vec<Check> {
@@ -34,7 +34,7 @@ fn of_key(config: &Config) -> Option<Check> {
     })
 }
 
-/// Returns the guards of a policy that are off, or that let nothing pass.
+/// Returns the guards of a policy that are off, or that nothing can pass.
 fn of_policy(name: &str, policy: &Policy) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut trap = |key: &str, is_trap: bool, found: String, next: &str| {
@@ -69,7 +69,7 @@ fn of_policy(name: &str, policy: &Policy) -> Vec<Check> {
     checks
 }
 
-/// Returns the accepted sources that no price can have.
+/// Returns the accepted sources of which no price can come.
 fn of_sources(config: &Config) -> Vec<Check> {
     let is_known =
         |name: &str| OBSERVED.contains(&name) || config.streams.iter().any(|(_, stream)| stream.short_name() == name);
@@ -82,7 +82,7 @@ fn of_sources(config: &Config) -> Vec<Check> {
     unknown.map(|name| &**name).map(check).collect()
 }
 
-/// Returns the kinds of streams that are not read, and a kill key that is a stream.
+/// Returns the kinds of streams that are not read, and a kill key that is the key of a stream.
 fn of_streams(config: &Config) -> Vec<Check> {
     let mut checks = Vec::new();
     let is_read = |kind: StreamKind| config.streams.iter().any(|(_, stream)| stream.kind == kind);

@@ -146,7 +146,7 @@ fn section(title: &str, lines: &[String], screen: &mut Screen<'_>) -> anyhow::Re
 
 fn became(outcome: &Outcome, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.line("")?;
-    screen.heading("What became of it")?;
+    screen.heading("Outcome")?;
     screen.line(&format!("  {} (plan {})", outcome.state, outcome.plan_id))?;
     for event in &outcome.events {
         let fill = event
@@ -164,7 +164,7 @@ fn around(at_time: &PositionAtTime, screen: &mut Screen<'_>) -> anyhow::Result<(
     screen.line("")?;
     let since = match &policy.since {
         Some(id) => format!("adopted by {id}, {}", when(id)),
-        // A store does not keep the entry of the adoption.
+        // A store does not contain the entry of the adoption.
         None if policy.adopted => "adopted".to_owned(),
         None => "configured".to_owned(),
     };

@@ -28,7 +28,7 @@ fn age(sheet: &Sheet, field: Option<&Sourced>) -> String {
     age_ms(sheet, field).map_or_else(|| "-".to_owned(), time::span)
 }
 
-/// Returns how much a reason to hold needs a person.
+/// Returns the tone of a hold: how urgently it needs a person.
 pub fn hold_tone(hold: Option<&str>) -> Tone {
     match hold.map(|name| Hold::of_name(name).map(Hold::severity)) {
         None | Some(Some(HoldSeverity::Routine)) => Tone::Plain,
@@ -75,7 +75,7 @@ pub fn table(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     as_of(sheet, screen)
 }
 
-/// Shows the last applied entry, and the time of holds and ages if it is another one.
+/// Shows the last applied entry, and the time of holds and ages if it differs.
 fn as_of(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let judged = if sheet.judged_ms() == sheet.as_of_ms() {
         String::new()

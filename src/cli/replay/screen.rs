@@ -8,7 +8,7 @@ use crate::domain::book::counters::Count;
 use crate::domain::event::ids::EntryId;
 use crate::shell::terminal::{Screen, Tone};
 
-/// The most decisions that are shown to people. [1]
+/// Maximum number of decisions that are shown. [1]
 const DECISIONS_SHOWN: usize = 20;
 
 pub(super) fn show(replayed: &Replayed, decisions: &[String], screen: &mut Screen<'_>) -> anyhow::Result<()> {
@@ -64,8 +64,8 @@ pub(super) fn show(replayed: &Replayed, decisions: &[String], screen: &mut Scree
     Ok(())
 }
 
-/// Formats how many decisions were made, apart from those in the history: recorded decisions are adopted, not made
-/// again.
+/// Formats the number of decisions that were made, without those in the history: recorded decisions are adopted, and
+/// not made again.
 fn decided(summary: &Summary) -> String {
     let (made, own) = (summary.decisions, summary.own_decisions);
     let others = own.differ + own.unexpected;

@@ -13,8 +13,8 @@ pub trait DecisionSink {
     /// Returns true if everything that was taken can be discarded.
     fn may_start_over(&self) -> bool;
 
-    /// Discards everything that was taken: the replay starts over. After a decision it is called only if that is
-    /// possible.
+    /// Discards everything that was taken, because the replay starts over. After a decision it is called only if that
+    /// is possible.
     fn start_over(&mut self) -> anyhow::Result<()>;
 }
 

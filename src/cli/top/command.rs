@@ -16,7 +16,7 @@ use crate::shell::process;
 use crate::shell::terminal::{Whole, events, has_colour, is_terminal};
 use crate::shell::web::{Client, ClientError};
 
-/// How often times that have passed are drawn again.
+/// Interval at which the ages on the screen are drawn again.
 const AGES_GROW: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub struct Args {
     every: u64,
 }
 
-/// Runs the command until somebody ends it.
+/// Runs the command until a key or a signal ends it.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let url = match (&args.url, config.run.listen) {
         (Some(url), _) => url.clone(),
@@ -42,7 +42,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     };
     ensure!(
         is_terminal(),
-        "standard output is no terminal: use `harvester status --url {url}` and `harvester positions --url {url}`"
+        "standard output is not a terminal: use `harvester status --url {url}` and `harvester positions --url {url}`"
     );
     let client = Client::new(&url, config.console.token()?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -98,7 +98,7 @@ async fn show(mut top: Top, client: Client, every: Duration) -> anyhow::Result<(
     }
 }
 
-/// Passes on a key. Without a terminal there are no more.
+/// Passes on a key. If the terminal is gone, no more keys come.
 fn pressed(top: &mut Top, event: Option<Event>) -> Effect {
     match event {
         Some(Event::Key(key)) => top.press(key),
@@ -107,7 +107,7 @@ fn pressed(top: &mut Top, event: Option<Event>) -> Effect {
     }
 }
 
-/// Asks again and again. The next question waits for the answer to the last one.
+/// Asks again and again. Each question is sent after the answer to the one before.
 fn answers(client: Client, every: Duration) -> UnboundedReceiver<Answer> {
     let (sender, answers) = unbounded_channel();
     let client = Arc::new(client);
@@ -128,7 +128,7 @@ async fn ask(client: &Client) -> Answer {
     Answer { report: report.map(Box::new), sheet }
 }
 
-/// Returns a document of the service, or a sentence that says why there is none.
+/// Returns a document of the service, or a sentence about why it is missing.
 async fn document<T: DeserializeOwned>(client: &Client, path: &str, what: &str) -> Result<T, String> {
     let body = client.get(path).await.map_err(|error| match error {
         ClientError::Refused { status: 401, ref url, .. } => format!(

@@ -1,4 +1,4 @@
-//! Everything about one row.
+//! The detail: everything about one row.
 
 use super::tables::{Page, state_tone};
 use crate::cli::positions::{Sheet, age_ms, away, hold_tone, rounded_price};
@@ -8,13 +8,13 @@ use crate::codec::view::{PositionView, Sourced};
 use crate::service::report::{InputReport, Report, concerns};
 use crate::shell::terminal::Tone;
 
-/// A line as pieces of text, which are safe to show.
+/// A line as pieces of text. They are safe to show.
 pub type Line = Vec<(String, Tone)>;
 
 /// Width of the names in front of values. [columns]
 const NAME_WIDTH: usize = 18;
 
-/// Returns the lines about a row of a page; `None` if it is not there any more.
+/// Returns the lines about a row of a page; `None` if the row no longer exists.
 pub fn lines(page: Page, about: &str, report: Option<&Report>, sheet: Option<&Sheet>) -> Option<Vec<Line>> {
     match page {
         Page::Positions | Page::Decisions => {
@@ -23,7 +23,7 @@ pub fn lines(page: Page, about: &str, report: Option<&Report>, sheet: Option<&Sh
         }
         Page::Inputs => report?.inputs.iter().find(|input| input.stream == about).map(of_input),
         Page::Service => of_service(page, about, report?),
-        // The positions of a hold are a page of their own.
+        // The positions of a hold are on a page of their own.
         Page::Holds => None,
     }
 }
@@ -36,7 +36,7 @@ fn named(name: &str, value: &str) -> Line {
     marked(name, value, Tone::Plain)
 }
 
-/// Returns a value with its name. One that is bad has a mark.
+/// Returns a value with its name. A bad value has a mark.
 fn marked(name: &str, value: &str, tone: Tone) -> Line {
     let mark = if tone == Tone::Bad { "! " } else { "" };
     vec![piece(&format!("{name:<NAME_WIDTH$} "), Tone::Dim), piece(&format!("{mark}{value}"), tone)]
@@ -140,7 +140,7 @@ fn of_input(input: &InputReport) -> Vec<Line> {
     lines
 }
 
-/// Returns a finding or a fact in full: its row may be cut.
+/// Returns a finding or a fact in full, because its row may be cut.
 fn of_service(page: Page, about: &str, report: &Report) -> Option<Vec<Line>> {
     let table = page.table(Some(report), None);
     let row = table.rows.into_iter().find(|row| row.about == about)?;

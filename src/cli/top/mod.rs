@@ -6,11 +6,11 @@
 //!  keys ──────────────────────────┘    └─▶ effect: end, suspend
 //! ```
 //!
-//! Promises: reads `/status` and `/positions` of a service, and nothing else. What is shown follows from the answers and
-//! the keys alone, so tests need no terminal. A colour is never the only sign.
+//! Promises: reads `/status` and `/positions` of a service, and nothing else. The screen depends on the answers and the
+//! keys only, so tests need no terminal. A colour is never the only sign.
 //!
-//! In reading order: `command` (the loop), `state` (what answers and keys do), `table` (rows that are filtered and sorted),
-//! `tables` (the rows of each page), `detail` (everything about one row), `view` (draws).
+//! In reading order: `command` (the loop), `state` (the effect of answers and keys), `table` (rows that are filtered
+//! and sorted), `tables` (the rows of each page), `detail` (everything about one row), `view` (draws).
 
 mod command;
 mod detail;

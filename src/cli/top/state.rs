@@ -1,4 +1,4 @@
-//! What the screen shows, and what answers and keys do to it.
+//! The state of the screen, and how answers and keys change it.
 //!
 //! ```text
 //!            ?                    Enter
@@ -18,20 +18,20 @@ use crate::cli::positions::Sheet;
 use crate::service::report::Report;
 use crate::shell::terminal::Tone;
 
-/// Rows of a page of the keys `PgUp` and `PgDn`. [1]
+/// Rows by which the keys `PgUp` and `PgDn` move. [1]
 const ROWS_A_LEAP: usize = 10;
-/// A longer filter is of no use. [1]
+/// Maximum length of a filter. [characters]
 const FILTER_LETTERS_MAX: usize = 80;
 
-/// What a service answered to one round of questions, or why it did not.
+/// The answer of a service to one round of questions, or the reason why it did not answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub report: Result<Box<Report>, String>,
-    /// `None` if it was not asked, because the report did not come.
+    /// `None` if it was not asked for, because the report did not come.
     pub sheet: Option<Result<Box<Sheet>, String>>,
 }
 
-/// What a key asks of the loop.
+/// The effect of a key on the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     None,
@@ -40,14 +40,14 @@ pub enum Effect {
     Suspend,
 }
 
-/// How a page is filtered, sorted and read.
+/// How the user filters, sorts and scrolls a page.
 #[derive(Clone, Debug, Default)]
 struct PageState {
     filter: String,
     sort: Option<Sort>,
-    /// The key of the selected row, which stays selected wherever it moves to.
+    /// The key of the selected row. It stays selected wherever the row moves.
     selected: Option<String>,
-    /// The place of the selected row when it was last there. [1]
+    /// The index of the selected row when it was last in the table. [1]
     at: usize,
 }
 
@@ -59,14 +59,14 @@ struct Opened {
     scrolled: usize,
 }
 
-/// A time since which something fails, and why it does.
+/// The time since which something fails, and the reason.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub since_ms: u64,
     pub why: String,
 }
 
-/// The screen as a value.
+/// The whole screen as a value.
 pub struct Top {
     url: String,
     page: Page,
@@ -76,14 +76,14 @@ pub struct Top {
     has_help: bool,
     report: Option<Box<Report>>,
     sheet: Option<Box<Sheet>>,
-    /// When the report that is shown came. [ms since 1970]
+    /// The time at which the report on the screen came. [ms since 1970]
     answered_ms: Option<u64>,
-    /// Why there is no report, or no positions.
+    /// Why the report or the positions are missing.
     failure: Option<Failure>,
 }
 
 impl Top {
-    /// Returns the screen before the first answer. `url` names the service.
+    /// Returns the screen as it is before the first answer. `url` names the service.
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -99,7 +99,7 @@ impl Top {
         }
     }
 
-    /// Takes an answer, or keeps what was shown and says why there is none. [ms since 1970]
+    /// Applies an answer. After a failure, keeps the last report on the screen and shows the reason. [ms since 1970]
     pub fn take(&mut self, answer: Answer, now_ms: u64) {
         let mut why = None;
         match answer.report {
@@ -121,13 +121,14 @@ impl Top {
         self.keep_selected();
     }
 
-    /// Does what a key asks for.
+    /// Applies a key.
     pub fn press(&mut self, key: KeyEvent) -> Effect {
         if key.kind == KeyEventKind::Release {
             return Effect::None;
         }
         if key.modifiers.contains(KeyModifiers::ALT) {
-            // A terminal sends Alt as the escape key before the other one. When both are read at once, that is what it was.
+            // A terminal sends Alt as the escape key before the other one. If both are read at once, the user pressed
+            // Alt.
             let _ = self.press(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
         }
         let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
@@ -175,7 +176,7 @@ impl Top {
             KeyCode::Char('?') => self.has_help = true,
             other => self.turn_page(other),
         }
-        // The last line stays in view.
+        // The last line stays on the screen.
         let last = self.detail().map_or(0, |(lines, _)| lines.len().saturating_sub(1));
         if let Some(opened) = &mut self.opened {
             opened.scrolled = opened.scrolled.min(last);
@@ -221,7 +222,7 @@ impl Top {
         }
     }
 
-    /// Sorts by the column that is so many further; after the last one, by none.
+    /// Sorts by the column `further` columns to the right; after the last one, by none.
     fn sort_by_next(&mut self, further: usize) {
         let orders = self.page.columns().len() + 1;
         let none = orders - 1;
@@ -254,7 +255,7 @@ impl Top {
         page_state.selected = Some(table.rows[at].key.clone());
     }
 
-    /// Remembers the place of the selected row. If the row has gone, the one in its place is selected next.
+    /// Remembers the index of the selected row. If the row disappears, the row at this index is selected next.
     fn keep_selected(&mut self) {
         let table = self.table();
         if let Some(at) = self.selected_in(&table) {
@@ -272,7 +273,7 @@ impl Top {
         table.rows.into_iter().nth(at)
     }
 
-    /// Returns the place of the selected row; `None` of a table without rows.
+    /// Returns the index of the selected row; `None` for a table without rows.
     pub(super) fn selected_in(&self, table: &Table) -> Option<usize> {
         let page_state = self.page_state();
         let last = table.rows.len().checked_sub(1)?;
@@ -292,7 +293,7 @@ impl Top {
         &mut self.page_states[self.page_number()]
     }
 
-    // What the screen shows.
+    // What the screen shows, for `view`:
 
     /// Returns the rows of the page as they are filtered and sorted.
     pub(super) fn table(&self) -> Table {
@@ -300,7 +301,7 @@ impl Top {
         self.page.table(self.report(), self.sheet.as_deref()).arranged(&page_state.filter, page_state.sort)
     }
 
-    /// Returns the lines of the detail, and how many of them are scrolled away; `None` if there is no detail.
+    /// Returns the lines of the detail and the number of lines that are scrolled away; `None` if no detail is open.
     pub(super) fn detail(&self) -> Option<(Vec<Line>, usize)> {
         let opened = self.opened.as_ref()?;
         let lines = detail::lines(self.page, &opened.about, self.report(), self.sheet.as_deref());
@@ -336,7 +337,7 @@ impl Top {
         self.has_help
     }
 
-    /// Returns why nothing new is shown, and when the report came that is. [ms since 1970]
+    /// Returns why the report is not renewed, and the time of the report that is shown. [ms since 1970]
     pub(super) fn failure(&self) -> Option<(&Failure, Option<u64>)> {
         Some((self.failure.as_ref()?, self.answered_ms))
     }

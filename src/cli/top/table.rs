@@ -1,4 +1,4 @@
-//! Rows that are filtered and sorted, whatever they are about.
+//! Tables of any content: rows that are filtered and sorted.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,8 @@ use crate::codec::shown::shown;
 use crate::codec::time::span;
 use crate::shell::terminal::Tone;
 
-/// A column. One with a larger `drop` goes first where the terminal is narrow; one with 0 stays.
+/// A column. In a narrow terminal, the columns with the largest `drop` are left out first. A column with 0 is always
+/// shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     pub name: &'static str,
@@ -16,22 +17,22 @@ pub struct Column {
     pub drop: u8,
 }
 
-/// A column whose texts begin at its left edge.
+/// Returns a column whose texts begin at its left edge.
 pub const fn left(name: &'static str, drop: u8) -> Column {
     Column { name, is_right: false, drop }
 }
 
-/// A column of numbers, which end at its right edge.
+/// Returns a column of numbers, which end at its right edge.
 pub const fn right(name: &'static str, drop: u8) -> Column {
     Column { name, is_right: true, drop }
 }
 
-/// What a cell is sorted by.
+/// The value by which a cell is sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rank {
     Number(Decimal),
     Text(String),
-    /// There is no value. It is last in both directions.
+    /// Missing. It is last in both directions.
     Missing,
 }
 
@@ -54,7 +55,7 @@ impl Cell {
         Self::ranked(text, text.and_then(|text| text.parse().ok()))
     }
 
-    /// Returns a number that is shown in another form than that of its value.
+    /// Returns a number that is shown in another form than its value.
     pub fn ranked(text: Option<&str>, value: Option<Decimal>) -> Self {
         Self::new(text.unwrap_or_default(), value.map_or(Rank::Missing, Rank::Number))
     }
@@ -69,7 +70,7 @@ impl Cell {
         Self::ranked(ms.map(span).as_deref(), ms.map(Decimal::from))
     }
 
-    /// Returns a text that is sorted by how bad it is, the worst first, and then by itself.
+    /// Returns a text that is sorted by its tone, the worst first, and then by the text itself.
     pub fn graded(text: &str, tone: Tone) -> Self {
         let grade = match tone {
             Tone::Bad => 0,
@@ -85,7 +86,7 @@ impl Cell {
         Self { text, tone: Tone::Plain, rank }
     }
 
-    /// Returns the cell with a tone. What is bad also begins with a mark.
+    /// Returns the cell with a tone. A bad value also begins with a mark.
     #[must_use]
     pub fn with(self, tone: Tone) -> Self {
         let text = if tone == Tone::Bad { format!("! {}", self.text) } else { self.text };
@@ -107,7 +108,7 @@ impl Cell {
     }
 }
 
-/// A row. The key names it among the rows of later answers, and `about` what its detail is about.
+/// A row. `key` identifies it among the rows of later answers; `about` is the subject of its detail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     pub key: String,
@@ -129,7 +130,7 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Rows before the filter. [1]
     pub all: usize,
-    /// What is said where there is no row.
+    /// The sentence that is shown if there are no rows.
     pub empty: String,
 }
 
@@ -144,7 +145,7 @@ impl Table {
         Self { columns, all: rows.len(), rows, empty: empty.to_owned() }
     }
 
-    /// Returns the rows that have all words of the filter, whatever the case, in order.
+    /// Returns the rows that contain all words of the filter in any letter case, in order.
     #[must_use]
     pub fn arranged(mut self, filter: &str, sort: Option<Sort>) -> Self {
         let filter = filter.to_lowercase();

@@ -19,7 +19,7 @@ named! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Page {
         Positions => "Positions",
-        /// How many positions each reason holds.
+        /// The number of positions for each hold.
         Holds => "Holds",
         /// Rungs of open positions that were taken, with their decisions.
         Decisions => "Decisions",
@@ -29,7 +29,7 @@ named! {
     }
 }
 
-/// The name of positions that no reason holds.
+/// The name of positions without a hold.
 const NOT_HELD: &str = "nothing";
 
 const POSITIONS: [Column; 12] = [
@@ -62,7 +62,7 @@ const INPUTS: [Column; 8] = [
 const SERVICE: [Column; 2] = [left("NAME", 0), left("SAYS", 0)];
 
 impl Page {
-    /// Returns the order of the rows before somebody chooses another one; `None` for that of the documents.
+    /// Returns the order of the rows until the user chooses another one; `None` for the order of the documents.
     pub const fn sort(self) -> Option<Sort> {
         let (column, is_descending) = match self {
             Self::Positions => (10, false),
@@ -82,7 +82,7 @@ impl Page {
         }
     }
 
-    /// Returns the rows of the page. Of documents that are missing there are none.
+    /// Returns the rows of the page. A missing document gives no rows.
     pub fn table(self, report: Option<&Report>, sheet: Option<&Sheet>) -> Table {
         let (rows, empty) = match (self, report, sheet) {
             (Self::Positions, _, Some(sheet)) => (positions(sheet), nothing_open(sheet)),

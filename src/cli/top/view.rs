@@ -15,7 +15,7 @@ use crate::codec::time::{iso, span};
 use crate::service::report::{Report, concerns};
 use crate::shell::terminal::Tone;
 
-/// A smaller terminal shows one sentence. [columns, lines]
+/// A smaller terminal shows one sentence only. [columns, lines]
 const SIZE_MIN: (u16, u16) = (30, 8);
 /// Blank columns between two columns of a table. [columns]
 const GAP: u16 = 2;
@@ -93,7 +93,7 @@ impl Brush {
     }
 }
 
-/// Returns the lines at the top: the service, its positions, what needs someone, and why nothing new comes.
+/// Returns the lines at the top: the service, its positions, what needs a person, and why the report is not renewed.
 fn head(top: &Top, now_ms: u64, brush: &Brush) -> Vec<Line<'static>> {
     let bold = |text: &str| Span::styled(shown(text).into_owned(), Style::new().add_modifier(Modifier::BOLD));
     let url = shown(top.url()).into_owned();
@@ -189,12 +189,12 @@ fn dim(text: String) -> Line<'static> {
     Line::styled(text, Style::new().add_modifier(Modifier::DIM))
 }
 
-/// Returns what is shown of a table, and the keys that fit.
+/// Returns a description of what a table shows, and the keys that fit.
 fn foot_of_table(top: &Top, says: &str, width: u16) -> String {
     let filter = if top.filter().is_empty() { String::new() } else { format!("  filter: {}", shown(top.filter())) };
     let mut line = format!("{says}{filter}");
     let keys = ["? help", "/ filter", "s sort", "Enter detail", "q end"];
-    // The help names what does not fit here.
+    // The help lists the keys that do not fit here.
     for key in keys {
         if Span::raw(&line).width() + key.chars().count() + usize::from(GAP) <= usize::from(width) {
             line = format!("{line}  {key}");
@@ -238,8 +238,8 @@ fn heading(column: &Column, at: usize, sort: Option<Sort>) -> String {
     }
 }
 
-/// Returns the columns that fit, with their widths. The least important ones go first; the last one that remains gets
-/// what is left.
+/// Returns the columns that fit, with their widths. The least important ones are left out first. The last one that
+/// remains gets the rest of the width.
 fn fitting(table: &Table, sort: Option<Sort>, width: u16) -> (Vec<usize>, Vec<u16>) {
     let of_column = |at: usize| {
         let head = Span::raw(heading(&table.columns[at], at, sort)).width();
@@ -254,7 +254,7 @@ fn fitting(table: &Table, sort: Option<Sort>, width: u16) -> (Vec<usize>, Vec<u1
     while needed(&columns) > width {
         let least = columns.iter().filter(|(at, _)| table.columns[*at].drop > 0);
         let Some(&(least, _)) = least.max_by_key(|(at, _)| table.columns[*at].drop) else { break };
-        // A text that may be cut stays, where there is room for some of it.
+        // A text that may be cut stays if there is room for a part of it.
         let before: Vec<(usize, u16)> = columns.iter().copied().filter(|(at, _)| *at != least).collect();
         let room = width.saturating_sub(needed(&before).saturating_add(GAP));
         if least == table.columns.len() - 1 && room >= CUT_MIN {

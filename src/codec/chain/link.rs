@@ -43,7 +43,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Returns the decision id of the payload, or `unknown`, which is no decision id.
+    /// Returns the decision id of the payload, or `unknown`, which is not the id of a decision.
     pub fn decision_id(&self) -> &str {
         self.text("decision_id")
     }
@@ -72,7 +72,7 @@ impl Link {
         }
         let text = |name: &str| match fields.get(name) {
             Some(FieldValue::Text(text)) => Ok(text.to_string()),
-            Some(FieldValue::Bytes(_)) => Err(format!("field `{name}` is no text")),
+            Some(FieldValue::Bytes(_)) => Err(format!("field `{name}` is not a text")),
             None => Err(format!("field `{name}` is missing")),
         };
         let values = FIELDS.iter().map(|name| text(name)).collect::<Result<Vec<String>, String>>()?;

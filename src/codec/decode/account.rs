@@ -9,7 +9,7 @@ use crate::domain::event::ids::AccountId;
 
 /// Names of the account.
 pub(in crate::codec) const ACCOUNTS: [&str; 2] = ["account", "account_id"];
-/// A longer name is none. [bytes]
+/// Maximum length of the name of an account. [bytes]
 const NAME_SIZE_MAX: usize = 64;
 
 /// Indices of accounts, in the order in which they were first named. The account without a name is the first.
@@ -60,8 +60,8 @@ pub fn is_account_name(name: &str) -> bool {
 /// The name of an account, where there is one.
 type Name = Option<Box<str>>;
 
-/// Returns the account that an entry names, as written: in its object, or in the flat fields beside it. Errors if it is no
-/// name, or if the two differ.
+/// Returns the account that an entry names, as written: in its object, or in the flat fields beside it. Errors if it is
+/// no name, or if the two differ.
 pub(super) fn name(object: &Object<'_>) -> Result<Name, Reason> {
     let (own, beside) = names(object)?;
     match (own, beside) {

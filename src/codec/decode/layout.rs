@@ -241,7 +241,7 @@ impl<'a> Cursor<'a> {
         &self.line[self.at..]
     }
 
-    /// Notes the value that was read last. `behind` is the length of what was read after it.
+    /// Notes the value that was read last. `behind` is the length of the text that was read after it.
     fn slot(&mut self, length: usize, behind: usize, kind: Kind, role: Role) {
         let end = self.at - behind;
         self.values.push(Slot { start: end - length, end, kind, role, varies: role != Role::Other });

@@ -119,7 +119,7 @@ impl Decoder {
                 let any_account = name.is_none() && !stream_account.is_named();
                 account = name.map_or(stream_account, |name| self.symbols.accounts.intern(&name));
                 let moves = kind == StreamKind::Observation && observation::may_move(&flat);
-                // A fill may be in the part that cannot be read, so it is no refusal.
+                // The part that cannot be read may contain a fill, so the entry does not count as a refusal.
                 Err(Unreadable { moves, kills, gap, any_account, ..Unreadable::new(reason) })
             }
             Ok(object) => {

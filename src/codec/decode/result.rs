@@ -95,8 +95,8 @@ fn unfilled(object: &Object<'_>, status: Option<&str>) -> Result<Outcome, Reason
     Ok(Outcome::Refused { order, duplicate: error == "DUPLICATE_PLAN", permanent })
 }
 
-/// Returns true if a result is `executed` false and nothing in it may state a fill: no filled quantity and no step that is
-/// positive or cannot be read, and no status of a fill. If it cannot be read for another reason, it moved nothing
+/// Returns true if a result is `executed` false and nothing in it may state a fill: no filled quantity and no step that
+/// is positive or cannot be read, and no status of a fill. If it cannot be read for another reason, it moved nothing
 /// nevertheless.
 fn is_plain_refusal(object: &Object<'_>) -> bool {
     let is_zero = |name: &&str| matches!(object.quantity(&[name]), Ok(filled) if filled.unwrap_or_default().is_zero());

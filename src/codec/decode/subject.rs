@@ -34,7 +34,7 @@ impl Subject<'_> {
         Ok(id)
     }
 
-    /// Reads the account. Errors if its name is none.
+    /// Reads the account. Errors if its name is not the name of an account.
     pub(super) fn account(&mut self) -> Result<AccountId, Reason> {
         Ok(self.take_account(account::name(&self.object)?))
     }

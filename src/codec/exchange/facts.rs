@@ -95,8 +95,8 @@ pub struct InstrumentRow {
     pub min_notional: Option<Quote>,
 }
 
-/// Mark prices, and the rows that could not be read: a missing price holds its own position, and must not hold the
-/// others.
+/// Mark prices, and the rows that could not be read: a missing price gives its own position a hold, and must not affect
+/// the others.
 pub type Marks = (Vec<MarkPrice>, Vec<Unreadable>);
 
 /// An event of the account's stream.

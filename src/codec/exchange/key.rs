@@ -141,7 +141,7 @@ fn of_label(label: &str, der: &SecretSlice<u8>) -> Read {
         "OPENSSH PRIVATE KEY" => Err("a private key of OpenSSH (want PKCS#8: openssl genpkey -algorithm ed25519)"),
         "PUBLIC KEY" | "RSA PUBLIC KEY" => Err("a public key (the exchange has that one; the private key signs)"),
         "CERTIFICATE" => Err("a certificate (want a private key)"),
-        _ => Err("a PEM text that is no private key"),
+        _ => Err("a PEM text that is not a private key"),
     }
 }
 
@@ -285,7 +285,7 @@ mod tests {
             match private(&text) {
                 Some(Err(said)) => assert!(said.contains(want), "{said}, want {want}"),
                 Some(Ok(_)) => panic!("it was taken, want {want}"),
-                None => panic!("it is no key, want {want}"),
+                None => panic!("it is not a key, want {want}"),
             }
         }
         for text in [SECRET, "", "AAAA", "ordinary words", &"A".repeat(TEXT_MAX + 1)] {

@@ -1,4 +1,4 @@
-//! The exchanges: what each has of its own, and the facts that all of them report. Nothing is sent here.
+//! The exchanges: the properties of each, and the facts that all of them report. Nothing is sent here.
 //!
 //! A venue is a folder below this one that implements [`Venue`], and a line in [`VENUES`]. A test keeps the words of a
 //! venue inside its folder.

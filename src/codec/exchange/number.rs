@@ -22,8 +22,8 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The same for an average. It is rounded where it has more digits than a decimal has, because an average is computed
-/// and not agreed.
+/// The same for an average. It is rounded where it has more digits than a decimal can have, because an average is
+/// computed and not agreed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Average(pub Decimal);
 
@@ -52,7 +52,7 @@ impl Visitor<'_> for Text {
     fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
         // The text comes from outside, so it is shown shortened.
         let shown = || text.chars().take(40).collect::<String>();
-        number::decimal(text).map(Number).map_err(|_| E::custom(format_args!("{:?} is no number", shown())))
+        number::decimal(text).map(Number).map_err(|_| E::custom(format_args!("{:?} is not a number", shown())))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for Name {
         let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         if text.is_empty() || text.len() > SYMBOL_MAX || !text.chars().all(is_plain) {
             let shown: String = text.chars().take(40).collect();
-            return Err(D::Error::custom(format_args!("{shown:?} is no symbol")));
+            return Err(D::Error::custom(format_args!("{shown:?} is not a symbol")));
         }
         Ok(Self(text))
     }
@@ -104,7 +104,7 @@ pub(super) struct Id(pub u64);
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let id = u64::deserialize(deserializer)?;
-        if i64::try_from(id).is_ok() { Ok(Self(id)) } else { Err(D::Error::custom(format_args!("{id} is no id"))) }
+        if i64::try_from(id).is_ok() { Ok(Self(id)) } else { Err(D::Error::custom(format_args!("{id} is not an id"))) }
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) struct Time(pub u64);
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ms = u64::deserialize(deserializer)?;
-        if TIMES.contains(&ms) { Ok(Self(ms)) } else { Err(D::Error::custom(format_args!("{ms} is no time"))) }
+        if TIMES.contains(&ms) { Ok(Self(ms)) } else { Err(D::Error::custom(format_args!("{ms} is not a time"))) }
     }
 }
 

@@ -10,17 +10,19 @@ use super::credentials::Credentials;
 use super::facts::{AccountMode, InstrumentRow, Marks, PositionRow, Unreadable, UserEvent, UserTrade};
 use crate::domain::named;
 
-/// What an exchange has of its own. The client, its limits, the feeds and the fetcher know no venue beyond this.
+/// The properties of one exchange. The client, its limits, the feeds and the fetcher know a venue only through this
+/// trait.
 ///
-/// It assumes a REST interface whose calls have weights, and sockets that are addressed by their URL alone: the one of
-/// the account by a key that is opened by a call and kept alive.
+/// It assumes a REST interface whose calls have weights, and sockets that are addressed by their URL alone. The socket
+/// of the account needs a key, which a call opens and other calls keep alive.
 pub trait Venue: fmt::Debug + Sync + RefUnwindSafe {
     fn terms(&self) -> &'static VenueTerms;
 
     /// Returns the environment of an address; `None` for hosts that the venue does not publish.
     fn environment_of(&self, url: &str) -> Option<&'static Environment>;
 
-    // ---- what is asked -----------------------------------------------------------------------------------------------
+    // ---- what is asked
+    // -----------------------------------------------------------------------------------------------
 
     /// The server's clock. [ms since 1970]
     fn clock(&self) -> Question<u64>;
@@ -45,7 +47,8 @@ pub trait Venue: fmt::Debug + Sync + RefUnwindSafe {
     /// Another life for that key.
     fn keep_key(&self, key: &SecretString) -> Question<()>;
 
-    // ---- how it is sent, and refused ---------------------------------------------------------------------------------
+    // ---- how it is sent, and refused
+    // ---------------------------------------------------------------------------------
 
     /// Returns a call as it is sent. `stamp` is `None` without credentials.
     fn message(&self, call: &Call, parameters: &[Parameter], stamp: Option<&Stamp<'_>>) -> Message;
@@ -53,7 +56,8 @@ pub trait Venue: fmt::Debug + Sync + RefUnwindSafe {
     /// Returns the meaning of an answer with a status other than 2xx.
     fn refusal(&self, status: u16, body: &[u8]) -> Refusal;
 
-    // ---- sockets -----------------------------------------------------------------------------------------------------
+    // ---- sockets
+    // -----------------------------------------------------------------------------------------------------
 
     /// Returns where the address of the account's socket has its key, for people.
     fn key_form(&self, user_url: &str, environment: &Environment) -> &'static str;
@@ -125,7 +129,7 @@ pub struct Call {
     pub name: &'static str,
     pub method: Method,
     pub path: &'static str,
-    /// What it counts against the limit of the address. [weight]
+    /// The weight that counts against the limit of the address. [weight]
     pub weight: u64,
     pub access: Access,
 }
@@ -174,7 +178,7 @@ pub enum TradesFrom {
     Window { from_ms: u64, to_ms: u64 },
 }
 
-/// What a signature is made with.
+/// The values from which a signature is made.
 pub struct Stamp<'a> {
     pub credentials: &'a Credentials,
     /// The server's present time. [ms since 1970]
@@ -228,7 +232,7 @@ pub enum Cause {
     Credentials,
     /// The same, or a signature of another kind.
     Signature,
-    /// There is no such symbol: it was delisted, or never existed.
+    /// The exchange does not have the symbol: it was delisted, or never existed.
     NoSymbol,
     /// The key of the account's socket has expired.
     NoKey,

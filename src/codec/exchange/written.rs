@@ -50,8 +50,8 @@ pub fn written_trade(account: &str, fields: &[(Vec<u8>, Vec<u8>)]) -> Option<Wri
     Some(WrittenTrade { symbol, id, time_ms })
 }
 
-/// Returns the symbol of an observed position of an account, and true if it is open. Returns `None` if the fields are not
-/// one.
+/// Returns the symbol of an observed position of an account, and true if it is open. Returns `None` if the fields are
+/// not one.
 pub fn observed_position(account: &str, fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(String, bool)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,4 +1,4 @@
-//! The state of an engine as rows: what has changed, or all of it.
+//! The state of an engine as rows: the changed ones, or all of them.
 
 use super::row::{
     ACCEPTED_GAPS, COLD, CURSOR, GLOBALS, HOT, NAME, PLAN_OF_BOOK, Row, StoredRow, closed_key, encode, key, name_key,

@@ -1,4 +1,4 @@
-//! One position as a document: the numbers that it rests on, what follows from them, and its hold.
+//! One position as a document: its numbers with their sources, the results of the evaluation, and its hold.
 
 use serde::{Deserialize, Serialize};
 

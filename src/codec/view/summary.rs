@@ -24,7 +24,7 @@ pub struct Summary {
     pub fills_repeated: u64,
     /// By kind of stream, then by shape.
     pub shapes: BTreeMap<&'static str, Counted>,
-    /// Lines that are no entries, or have unreadable fields. [1]
+    /// Lines that are not entries, or have unreadable fields. [1]
     pub bad_lines: u64,
     pub other_streams: u64,
     /// [1]
@@ -63,7 +63,7 @@ pub struct OwnDecisions {
 }
 
 impl Summary {
-    /// Returns the summary of what was folded; not yet what the reader of the history counted.
+    /// Returns the summary of the fold, without the counts of the reader of the history.
     pub fn of(engine: &Engine, counters: &Counters) -> Self {
         let books = by_name(engine);
         let open: Vec<(BookView<'_>, &Position)> =

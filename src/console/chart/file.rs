@@ -3,12 +3,12 @@
 /// The style of the pages, of which a file takes the colours and the charts.
 const STYLE: &str = include_str!("../assets/console.css");
 
-/// Returns a chart as a file that any viewer shows.
+/// Returns a chart as a file that any viewer can show.
 pub fn alone(chart: &str) -> String {
     dressed(chart, &style())
 }
 
-/// Returns a chart in the light style, with its colours in place of variables, which few programs but browsers know.
+/// Returns a chart in the light style with its colours written out: few programs except browsers know CSS variables.
 #[cfg(feature = "png")]
 pub fn light(chart: &str) -> String {
     let light = colours(0);
@@ -34,7 +34,7 @@ pub fn style() -> String {
     format!("{light}}}\n{dark}}}}}\n{}", rules())
 }
 
-/// Returns the block of variables that begins at a place of the style, without its last brace.
+/// Returns the block of variables that begins at this offset of the style, without its last brace.
 fn colours(from: usize) -> &'static str {
     STYLE[from..].split_once('}').map_or("", |(colours, _)| colours)
 }

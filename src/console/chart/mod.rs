@@ -1,8 +1,8 @@
 //! Charts as SVG.
 //!
-//! They are drawn here and not by a library: `plotters`, the one that was looked at, writes colours into each element and
-//! neither classes, nor links, nor titles. These charts follow the page's light or dark style, each mark leads to its
-//! entry, and a reader of the page's text gets the numbers.
+//! They are drawn here and not by a library. The candidate `plotters` writes colours into each element, and has no
+//! classes, links or titles. These charts follow the light or dark style of the page, each mark links to its entry, and
+//! the text of the page contains the numbers.
 //!
 //! In reading order: `svg` (text that is escaped), `scale`, `position`, `equity` (profits of
 //! policies), `rungs` (R as a bar), `strip` (the history), `file` (a chart as a file of its own), `png`.

@@ -1,7 +1,7 @@
 //! A chart as a PNG, drawn from its SVG in the light style.
 //!
-//! Texts need a font. Those of the machine are used: none is part of the program, which would have to carry the scripts of
-//! all symbols.
+//! Texts need a font. The fonts of the machine are used: the program contains none, because it would have to contain
+//! the scripts of all symbols.
 
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::Database;
@@ -36,7 +36,7 @@ pub fn png(chart: &str) -> Result<Vec<u8>, PngError> {
 fn drawn(chart: &str, mut fonts: Database) -> Result<Vec<u8>, PngError> {
     let first = fonts.faces().next().and_then(|face| Some(face.families.first()?.0.clone()));
     let Some(first) = first else { return Err(PngError::NoFont) };
-    // The last resort where none of the families of the style is there.
+    // The fallback if the machine has none of the font families of the style.
     fonts.set_sans_serif_family(&*first);
     let options = Options { font_family: first, fontdb: fonts.into(), ..Options::default() };
     let tree = Tree::from_str(&light(chart), &options)?;

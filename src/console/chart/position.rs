@@ -1,5 +1,5 @@
-//! The life of a position: price and R on two axes, entry and rungs as lines, fills and decisions as marks, times in
-//! which something kept it from being evaluated as obstacles, and below a lane for each reason to hold.
+//! The life of a position: price and R on two axes, entry and rungs as lines, fills and decisions as marks. Bands show
+//! the times in which something kept it from being evaluated as usual. Below is a lane for each hold.
 
 use std::fmt::Write as _;
 
@@ -19,12 +19,12 @@ pub struct RungLine {
     pub state: String,
 }
 
-/// The lines that do not change over time, and what R is made of.
+/// The lines that do not change over time, and the numbers that R is computed from.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     /// The entry price: number and text.
     pub entry: Option<(f64, String)>,
-    /// Risk per unit and cost per unit; without them there is no axis of R. [quote per base]
+    /// Risk per unit and cost per unit. If they are missing, the chart has no axis of R. [quote per base]
     pub risk: Option<(f64, f64)>,
     pub is_short: bool,
     pub rungs: Vec<RungLine>,
@@ -72,7 +72,7 @@ pub enum Size {
 /// Lanes for holds; further ones share the last. [1]
 const LANES_MAX: usize = 8;
 const LANE_HEIGHT: f64 = 26.0;
-/// A rung further away than this share of the range of prices is named at the edge instead of drawn. [1]
+/// A rung that is further away than this share of the range of prices is named at the edge and not drawn. [1]
 const FAR: f64 = 1.5;
 
 /// Width of a letter of a label, bold ones included. [units of the drawing]
@@ -82,7 +82,7 @@ struct Area {
     x: Scale,
     y: Scale,
     left: f64,
-    /// Where the time ends. Beyond it are the names of the lines.
+    /// The x coordinate at which the time ends. The names of the lines are to the right of it.
     end: f64,
     right: f64,
     top: f64,
@@ -101,7 +101,7 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
     let height = bottom + 26.0 + LANE_HEIGHT * lanes.len() as f64 + 4.0;
     let (from_ms, to_ms) = (chart.range_ms.0, chart.range_ms.1.max(chart.range_ms.0 + 1000));
     let (low, high) = range(chart);
-    // The values of both axes have as much room as the longest of them needs.
+    // Both axes reserve as much room for their values as the longest of them needs.
     let axis = Axes::of(chart, (low, high), size);
     let room = |values: &[(f64, String)], least: f64| {
         values.iter().map(|(_, text)| 11.0 + LETTER * text.chars().count() as f64).fold(least, f64::max)
@@ -341,7 +341,7 @@ fn marks(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u64) 
     }
 }
 
-/// Returns the holds in the order in which they first came.
+/// Returns the holds in the order in which each one first came.
 fn lanes(holds: &[HoldPoint]) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = Vec::new();
     for hold in holds.iter().filter_map(|point| point.hold) {

@@ -5,7 +5,7 @@ use super::svg::{Svg, at};
 
 const WIDTH: f64 = 132.0;
 const HEIGHT: f64 = 20.0;
-/// Where the bar ends to the left. [R]
+/// The left end of the bar. [R]
 const LEAST: f64 = -1.0;
 
 /// A rung as a tick.
@@ -59,7 +59,7 @@ pub fn bar(r: Option<(f64, &str)>, ticks: &[Tick]) -> String {
         let x = scale.at(tick.r);
         let class = if tick.is_taken() { "rung taken" } else { "rung" };
         svg.line(class, (x, middle - 6.0), (x, middle + 6.0));
-        // Shape beside colour: a taken rung has a dot on its tick.
+        // A shape in addition to the colour: a taken rung has a dot on its tick.
         if tick.is_taken() {
             svg.circle("rung taken", (x, middle - 6.5), 2.4, "");
         }

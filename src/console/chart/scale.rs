@@ -1,4 +1,4 @@
-//! From values to coordinates, and the values that an axis names.
+//! Scales: coordinates of values, and the values that an axis names.
 
 /// A linear scale.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! The whole history as a strip: how many entries there were, when something was decided, and the moment that is shown.
+//! The whole history as a strip: the number of entries over time, the times of decisions, and the moment that is shown.
 
 use super::scale::Scale;
 use super::svg::{Svg, at};
@@ -15,7 +15,7 @@ pub fn strip(parts: &[u32], (from_ms, to_ms): (u64, u64), decided_ms: &[u64], sh
     let width = WIDTH / parts.len().max(1) as f64;
     let mut d = format!("M0 {HEIGHT}");
     for (place, count) in parts.iter().enumerate() {
-        // The square root keeps quiet times visible beside busy ones.
+        // The square root keeps times with few entries visible beside times with many.
         let share = (f64::from(*count) / f64::from(most)).sqrt();
         let y = HEIGHT - share * (HEIGHT - 9.0);
         let x = place as f64 * width;

@@ -1,4 +1,4 @@
-//! What needs someone: the worst first, each with the command that is the next step.
+//! The list of things that need a person: the worst first, each with the command that is the next step.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use crate::drive::sheet::Sheet;
 /// Symbols that a line names. [1]
 const NAMED_MAX: usize = 6;
 
-/// What is said of a risk that is too large.
+/// The sentence about a risk that is too large.
 const RISK_TOO_LARGE: &str = "The risk per unit is at least the entry price. Its ATR may be a fraction of the price: \
                               compare a policy with risk_too_large = \"as_fraction\"";
 
-/// How much it matters: the order of the page.
+/// How urgent a need is. The page is in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Act,
@@ -36,16 +36,17 @@ impl Severity {
     }
 }
 
-/// One thing that needs someone.
+/// One thing that needs a person.
 pub struct Need {
     pub severity: Severity,
     pub what: String,
     pub who: Vec<Link>,
-    /// A page of the console that goes on from here.
+    /// The page of the console that shows more about it.
     pub here: Option<Link>,
-    /// Further ones that are not named. [1]
+    /// How many further symbols are not named. [1]
     pub more: usize,
-    /// A command. It changes nothing as it stands: what changes something is a dry run without `--yes`.
+    /// A command. It changes nothing as it is written: a command that changes something is given without `--yes`, as a
+    /// dry run.
     pub next: String,
 }
 
@@ -225,7 +226,7 @@ impl List<'_> {
     }
 }
 
-/// Returns how much a finding of a running service matters.
+/// Returns how urgent a finding of a running service is.
 fn of_finding(name: &str) -> Severity {
     match name {
         "starting" | "stopping" | "rebuilding" | "policy_pending" => Severity::Know,
@@ -244,7 +245,7 @@ fn next_of(name: &str) -> &'static str {
 
 /// Returns a text with a capital letter and a full stop.
 fn sentence(text: &str) -> String {
-    // A stream keeps its name.
+    // The name of a stream is not capitalized.
     let is_name = text.split(' ').next().is_some_and(|word| word.contains(':'));
     if is_name {
         return format!("{}.", text.trim_end_matches('.'));

@@ -1,4 +1,4 @@
-//! The audit: what the command finds in the same history, on request.
+//! The audit: runs the command `audit` on the same history, on request.
 
 use askama::Template;
 
@@ -9,13 +9,13 @@ use crate::console::frame::{Frame, PageContext};
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
-/// The style of the pages, for files that stand alone.
+/// The style of the pages, for files that are used without the console.
 pub const STYLE: &str = include_str!("../assets/console.css");
 
-/// How often the page asks how far an audit is. [s]
+/// Interval at which the page asks for the progress of an audit. [s]
 const REFRESH_S: u32 = 1;
 
-/// How far an audit is, for people.
+/// The progress of an audit, for people.
 struct Running {
     /// Share of the entries, if it is known. [percent]
     share: Option<u64>,
@@ -28,15 +28,15 @@ struct Running {
 struct AuditPage {
     frame: Frame,
     action: String,
-    /// The audit that the button begins: that of the history as it is now.
+    /// The audit that the button begins: an audit of the history as it is now.
     next: String,
     running: Option<Running>,
     audited: Option<Audited>,
     failure: Option<String>,
     can_run: bool,
-    /// The moment of the other pages, which this one keeps.
+    /// The moment of the other pages, which the links of this one keep.
     at: String,
-    /// True if the history has decisions to compare with.
+    /// True if the history contains decisions to compare with.
     is_recorded: bool,
     command: String,
 }
@@ -49,7 +49,7 @@ struct AuditFile<'a> {
     source: &'a str,
 }
 
-/// Makes the page. An audit begins when it is asked for (`?run=1235`: of the history with so many entries).
+/// Makes the page. An audit begins on request (`?run=1235`: an audit of the history that has so many entries).
 pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
     let auditor = context.auditor.filter(|_| context.film.has_past());
     let wanted = asked.value("run").filter(|name| !name.is_empty());
@@ -81,7 +81,7 @@ pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> anyhow::Resu
 
 impl Running {
     fn of(read: u64, all: u64, lasts_ms: u64, is_other: bool) -> Self {
-        // The history may have grown since, or begin before what the pages show.
+        // The history may have grown since, or the pages may show only its end.
         let share = (read * 100).checked_div(all).filter(|_| read <= all);
         let of = share.map_or_else(String::new, |_| format!(" of {all}"));
         let says = match read {

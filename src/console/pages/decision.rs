@@ -1,4 +1,5 @@
-//! One decision, as `explain` has it: its numbers, its arithmetic, its result, and what else was held at that moment.
+//! One decision with the content of `explain`: its numbers, its arithmetic, its result, and the holds of the other
+//! positions at that moment.
 
 use askama::Template;
 
@@ -68,7 +69,7 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow
     let Subject::Decision(decided) = subject else { anyhow::bail!("the explanation of {wanted} is not of a decision") };
     let cause = decided.decision.text("cause").to_owned();
     let cause_id = cause.rsplit_once('/').map_or("", |(_, id)| id).to_owned();
-    // Ages are those of then, as the arithmetic is.
+    // The ages are those at the time of the decision, as in the arithmetic.
     let decided_ms = cause_id.parse().map_or_else(|_| context.now_ms(), |id: EntryId| id.ms);
     let emitted = decided.emission.and_then(|emission| emission.emitted);
     let none = Origins::new();

@@ -1,4 +1,4 @@
-//! Decisions: the chain as it was verified, and what became of each decision.
+//! Decisions: the chain as it was verified, and the outcome of each decision.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,9 +38,10 @@ pub struct Row {
     pub outcome: String,
     /// From the cause to the emission.
     pub delay: String,
-    /// How much worse than the mark it was filled. [basis points]
+    /// How much worse than the mark the fill was. [basis points]
     pub slippage: Option<Decimal>,
-    /// Hash, signature and order: true if it was verified, false if it is a fault, `None` if there is nothing to verify.
+    /// Hash, signature and order in the chain: true if verified, false if it is a fault, `None` if there is nothing to
+    /// verify.
     pub hash: bool,
     pub signature: Option<bool>,
     pub is_signed: bool,
@@ -89,8 +90,8 @@ pub fn rows(context: &PageContext<'_>) -> Vec<Row> {
     context.film.decisions.links.iter().filter(of_past).map(|link| Row::of(context, link, &outcomes)).collect()
 }
 
-/// Returns the number of decisions that these rules make, and the chain does not have, beside those that still wait to be
-/// sent. A chain whose end was cut off is whole, and lacks them.
+/// Returns the number of decisions that these rules make and the chain lacks, without those that still wait to be sent.
+/// It shows decisions that were cut off the end of a chain: such a chain has no other fault.
 pub fn lacking(context: &PageContext<'_>) -> u64 {
     let made = u64::try_from(context.film.made_beside).unwrap_or(u64::MAX);
     made.saturating_sub(context.present.map_or(0, |present| present.outbox))

@@ -19,7 +19,7 @@ struct Written {
     shape: &'static str,
     reason: Option<&'static str>,
     location: String,
-    /// The fields; a payload that is JSON is laid out.
+    /// The fields. A JSON payload is indented.
     fields: Vec<(String, String)>,
     raw: String,
 }
@@ -39,7 +39,7 @@ pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::R
     let id: EntryId = wanted.parse().map_err(|error| Missing(format!("{error}.")))?;
     let mut lines = context.film.lines(id, stop)?;
     if lines.is_empty() {
-        // A store has raw entries only of its quarantine.
+        // A store contains raw entries of its quarantine only.
         let kept = context.film.quarantined.iter().filter(|quarantined| quarantined.id == id);
         lines.extend(kept.map(|quarantined| EntryLine {
             stream: quarantined.stream.clone(),

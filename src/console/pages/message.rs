@@ -8,7 +8,7 @@ use crate::console::frame::{Frame, PageContext};
 #[template(path = "message.html")]
 struct MessagePage<'a> {
     frame: Frame,
-    /// 0 for a page that is no error.
+    /// 0 for a page that is not an error.
     status: u16,
     says: &'a str,
 }
@@ -18,7 +18,7 @@ pub fn message(title: &str, says: &str, status: u16, (base, source): (&str, &str
     MessagePage { frame: Frame::plain(title, base, source), status, says }.render()
 }
 
-/// Makes a page for something that does not exist yet at the moment, with the ways to other moments.
+/// Makes a page for something that does not exist yet at the moment, with links to other moments.
 pub fn not_yet(context: &PageContext<'_>, says: &str, symbol: Option<&str>) -> Result<String, askama::Error> {
     MessagePage { frame: Frame::of(context, "Not yet", symbol), status: 0, says }.render()
 }

@@ -1,4 +1,4 @@
-//! The pages: each is a value with a template that the compiler checks.
+//! The pages: each one is a value with a template that the compiler checks.
 
 mod attention;
 mod audit;
@@ -36,14 +36,14 @@ use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::{Hold, HoldSeverity};
 
-/// A text that leads somewhere.
+/// A text with a link.
 #[derive(Clone, Debug)]
 pub struct Link {
     pub text: String,
     pub href: Address,
 }
 
-/// A value with the entry that it came from.
+/// A value with the entry that supplied it.
 pub struct Field {
     pub number: Number,
     pub source: String,
@@ -77,7 +77,7 @@ fn tone_of(hold: Option<&str>) -> &'static str {
     }
 }
 
-/// Returns what a hold means, in one sentence; nothing for a name that is none.
+/// Returns the meaning of a hold in one sentence; nothing for a name that is not a hold.
 fn meaning_of(name: &str) -> String {
     Hold::of_name(name).map_or_else(String::new, |hold| hold.meaning().replace('`', ""))
 }

@@ -1,4 +1,4 @@
-//! Now: what needs someone, what is open and why it is held, the inputs, the last decisions.
+//! Now: what needs a person, the open positions by hold, the inputs, the last decisions.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
-/// An input that is further behind needs someone. [ms]
+/// An input needs a person if it is further behind. [ms]
 const LAG_BAD_MS: u64 = 60_000;
-/// A rate needs entries over so long a time. [ms]
+/// A rate is shown only if the entries span at least this time. [ms]
 const RATE_SPAN_MIN_MS: u64 = 10_000;
 /// Decisions that the page lists. [1]
 const DECISIONS_SHOWN: usize = 6;
@@ -44,7 +44,7 @@ struct InputRow {
     age: String,
     /// From its first entry to its last one up to the moment. [1/min]
     rate: String,
-    /// What a running service knows of it.
+    /// What a running service reports about it.
     present: Option<InputNow>,
 }
 
@@ -53,7 +53,7 @@ struct InputNow {
     lag: String,
     /// True if it is too far behind.
     is_behind: bool,
-    /// True if nothing comes from it: it is silent, or cannot be read.
+    /// True if the input is silent or cannot be read.
     is_silent: bool,
     pending: u64,
 }
@@ -67,7 +67,7 @@ struct Service {
 struct ServiceLine {
     name: &'static str,
     text: String,
-    /// A hash, or another name for programs.
+    /// A hash, or a name for programs.
     code: String,
     tone: &'static str,
 }
@@ -82,7 +82,7 @@ struct NowPage {
     positions_href: Address,
     decisions_href: Address,
     decided: usize,
-    /// The word, what it is of, and its tone.
+    /// The word, its subject, and its tone.
     chain: (&'static str, String, &'static str),
     policy: String,
     policy_since: Option<When>,
@@ -219,7 +219,7 @@ impl Service {
     fn of(present: &Present) -> Self {
         let line = |name, text: String| ServiceLine { name, text, code: String::new(), tone: "" };
         let lease = match (&present.holder, present.lease_left_ms) {
-            (None, _) => ServiceLine { tone: "bad", ..line("lease", "nobody holds it: nothing is sent".to_owned()) },
+            (None, _) => ServiceLine { tone: "bad", ..line("lease", "no instance has it: nothing is sent".to_owned()) },
             (Some(holder), left) => {
                 let whose = if *holder == present.consumer { "held by this instance" } else { "held by" };
                 let left = left.map_or_else(String::new, |ms| format!(", {} left", time::span(ms)));

@@ -1,4 +1,4 @@
-//! One position: why it is held, its life as a chart, its fields with their entries, the arithmetic, the story.
+//! One position: its hold, its life as a chart, its fields with their entries, the arithmetic, the story.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
-/// Changes of a story that a page lists; the first and the last ones. [1]
+/// Changes of a story that a page lists: the first and the last ones. [1]
 const STORY_SHOWN: usize = 120;
-/// Raw entries that a page contains; the others are one link away. [bytes]
+/// Size of the raw entries that a page contains. A link leads to the others. [bytes]
 const RAW_BYTES_MAX: usize = 40_000;
 
-/// A field that the evaluation rests on, with its origin.
+/// A field that the evaluation uses, with its origin.
 pub struct FieldRow {
     pub name: &'static str,
     /// `None` if it is missing.
@@ -39,7 +39,7 @@ pub struct FieldRow {
     pub age: String,
 }
 
-/// Other positions with the same hold.
+/// Number of other positions with the same hold.
 pub struct HeldBy {
     pub hold: String,
     pub meaning: String,
@@ -48,7 +48,7 @@ pub struct HeldBy {
 }
 
 impl HeldBy {
-    /// Returns the counts with links to the positions at a moment.
+    /// Returns the counts, with links to the positions at a moment.
     pub fn of(context: &PageContext<'_>, others: BTreeMap<&'static str, u64>, at: &str) -> Vec<Self> {
         let list = context.to("/console/positions");
         let list = if context.film.has_past() { list.with("at", at) } else { list };
@@ -219,15 +219,14 @@ fn short_id(id: &str) -> String {
     id.get(..12).unwrap_or(id).to_owned()
 }
 
-/// Returns the command that explains the same.
+/// Returns the command that gives the same explanation.
 fn command(context: &PageContext<'_>, symbol: &str) -> String {
     let at = context.parameter("at");
     let at = if at.is_empty() { String::new() } else { format!(" --at \"{at}\"") };
     format!("harvester explain {symbol}{at} {}", context.film.origin.arguments())
 }
 
-/// Returns the fields that an evaluation rests on, with their streams and shapes, and their age at a time.
-/// [ms since 1970]
+/// Returns the fields that an evaluation uses, with their streams and shapes, and their ages at a time. [ms since 1970]
 pub fn fields(context: &PageContext<'_>, view: &PositionView, origins: &Origins, now_ms: u64) -> Vec<FieldRow> {
     let row = |(name, field): (&'static str, Option<&crate::codec::view::Sourced>)| {
         let of = field.and_then(|field| origins.get(&field.entry));

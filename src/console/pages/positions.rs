@@ -1,4 +1,4 @@
-//! Positions: a dense table that can be filtered and sorted by anything. Filter and order are in the address.
+//! Positions: a dense table that can be filtered, and sorted by any column. Filter and order are in the address.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -74,7 +74,7 @@ pub struct Row {
     keys: Keys,
 }
 
-/// The values that rows are ordered by.
+/// The values by which rows are sorted.
 #[derive(Default)]
 struct Keys {
     qty: Option<Decimal>,
@@ -104,7 +104,7 @@ struct PositionsPage {
     total: usize,
     text: String,
     within: String,
-    /// True if it is no distance: then it excludes nothing.
+    /// True if the text is not a distance. Then it excludes no row.
     within_refused: bool,
     closed: bool,
     selects: Vec<Select>,
@@ -194,7 +194,7 @@ fn columns(context: &PageContext<'_>, by: &str, is_descending: bool) -> Vec<Colu
     COLUMNS.iter().map(column).collect()
 }
 
-/// Returns the distance to the next rung that the address asks for, or that it is none. [percent]
+/// Returns the distance to the next rung that the address asks for; an error if the text is not a distance. [percent]
 fn within(context: &PageContext<'_>) -> Option<Result<Decimal, ()>> {
     let text = context.parameter("within").trim().trim_end_matches('%').trim_end();
     let distance = || format::decimal(text).filter(|most| !most.is_sign_negative()).ok_or(());

@@ -1,5 +1,5 @@
-//! Streams and quarantine: how far each stream was read, the shapes of its entries, gaps, and the entries that could not
-//! be read, with what the present decoder makes of them.
+//! Streams and quarantine: the cursor of each stream, the shapes of its entries, gaps, and the entries that could not
+//! be read, with the result of the present decoder for each.
 
 use std::collections::BTreeMap;
 

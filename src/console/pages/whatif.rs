@@ -1,4 +1,5 @@
-//! What if: two policies over one history. They are edited in the page, checked as policies, and never kept.
+//! What if: two policies over one history. The user edits them in the page. They are checked as policies and not
+//! stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,7 @@ use crate::shell::web::Asked;
 /// An example for the second policy.
 pub const EXAMPLE: &str = "risk_too_large = \"as_fraction\"";
 
-/// A policy as it is typed: what differs from the configured one.
+/// A policy as the user typed it: the differences from the configured one.
 struct Typed {
     label: &'static str,
     name: &'static str,
@@ -75,7 +76,7 @@ struct WhatifPage {
     effective: String,
     outcome: Option<Outcome>,
     can_run: bool,
-    /// The moment of the other pages, which this one keeps.
+    /// The moment of the other pages, which the links of this one keep.
     at: String,
 }
 
@@ -136,10 +137,10 @@ pub fn equity_of(compared: &Compared, range_ms: (u64, u64)) -> anyhow::Result<St
     Ok(chart::equity(&series(&document), range_ms, Size::Wide))
 }
 
-/// Returns the configured policy with changes that were typed as TOML, or why they are refused.
+/// Returns the configured policy with changes that were typed as TOML, or the reason why they are refused.
 fn changed(configured: &Policy, text: &str) -> Result<Policy, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
-    // A whole [policy] table is welcome as well.
+    // A whole [policy] table is accepted, too.
     let table = match table.get("policy") {
         Some(toml::Value::Table(inner)) if table.len() == 1 => inner.clone(),
         _ => table,

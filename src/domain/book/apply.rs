@@ -1,5 +1,5 @@
-//! How one fact changes one book, or the symbol that books share (docs/spec/fold.md). Intents and prices are here; fills
-//! and facts of the exchange are in `apply/`.
+//! How one fact changes one book, or the symbol that books share (docs/spec/fold.md). Intents and prices are here;
+//! fills and facts of the exchange are in `apply/`.
 
 use super::change::{Cause, EntryPrice, PositionChange};
 use super::counters::{Count, Counters, Unreadables};

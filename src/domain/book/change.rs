@@ -1,4 +1,4 @@
-//! The changes of a position: parts of orders, and what look-ups have shown.
+//! The changes of a position: parts of orders, and changes that look-ups have shown.
 
 use serde::{Deserialize, Serialize};
 

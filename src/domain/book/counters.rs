@@ -1,4 +1,4 @@
-//! Counters of what happened to entries. They are for reports; no decision depends on them.
+//! Counters of events of entries. They are for reports; no decision depends on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +80,7 @@ pub struct Comparison {
     pub orphaned: u64,
 }
 
-/// Counts of what happened to entries. They are for reports: no rule reads them, and the store does not keep them.
+/// Counts of events of entries. They are for reports: no rule reads them, and the store does not keep them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counters {
     /// Entries that were applied, skipped ones and those of other cells among them. [1]

@@ -1,5 +1,5 @@
-//! How late fills explain what a look-up had shown: results part by part, trades from before an opening together
-//! (docs/spec/fold.md, "Trades that explain an opening", "Explained").
+//! Late fills: they explain a quantity that a look-up has already shown. A result explains one part; the trades from
+//! before an opening explain it together (docs/spec/fold.md, "Trades that explain an opening", "Explained").
 //!
 //! Promise: no quantity changes.
 

@@ -1,5 +1,5 @@
 //! One book: the position of one account, symbol and side, its orders, rungs and plans, and how each kind of fact
-//! changes it. `symbol` is what the books of a symbol share.
+//! changes it. `symbol` has the state that the books of a symbol share.
 
 pub mod apply;
 pub mod change;

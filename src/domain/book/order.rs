@@ -104,13 +104,13 @@ impl Order {
         self.plan_id.iter().chain(&self.plan_ids_other).any(|known| **known == *plan_id)
     }
 
-    /// Returns true if an entry with its id, which names a plan or none, can belong to it. Of an order that only refusals
-    /// have named, no more than its plan is known.
+    /// Returns true if an entry with its id, which names a plan or none, can belong to it. Of an order that only
+    /// refusals have named, no more than its plan is known.
     pub fn counts_for(&self, plan_id: Option<&str>) -> bool {
         !self.refused_only || plan_id.is_none_or(|plan_id| self.has_plan(plan_id))
     }
 
-    /// Returns true if a result repeats what the order has filled: same side, quantity and price, as far as both name
+    /// Returns true if a result repeats the fill of the order: same side, quantity and price, as far as both name
     /// them (docs/spec/streams/result.md, "Reused order ids").
     pub fn is_repeated_by(&self, side: Option<Side>, cumulative: Qty, average: Option<Price>) -> bool {
         let agrees = |ours: Option<Price>, theirs: Option<Price>| ours.is_none() || theirs.is_none() || ours == theirs;
@@ -272,8 +272,8 @@ impl Order {
         if sum.same(self.applied(), step) { self.price_from_trades() } else { Ok(Vec::new()) }
     }
 
-    /// Returns the trade that a new quantity consists of. The cumulative quantity of the results covers the first trades
-    /// of the order by time. A trade among them moves a later one out of what they cover, and that one is new.
+    /// Returns the trade that a new quantity consists of. The cumulative quantity of the results covers the first
+    /// trades of the order by time. A trade among them moves a later one out of what they cover, and that one is new.
     fn new_of_trades(&self, trade: &Trade, qty: Qty) -> Result<Trade, OutOfRange> {
         let key = |t: &Trade| (t.own_ms, t.trade_id.parse::<u64>().unwrap_or(u64::MAX));
         let mut sorted: Vec<&Trade> = self.trades.iter().collect();

@@ -19,7 +19,8 @@ pub struct KnownPlan {
     pub decision_id: Option<Box<str>>,
 }
 
-/// Identifies a plan: a plan id belongs to its account. The account comes last, so that all plans of an id are neighbours.
+/// Identifies a plan: a plan id belongs to its account. The account comes last, so that all plans of an id are
+/// neighbours.
 pub type PlanKey = (Box<str>, AccountId);
 
 /// All plans of the last 24 hours, by plan id and account. The first plan of an id counts.

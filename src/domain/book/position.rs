@@ -25,8 +25,8 @@ pub struct RiskFields {
     pub volatility_factor: Ratio,
     /// `atr_value × volatility_factor`, in the unit of the ATR.
     pub factor: Ratio,
-    /// The same as prices in the present unit of the contract, if it was rescaled since. A fraction has no unit, and which of
-    /// the two it is may depend on the entry price.
+    /// The same as prices in the present unit of the contract, if it was rescaled since. A fraction has no unit, and
+    /// which of the two it is may depend on the entry price.
     pub rescaled: Option<RescaledRisk>,
     pub source: RiskSource,
     pub entry: EntryRef,
@@ -160,7 +160,7 @@ impl Position {
         let mut totals = PositionTotals::START;
         let last = self.changes.len().saturating_sub(1);
         for (place, change) in self.changes.iter_mut().enumerate() {
-            // An adoption that closes keeps the entry price of what was open.
+            // An adoption that closes keeps the entry price of the closed quantity.
             if change.cause == Cause::Adoption && place == last && self.closed.is_some() {
                 change.price = totals.entry;
             }
@@ -285,8 +285,8 @@ impl Position {
         Ok(())
     }
 
-    /// Returns true if the position was open before a rescale of its symbol and has not been rescaled since: the next one
-    /// that a look-up shows is that rescale.
+    /// Returns true if the position was open before this rescale of its symbol and does not contain it yet. The next
+    /// rescale that a look-up shows is then this one.
     pub fn lacks(&self, of_symbol: &Rescale) -> bool {
         let at = of_symbol.entry.id;
         self.opened.id < at && self.rescales.iter().all(|rescale| rescale.entry.id < at)

@@ -19,7 +19,7 @@
 //!   └─ rung.rearmed, from every state
 //! ```
 //!
-//! A fill sets its rungs to filled from every state: what was sold counts.
+//! A fill sets its rungs to filled from every state, because the sale counts.
 
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +76,7 @@ pub struct Rung {
     pub r: RMultiple,
     /// Fraction in the ladder that was in force when the rung last changed. [1]
     pub fraction: Ratio,
-    /// Share that it keeps without a decision, because it was skipped when the mode became live. [1]
+    /// Share that it has without a decision, because it was skipped when the mode became live. [1]
     pub share_skipped: Ratio,
     pub state: RungState,
     pub decision_id: Option<Box<str>>,
@@ -103,7 +103,7 @@ pub struct DecisionRecord {
     pub rungs: Vec<RMultiple>,
     /// [1]
     pub share: Ratio,
-    /// The share that each rung keeps, until an operator arms it again. [1]
+    /// The share that each rung has, until an operator arms it again. [1]
     pub shares: Vec<Ratio>,
     /// [base]
     pub qty: Qty,
@@ -120,8 +120,8 @@ pub struct DecisionRecord {
 }
 
 impl DecisionRecord {
-    /// Returns true if an operator has armed a rung again, and a fill of this quantity shows that the order sold more
-    /// since: what it sold counts all the same. [base]
+    /// Returns true if an operator has armed a rung again, and a fill of this quantity shows that the order has sold
+    /// more since then. That sale counts for the rung. [base]
     pub(super) fn is_rearmed_before(&self, qty: Qty) -> bool {
         let is_rearmed = self.outcomes.iter().any(|outcome| outcome.what == OutcomeKind::Rearmed);
         is_rearmed && self.outcomes.iter().all(|outcome| outcome.qty < qty)

@@ -89,8 +89,8 @@ impl Position {
         decision.cause.rsplit_once('/')?.1.parse().ok()
     }
 
-    /// Takes the rungs of a decision, and keeps its record. Each rung keeps its fraction. The excess over the fractions (of a rung
-    /// that failed before) is kept by the lowest rung.
+    /// Takes the rungs of a decision, and keeps its record. Each rung gets its fraction. The excess over the fractions
+    /// (of a rung that failed before) goes to the lowest rung.
     pub fn take_rungs(&mut self, mut record: DecisionRecord, ladder: &[LadderStep]) {
         for &r in &record.rungs {
             let fraction = ladder.iter().find(|step| step.r == r).map(|step| step.fraction);
@@ -106,7 +106,7 @@ impl Position {
         self.dirty.0 = true;
     }
 
-    /// Returns the share that each rung of a decision keeps. [1]
+    /// Returns the share that each rung of a decision has. [1]
     fn shares_of(&self, record: &DecisionRecord) -> Vec<Ratio> {
         let mut rest = record.share;
         let mut shares = vec![Ratio::ZERO; record.rungs.len()];
@@ -253,7 +253,7 @@ impl Position {
         changed
     }
 
-    /// Arms a rung again on behalf of an operator: no decision keeps a share for it any longer. Returns true if one
+    /// Arms a rung again on behalf of an operator: no decision has a share for it any longer. Returns true if one
     /// did.
     pub fn rearm(&mut self, r: RMultiple, entry: EntryId) -> bool {
         let Ok(slot) = self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) else { return false };

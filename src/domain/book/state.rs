@@ -58,7 +58,7 @@ pub struct Book {
     pub tidied_ms: u64,
 }
 
-/// What a book has just forgotten.
+/// The kinds of records that a book has just forgotten.
 pub struct Forgotten {
     /// Orders, which the store still contains.
     pub orders: bool,
@@ -85,7 +85,8 @@ pub fn parts_of_name(name: &str) -> (&str, &str, PositionSide) {
     (account, rest, PositionSide::Both)
 }
 
-/// Returns the name of the book of a position, `ACCOUNT/SYMBOL:SIDE`, from the position's id; `None` if it is no id.
+/// Returns the name of the book of a position, `ACCOUNT/SYMBOL:SIDE`, from the position's id; `None` for a text of
+/// another form.
 pub fn book_of_position(position_id: &str) -> Option<&str> {
     position_id.rsplit_once('@').map(|(book, _)| book)
 }
@@ -141,8 +142,8 @@ impl Book {
         keys.iter().for_each(|key| self.forget_order(key, now_ms));
     }
 
-    /// Forgets orders of an exchange id that only refusals have named, with another plan or side than an entry names: the
-    /// id was used again.
+    /// Forgets orders of an exchange id that only refusals have named, with another plan or side than an entry names:
+    /// the id was used again.
     pub fn forget_refused_of_id(&mut self, id: &str, plan_id: Option<&str>, side: Option<Side>) {
         let is_other = |order: &Order| {
             let is_of_other_side = order.side.is_some_and(|known| side.is_some_and(|side| side != known));
@@ -159,7 +160,7 @@ impl Book {
         self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
     }
 
-    /// Forgets what is too old. No result depends on when this is called, because each use checks the age.
+    /// Forgets values that are too old. No result depends on the time of the call, because each use checks the age.
     pub fn forget(&mut self, now_ms: u64) -> Forgotten {
         let mut orders = false;
         if now_ms.saturating_sub(self.tidied_ms) >= TIDY_INTERVAL_MS {

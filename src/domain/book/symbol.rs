@@ -19,7 +19,7 @@ pub struct Mark {
     pub entry: EntryId,
 }
 
-/// What belongs to a symbol, whichever book it is in.
+/// The state of a symbol that belongs to none of its books alone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Symbol {
     pub name: Box<str>,
@@ -29,7 +29,8 @@ pub struct Symbol {
     pub instrument: Option<Instrument>,
     /// An entry other than a price has named the symbol.
     pub named: bool,
-    /// The rescales of the contract that look-ups have shown, oldest first, as long as a value from before them may be used.
+    /// The rescales of the contract that look-ups have shown, oldest first, as long as a value from before them may be
+    /// used.
     pub rescales: Vec<Rescale>,
     /// The intents that name no account. They are for the books of all accounts.
     pub intents: Intents,

@@ -1,4 +1,4 @@
-//! A book together with its symbol: what an evaluation reads, and what a fact changes.
+//! A book together with its symbol: an evaluation reads them, and a fact changes them.
 
 use std::ops::{Deref, DerefMut};
 

@@ -27,8 +27,8 @@ impl Acks {
         self.delivered.extend(ids.into_iter().map(|id| (stream, id)));
     }
 
-    /// Forgets entries that were delivered and that the cursor has not reached. Those that the group still has are
-    /// delivered again; the server may have lost the others.
+    /// Forgets entries that were delivered and that the cursor has not reached. The group reports those that it still
+    /// has again; the server may have lost the others.
     pub fn delivered_anew(&mut self, cursor: impl Fn(StreamId) -> Option<EntryId>) {
         self.delivered.retain(|(stream, id)| cursor(*stream).is_some_and(|cursor| *id <= cursor));
     }
@@ -64,7 +64,7 @@ impl Acks {
         self.in_flight.clear();
     }
 
-    /// Acknowledges again what may not have arrived.
+    /// Acknowledges the entries in flight again, because the acknowledgement may not have arrived.
     pub fn lost(&mut self) {
         for (stream, ids) in std::mem::take(&mut self.in_flight) {
             self.delivered(stream, ids);

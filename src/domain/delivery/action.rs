@@ -1,4 +1,4 @@
-//! The vocabulary of delivery: what the shell is asked to do, and what it answers.
+//! The vocabulary of delivery: the actions of the shell, and its answers.
 
 use super::gap::StreamGap;
 use super::own_entry::OwnEntry;
@@ -57,7 +57,7 @@ pub struct Needed {
 pub enum OfferAnswer {
     /// The decision is in the stream, with the reason why its order was not sent, if it was not.
     Written { entry: EntryId, refusal: Option<String>, is_new: bool },
-    /// Another process owns the lease.
+    /// Another process has the lease.
     Stale,
     /// The decision before it in the pipeline was not written.
     Halted,
@@ -143,7 +143,7 @@ pub enum Recorded {
     Unknown,
 }
 
-/// What an operator should see in the log.
+/// An event that the operator should see in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A decision is in the stream.

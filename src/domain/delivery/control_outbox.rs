@@ -17,8 +17,8 @@ use crate::domain::event::ids::EntryId;
 
 /// How long our entries wait after the server refused one. [ms]
 const PAUSE_MS: u64 = 2_000;
-/// An entry that was not folded in this time is looked for: the server may have lost it, and an idle connection does not
-/// show that there is another one. [ms]
+/// An entry that was not folded in this time is looked for: the server may have lost it, and an idle connection does
+/// not show that there is another one. [ms]
 const BACK_MS: u64 = 5_000;
 
 /// Where an entry of ours is.
@@ -125,8 +125,8 @@ impl ControlOutbox {
         }
     }
 
-    /// Looks again for those that are in the stream and not folded: the server may have lost them since. Nothing else
-    /// would show it, because nobody has read them.
+    /// Looks again for those that are in the stream and not folded, because the server may have lost them since. No gap
+    /// would show that, because no process has read them.
     pub fn doubt_published(&mut self) {
         for own in self.pending.values_mut() {
             if let Way::Published { tried, .. } = &mut own.way {
@@ -135,8 +135,8 @@ impl ControlOutbox {
         }
     }
 
-    /// Gives up, at the end of the leadership, a policy or a kill that is not in the stream: whether it is needed is
-    /// decided anew by who leads next.
+    /// Gives up, at the end of the leadership, a policy or a kill that is not in the stream. The next leader decides
+    /// anew whether it is needed.
     pub fn follow(&mut self) {
         self.pending.retain(|_, own| match own.entry {
             OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::AccountPolicy { .. } | OwnEntry::Kill(_) => {

@@ -58,7 +58,7 @@ impl Delivery {
         self.acks.delivered(stream, ids);
     }
 
-    /// Handles the news that the reader has begun anew: what the group has delivered is delivered again.
+    /// Handles the news that the reader has begun again: the group reports its deliveries again.
     pub fn handle_delivered_anew(&mut self, engine: &Engine) {
         self.acks.delivered_anew(|stream| engine.cursor(stream));
     }
@@ -83,14 +83,14 @@ impl Delivery {
         self.see_whether_caught_up();
     }
 
-    /// Handles the news whether entries about positions wait because their ids are ahead of the server's clock. Orders wait
-    /// for them: a position may be closed already.
+    /// Handles the news whether entries about positions wait because their ids are ahead of the server's clock. Orders
+    /// wait for them: a position may be closed already.
     pub const fn handle_facts_ahead(&mut self, are_ahead: bool) {
         self.gate.facts_ahead = are_ahead;
     }
 
-    /// Handles the news whether a group reads order requests that is not configured as an executor. Orders wait, because
-    /// two executors of one order close twice.
+    /// Handles the news whether a group reads order requests that is not configured as an executor. Orders wait,
+    /// because two executors of one order close twice.
     pub const fn handle_unnamed_executors(&mut self, are_there: bool) {
         self.gate.has_unnamed_executors = are_there;
     }
@@ -183,7 +183,7 @@ impl Delivery {
 
     /// Handles a part of an input stream that is missing: its entries count as lost, and the leader publishes it.
     pub fn handle_gap(&mut self, gap: StreamGap, engine: &Engine) {
-        // The server may have lost what we wrote as well.
+        // The server may have lost our own entries, too.
         self.gate.doubt_written();
         let name = &engine.streams().get(gap.stream).name;
         if gap.count.is_none() {
@@ -193,8 +193,8 @@ impl Delivery {
             }
         }
         let is_it = |known: &Gap| *known.stream == **name && known.after == gap.after && known.before == gap.before;
-        // A process that ended before it had counted a gap finds it again. One that has counted it has found another, with
-        // the same entries around it.
+        // A process that ended before it had counted a gap finds it again. One that has counted it has found another,
+        // with the same entries around it.
         let is_another = self.counted.contains(&(gap.stream, gap.after, gap.before));
         if gap.count.is_none() && !is_another && engine.globals().gaps.iter().any(is_it) {
             return self.count_lost(&gap);

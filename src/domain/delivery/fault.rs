@@ -31,9 +31,9 @@ pub enum Fault {
     IgnoreKillOfAccount,
     /// An order is sent without a look at its position.
     OfferWithoutPosition,
-    /// What was in flight when the connection broke is taken for sent.
+    /// Actions that were in flight when the connection broke count as done.
     TakeInFlightForSent,
-    /// A new leader does not read what the group has delivered to others.
+    /// A new leader does not read the entries that the group has delivered to others.
     SkipOwnRange,
     /// The gap detector does not count.
     NoCount,

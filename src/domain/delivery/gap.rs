@@ -34,7 +34,7 @@ pub enum GapReason {
     /// The configuration begins after them.
     NotFromBeginning,
     Trimmed,
-    /// The server no longer has what it had returned.
+    /// The server has lost entries that it had returned.
     Forgotten,
 }
 

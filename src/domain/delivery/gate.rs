@@ -29,7 +29,7 @@ pub struct Gate {
     not_before_ms: Option<u64>,
 }
 
-/// The state of the check whether the server still has what was written.
+/// The state of the check whether the server still has the written decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Check {
     #[default]
@@ -61,7 +61,7 @@ impl Gate {
         is_current && !self.facts_ahead && !self.has_unnamed_executors
     }
 
-    /// Doubts that the server has what was written.
+    /// Puts in doubt whether the server has the written decisions.
     pub fn doubt_written(&mut self) {
         self.check = match self.check {
             Check::NotNeeded | Check::Due => Check::Due,
@@ -84,7 +84,8 @@ impl Gate {
         }
     }
 
-    /// Ends a check. `trimmed` is the entry of the decision before the next one, if no decision was lost: it was only trimmed.
+    /// Ends a check. `trimmed` is the entry of the decision before the next one, if no decision was lost: it was only
+    /// trimmed.
     pub fn checked(&mut self, trimmed: Option<EntryId>) {
         self.check = if self.check == (Check::Running { again: true }) { Check::Due } else { Check::NotNeeded };
         self.checked = trimmed;
@@ -94,7 +95,7 @@ impl Gate {
         self.checked == Some(entry)
     }
 
-    /// Returns true if what was written is not in question.
+    /// Returns true if no check of the written decisions is due or running.
     pub fn may_offer(&self) -> bool {
         self.check == Check::NotNeeded
     }

@@ -1,7 +1,7 @@
 //! The kill key and the kills that were read (docs/spec/canonical-order.md, "Kill before its turn").
 //!
-//! A read of the key counts against the log only if it began after the last `kill.changed` was folded. `harvester control
-//! kill off` shows why:
+//! A read of the key counts against the log only if it began after the last `kill.changed` was folded. `harvester
+//! control kill off` shows why:
 //!
 //! ```text
 //!  1. the service begins to read the key                                      key: 1
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::event::ids::{EntryId, StreamId};
 
-/// What is known about kills beside the folded state.
+/// The known kills that the folded state does not contain.
 #[derive(Clone, Debug, Default)]
 pub struct Kills {
     /// The kill key as it was last read; `None` before the first read.
@@ -65,8 +65,8 @@ impl Kills {
         self.seen.or(self.known) == Some(true)
     }
 
-    /// Notes a kill switch of the log. An entry that clears the switch while the key is set has effect until the next read
-    /// of the key, which sets the switch again.
+    /// Notes a kill switch of the log. An entry that clears the switch while the key is set has effect until the next
+    /// read of the key, which sets the switch again.
     pub fn switch_folded(&mut self, kill: bool, now_ms: u64) {
         self.folded_ms = Some(now_ms);
         if self.seen == Some(kill) || self.seen == Some(true) {

@@ -89,8 +89,8 @@ impl Delivery {
         self.control.stage_once(entry);
     }
 
-    /// Does the same as [`Self::adopt_policy`] for the accounts: each configured policy that the log lacks, and null for
-    /// each that is configured no longer.
+    /// Does the same as [`Self::adopt_policy`] for the accounts: each configured policy that the log lacks, and null
+    /// for each that is configured no longer.
     fn adopt_account_policies(&mut self, engine: &Engine) {
         let adopted = adopted_by_account(engine);
         let configured = &self.settings.account_policies;
@@ -149,15 +149,15 @@ impl Delivery {
         self.doubt_recent();
     }
 
-    /// Looks for the decisions of the last hour again. Another server may answer, which has lost what the former one has
-    /// acknowledged. If that was never read back, no gap shows it.
+    /// Looks for the decisions of the last hour again. Another server may answer, which has lost what the former one
+    /// has acknowledged. If that was never read back, no gap shows it.
     fn doubt_recent(&mut self) {
         if self.outbox.rows().any(|row| row.written.is_some()) {
             self.gate.doubt_written();
         }
     }
 
-    /// Handles the loss of the connection: what is in flight may or may not have arrived.
+    /// Handles the loss of the connection: actions in flight may or may not have arrived.
     pub fn handle_disconnected(&mut self) {
         self.is_connected = false;
         if !self.settings.faults.has(Fault::TakeInFlightForSent) {

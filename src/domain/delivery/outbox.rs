@@ -108,7 +108,7 @@ impl Outbox {
         self.in_flight.remove(&seq);
     }
 
-    /// Forgets what is in flight: it may have been written, and is offered again.
+    /// Takes back the decisions in flight: they may have been written, and are offered again.
     pub fn lost(&mut self) {
         self.in_flight.clear();
     }

@@ -57,7 +57,7 @@ impl Records {
         oldest.map(|(_, oldest)| (oldest.stream, oldest.id))
     }
 
-    /// Begins to lead, or a connection again: what is in flight may have arrived, and another process may have led.
+    /// Begins to lead, or a connection again: records in flight may have arrived, and another process may have led.
     pub fn retry(&mut self, is_new_leader: bool) {
         if is_new_leader {
             self.not_before_ms = None;

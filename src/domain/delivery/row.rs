@@ -42,8 +42,9 @@ impl OutboxRow {
         self.fields.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value)
     }
 
-    /// Returns true if it is a live decision, not written as a record alone: what refuses orders refuses it. An order
-    /// whose numbers do not fit has no request, and nothing goes out with it (docs/spec/emission.md, "Format apply_plan").
+    /// Returns true if it is a live decision, not written as a record alone: a reason to refuse orders applies to it.
+    /// An order whose numbers do not fit has no request, and nothing goes out with it (docs/spec/emission.md, "Format
+    /// apply_plan").
     pub const fn is_order(&self) -> bool {
         self.live && !self.record_only
     }

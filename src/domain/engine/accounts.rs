@@ -1,4 +1,4 @@
-//! What belongs to an account: its mode, its policy, its kill switch, its recent decisions.
+//! The state of an account: its mode, its policy, its kill switch, its recent decisions.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

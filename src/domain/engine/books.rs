@@ -1,7 +1,7 @@
 //! Which book an entry belongs to (docs/spec/fold.md, "Books", "Hedged accounts").
 //!
-//! Promises: a book is found by what the entry names, else by its order, else by its plan, and never by a guess. Where
-//! nothing but one-way books of the account without a name was ever named, it is that book.
+//! Promises: a book is found by the names in the entry, else by its order, else by its plan, and never by a guess.
+//! Where nothing but one-way books of the account without a name was ever named, it is that book.
 
 use super::Engine;
 use crate::domain::book::order::{Order, OrderKey};
@@ -9,7 +9,7 @@ use crate::domain::book::state::{Book, parts_of_name};
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 use crate::domain::event::{FillFact, PositionSide};
 
-/// What an entry names of the book that it belongs to.
+/// The names in an entry by which its book is found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Naming<'a> {
     pub symbol: SymbolId,
@@ -19,7 +19,7 @@ pub(super) struct Naming<'a> {
     pub plan_id: Option<&'a str>,
     /// It states a quantity that is not 0.
     pub has_qty: bool,
-    /// What it has filled, where it is a result.
+    /// The fill, if it is a result that fills.
     pub fill: Option<&'a FillFact>,
     /// It gives an order that has moved nothing yet its account and its side: a fill, a trade or an acceptance.
     pub assigns: bool,
@@ -63,7 +63,7 @@ enum ByOrder {
 }
 
 impl Engine {
-    /// Finds the book of a result or trade: by its order, else by what it names, else by its plan.
+    /// Finds the book of a result or trade: by its order, else by the names in the entry, else by its plan.
     pub(super) fn belongs(&self, of: &Naming<'_>) -> Belongs {
         let known = self.books_of_order(of);
         let mut from = None;
@@ -189,8 +189,8 @@ impl Engine {
         }
     }
 
-    /// Returns the book of an entry that names another plan, and another account or side, than the order with its id. An
-    /// order has one plan, so the entry is of another one.
+    /// Returns the book of an entry that names another plan, and another account or side, than the order with its id.
+    /// An order has one plan, so the entry is of another one.
     fn reuses(&self, of: &Naming<'_>, id: BookId) -> Option<Belongs> {
         let (order_id, plan_id) = (of.order_id?, of.plan_id?);
         let book = self.slots.book(id);

@@ -1,4 +1,4 @@
-//! What changed since the last commit: the rows that a store has to write.
+//! The changes since the last commit: the rows that a store has to write.
 
 use std::collections::BTreeSet;
 
@@ -42,8 +42,8 @@ impl Changes {
         }
     }
 
-    /// Notes that orders or closed positions of a book changed. With the one-way book of the account without a name this
-    /// includes the intents that name no account.
+    /// Notes that orders or closed positions of a book changed. With the one-way book of the account without a name
+    /// this includes the intents that name no account.
     pub(super) fn touch_cold(&mut self, book: BookId) {
         if !self.ignored {
             self.cold.add(book);

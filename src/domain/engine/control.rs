@@ -25,7 +25,7 @@ impl Engine {
             Control::HistoryGap { stream, after, before } => {
                 self.counters.count(Count::GapRecorded);
                 self.globals.gaps.push(Gap { stream: stream.clone(), after: *after, before: *before, reported: id });
-                // An unknown stream may have carried results. It is safer to hold than to trade.
+                // An unknown stream may have carried results. A hold is safer than a trade.
                 if self.streams.id_of(stream).is_none_or(|s| self.streams.kind(s) == StreamKind::Result) {
                     self.flag_gap_everywhere();
                 }

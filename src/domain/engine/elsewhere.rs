@@ -10,7 +10,7 @@ use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, Outcome, ResultFact};
 
-/// What an entry names of its order.
+/// The names in an entry by which its order is found.
 #[derive(Clone, Copy, Debug)]
 struct OrderNames<'a> {
     symbol: SymbolId,
@@ -52,7 +52,7 @@ impl Engine {
         let may_concern_us = match (&entry.content, entry.kind) {
             // The chain of decisions is whole, whatever the accounts.
             (_, StreamKind::Decision) => true,
-            // What tightens always counts.
+            // An entry that tightens always counts.
             (Err(_), StreamKind::Control) => true,
             (Err(unreadable), _) => unreadable.any_account,
             (Ok(_), _) => false,
@@ -102,7 +102,8 @@ impl Engine {
         }
     }
 
-    /// Finds out who folds an entry without an account.
+    /// Finds out who folds an entry without an account. `moves` is true for one that fills, `flags` for one that makes
+    /// its order known.
     fn order_folded_by(&mut self, named: &OrderNames<'_>, entry: &Entry, effect: OrderEffect) -> FoldedBy {
         let accounts = self.accounts_of(named);
         let account = match accounts.as_slice() {
@@ -127,7 +128,8 @@ impl Engine {
         if self.accounts.is_elsewhere(account) { FoldedBy::Others } else { FoldedBy::UsFor(account) }
     }
 
-    /// Returns the accounts that an entry without one can belong to: by its order id, else by its plan, else by our decision.
+    /// Returns the accounts that an entry without one can belong to: by its order id, else by its plan, else by our
+    /// decision.
     fn accounts_of(&self, named: &OrderNames<'_>) -> Vec<AccountId> {
         let OrderNames { symbol, order_id, plan_id, now_ms } = *named;
         let name = &self.slots[symbol].symbol.name;

@@ -37,9 +37,9 @@ impl Engine {
         }
     }
 
-    /// Evaluates the books that an entry names, in the order of the contract, and settles what they decide.
+    /// Evaluates the books that an entry names, in the order of the contract, and settles their decisions.
     ///
-    /// A book whose numbers do not fit holds. Errors if they fit no book of an entry that is then refused.
+    /// A book whose numbers do not fit gets a hold. Errors if they fit no book of an entry that is then refused.
     pub(super) fn decide(
         &mut self,
         entry: &Entry,
@@ -128,8 +128,8 @@ impl Engine {
         }
     }
 
-    /// Chooses rungs. Errors with the hold that applies. The first evaluation of a position that became live skips the rungs
-    /// that it has reached by then, if its policy has `on_live = "skip"`.
+    /// Chooses rungs. Errors with the hold that applies. The first evaluation of a position that became live skips the
+    /// rungs that it has reached by then, if its policy has `on_live = "skip"`.
     fn choose(&mut self, entry: &Entry, id: BookId, terms: &EntryTerms) -> Result<Choice, Hindrance> {
         let Self { accounts, globals, slots, .. } = self;
         let account = slots.book(id).account;

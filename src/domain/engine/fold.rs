@@ -1,4 +1,4 @@
-//! How an event changes its books, and what time changes. The changes themselves are in `book/apply`.
+//! How events, and the passage of time, change books. The changes themselves are in `book/apply`.
 
 use super::accounts::Accounts;
 use super::books::Naming;

@@ -99,7 +99,7 @@ impl Engine {
                     self.flag_account(symbol, account, entry.position_side.filter(|side| side.is_hedge()));
                 }
             }
-            // An account without a name that is hedged has no one-way book to hold.
+            // An account without a name that is hedged has no one-way book that could get a hold.
             if !self.accounts.get(AccountId::NONE).hedged {
                 return;
             }
@@ -128,7 +128,8 @@ impl Engine {
         }
     }
 
-    /// Flags the symbols that an unreadable text names. If it names none, flags all books with a position, in all accounts.
+    /// Flags the symbols that an unreadable text names. If it names none, flags all books with a position, in all
+    /// accounts.
     fn flag_named_or_open(&mut self, named: &[SymbolId]) {
         match named {
             [] => {

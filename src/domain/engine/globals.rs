@@ -9,7 +9,7 @@ use super::nonces::Nonces;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::Policy;
 
-/// The policy in force, the kill switch, the head of the chain, and what else all symbols share.
+/// The policy in force, the kill switch, the head of the chain, and further state that all symbols share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Globals {
     pub policy: Policy,

@@ -105,7 +105,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// Returns the name of what the fact is about: the symbol, or the book.
+    /// Returns the name of the subject of the fact: the symbol, or the book.
     pub fn subject(&self) -> Box<str> {
         if self.want.is_general() { self.book.symbol.clone() } else { self.book.name() }
     }
@@ -229,7 +229,7 @@ impl Needs {
     }
 }
 
-/// Time of the last request for each fact, by what it is [about](Need::subject). [ms since 1970]
+/// Time of the last request for each fact, by its [subject](Need::subject). [ms since 1970]
 pub type Asked = BTreeMap<(Box<str>, Want), u64>;
 
 /// Sorts needs by how long they have waited: since they arose, or since the last request for them.

@@ -1,7 +1,7 @@
 //! Signed control entries that come again, or too late (docs/spec/emission.md, "Nonces").
 //!
-//! A nonce is a number that a control entry carries once: a signed entry that is written again is not accepted again. An
-//! entry that clears the kill switch is not accepted after a kill that it does not know: it may have been delayed on purpose.
+//! A nonce is a number that a control entry contains once: a copy of a signed entry is not accepted. An entry that
+//! clears the kill switch is not accepted after a kill that it does not know: an attacker may have delayed it.
 //!
 //! An entry is accepted only if it was issued close to its id, and ids grow. An entry that was issued long before the
 //! last id cannot come again, and its nonce is forgotten. So the memory is bounded without a guess.
@@ -16,7 +16,8 @@ use crate::domain::event::{Control, ControlFact};
 /// A nonce issued this long before the id of an entry cannot come again. It is twice the allowed distance between the
 /// time of issue and the id. [ms]
 const MEMORY_MS: u64 = 120_000;
-/// Largest number of nonces. Beyond it everything counts as seen that was issued no later than the first of them. [1]
+/// Maximum number of nonces. If there are more, every entry counts as seen that was issued no later than the oldest of
+/// them. [1]
 const NONCES_MAX: usize = 1024;
 
 /// The nonces that may come again.
@@ -25,12 +26,12 @@ pub struct Nonces {
     seen: BTreeSet<(u64, Box<str>)>,
     /// Everything issued no later than this counts as seen. [ms since 1970]
     seen_to_ms: u64,
-    /// Time of the latest id of an entry that kills. What clears the kill switch must be issued then or later. [ms since
-    /// 1970]
+    /// Time of the latest id of an entry that kills. An entry that clears the kill switch must be issued then or later.
+    /// [ms since 1970]
     killed_ms: u64,
 }
 
-/// Why an entry with a valid signature is not believed.
+/// The reason why an entry with a valid signature is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotBelieved {
     /// Its nonce is not new: it is a copy.
@@ -40,10 +41,11 @@ pub enum NotBelieved {
 }
 
 impl Nonces {
-    /// Remembers a control entry. Returns an error if its signature was verified and it must not be believed nevertheless.
+    /// Remembers a control entry. Returns an error if its signature was verified and it must not be believed
+    /// nevertheless.
     ///
-    /// Without a verified signature nothing is refused: an instance without a key relies on those with one, and remembers
-    /// the same nonces.
+    /// Without a verified signature nothing is refused: an instance without a key relies on those with one, and
+    /// remembers the same nonces.
     pub fn take(&mut self, fact: &ControlFact, id: EntryId) -> Result<(), NotBelieved> {
         if fact.control == (Control::KillChanged { kill: true }) {
             self.killed_ms = self.killed_ms.max(id.ms);

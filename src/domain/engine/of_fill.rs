@@ -16,8 +16,8 @@ pub(super) enum BookFound {
 }
 
 impl Engine {
-    /// Returns the book of a fill. If its order is ambiguous, flags the books of the order and returns them. An order whose
-    /// book becomes known moves there.
+    /// Returns the book of a fill. If its order is ambiguous, flags the books of the order and returns them. An order
+    /// whose book becomes known moves there.
     pub(super) fn book_to_fill(
         &mut self,
         naming: &Naming<'_>,
@@ -90,8 +90,8 @@ impl Engine {
         }
     }
 
-    /// Returns true if an entry names an account for an order of the account without a name, and fills on the other side
-    /// (BUY, SELL) than the order.
+    /// Returns true if an entry names an account for an order of the account without a name, and fills on the other
+    /// side (BUY, SELL) than the order.
     fn contradicts_order(&self, book: BookId, naming: &Naming<'_>) -> bool {
         let is_of_another_account = naming.account.is_named() && !self.slots.book(book).account.is_named();
         let side = naming.fill.and_then(|fill| fill.side);

@@ -1,4 +1,4 @@
-//! The engine's state in a store: what is written, and how it is restored.
+//! The engine's state in a store: the values that are written, and how they are restored.
 
 use std::collections::BTreeSet;
 

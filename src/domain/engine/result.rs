@@ -145,8 +145,8 @@ impl Engine {
         Some(book).filter(|book| is_of_account && book.symbol == of.symbol)
     }
 
-    /// Applies a result that fills nothing as the outcome of the decision that it answers. What its order has filled
-    /// before, without the plan of the decision, counts first.
+    /// Applies a result that fills nothing as the outcome of the decision that it answers. Before that, applies the
+    /// earlier fills of its order that did not name the plan of the decision.
     fn fold_outcome(&mut self, fact: &ResultFact, entry: &Entry, book: Option<BookId>, order: Option<&OrderKey>) {
         let Some(book) = book else { return };
         let (_, decision_id) = self.plan_and_decision(fact, book);

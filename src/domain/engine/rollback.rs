@@ -1,4 +1,5 @@
-//! Rollback: what an entry changes in its books, saved before the fold, for an entry that turns out not to fit.
+//! Rollback: saves the parts of the books that an entry changes before the fold, in case the entry turns out not to
+//! fit.
 
 use super::slots::{Slot, Slots};
 use crate::domain::book::order::{Order, OrderKey};
@@ -59,8 +60,8 @@ impl Prices {
     }
 }
 
-/// The open position, the orders that the fact names, the number of closed positions, and those of them that the fact can
-/// change: the last one, and those with a part of these orders, which a price that comes later changes.
+/// The open position, the orders that the fact names, the number of closed positions, and those of them that the fact
+/// can change: the last one, and those with a part of these orders, which a price that comes later changes.
 ///
 /// Facts that move quantities are rare compared with prices. They pay for this copy; prices do not.
 struct Rollback {

@@ -1,5 +1,5 @@
-//! Which account an order or a plan belongs to, noted in a few bytes each, for accounts of this cell and of others; and who
-//! folds an entry.
+//! Notes of the account that an order or a plan belongs to, a few bytes each, for accounts of this cell and of others;
+//! and the cell that folds an entry.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) enum FoldedBy {
     Others,
 }
 
-/// What is noted.
+/// The subject of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Noted {
     /// An order, by its id: the time of its last entry.

@@ -23,14 +23,15 @@ pub(super) struct Settling {
     ours: OursAre,
 }
 
-/// What becomes of our own decisions about an entry.
+/// How our own decisions about an entry are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OursAre {
-    /// They are made: they take effect, and get the next numbers of the chain. In an audit that is so for books without a
-    /// recorded decision; ours about other books are returned beside it, and the audit compares them outside of the engine.
+    /// They are made: they take effect, and get the next numbers of the chain. In an audit that is so for books without
+    /// a recorded decision; ours about other books are returned beside it, and the audit compares them outside of the
+    /// engine.
     Made,
-    /// They are compared up to the last book with a recorded decision, and made for the books after it: the process that
-    /// recorded them ended in the middle of this entry.
+    /// They are compared up to the last book with a recorded decision, and made for the books after it: the process
+    /// that recorded them ended in the middle of this entry.
     ComparedUpToLastRecorded,
     /// They are compared, and only the recorded ones take effect.
     Compared,
@@ -52,8 +53,8 @@ impl Engine {
         Settling { recorded, ours }
     }
 
-    /// Settles our decision about a book, or none, against the decisions that the history contains. Returns the decision
-    /// that takes effect, if there is one.
+    /// Settles our decision about a book, or none, against the decisions that the history contains. Returns the
+    /// decision that takes effect, if there is one.
     pub(super) fn settle(
         &mut self,
         settling: &mut Settling,
@@ -98,8 +99,8 @@ impl Engine {
         }
     }
 
-    /// Gives back the recorded decisions of an entry that decided nothing, because no numbers fit. They are adopted as those
-    /// whose cause does not come.
+    /// Gives back the recorded decisions of an entry that decided nothing, because no numbers fit. They are adopted as
+    /// those whose cause does not come.
     pub(super) fn give_up_settling(&mut self, settling: Settling, entry: &Entry) {
         self.recorded.put_back(entry.stream, entry.id, settling.recorded);
     }
@@ -122,8 +123,8 @@ impl Engine {
         self.end_settling(settling);
     }
 
-    /// Compares our decision with the recorded ones, and adopts those. One of a position that does not exist is about no
-    /// decision of ours.
+    /// Compares our decision with the recorded ones, and adopts those. One of a position that does not exist is about
+    /// no decision of ours.
     fn compare_and_adopt(&mut self, ours: Option<&Decision>, recorded: &[DecisionFact]) {
         let has_home = |fact: &DecisionFact| self.knows_decision(fact) || self.book_of_fact(fact).is_some();
         let (known, orphaned): (Vec<_>, Vec<_>) = recorded.iter().cloned().partition(has_home);
@@ -244,8 +245,8 @@ impl Engine {
         self.record_decision(book, record, fact.cause_id.ms, has_position.then_some(&*position_id))
     }
 
-    /// Records a decision that takes effect: its position, the named one or the open one, takes its rungs. Returns false if
-    /// there is no position.
+    /// Records a decision that takes effect: its position, the named one or the open one, takes its rungs. Returns
+    /// false if there is no position.
     fn record_decision(
         &mut self,
         id: BookId,

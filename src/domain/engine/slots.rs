@@ -11,10 +11,10 @@ use crate::domain::book::view::{BookMut, BookView};
 use crate::domain::event::PositionSide;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 
-/// A symbol with its books, and what the shortcuts remember about them.
+/// A symbol with its books, and the memory that the shortcuts have of them.
 ///
-/// The one-way book of the account without a name always exists. It is beside the symbol, so that the prices of a symbol
-/// with no other book find it without a detour.
+/// The one-way book of the account without a name always exists. It is beside the symbol, so that the prices of a
+/// symbol with no other book find it without a detour.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub symbol: Symbol,
@@ -46,8 +46,8 @@ impl Slot {
         self.by_key.get(&(account, side)).copied()
     }
 
-    /// Adds a book, and returns its number. Books are evaluated by account (in the order of its bytes; the one without a
-    /// name first), then by side.
+    /// Adds a book, and returns its number. Books are evaluated by account (in the order of its bytes; the one without
+    /// a name first), then by side.
     fn push(&mut self, book: Book) -> u32 {
         let nth = self.others.len() as u32 + 1;
         let place = self.evaluation_order.partition_point(|other| {
@@ -73,8 +73,8 @@ impl Slot {
         self.by_key.range(sides).map(|(_, nth)| *nth)
     }
 
-    /// Returns the book of a number, with what the shortcut remembers of it. Number 0 is the one-way book of the account
-    /// without a name.
+    /// Returns the book of a number, with the memory that the shortcut has of it. Number 0 is the one-way book of the
+    /// account without a name.
     #[inline]
     fn at(&self, nth: u32) -> (&Book, &Memory) {
         if nth == 0 {

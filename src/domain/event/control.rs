@@ -22,18 +22,19 @@ pub struct Issue {
     pub is_verified: bool,
 }
 
-/// What a control entry orders (docs/spec/streams/control.md).
+/// The order of a control entry (docs/spec/streams/control.md).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Control {
-    /// A policy is in force from here on. For all accounts or, with an account (that of the entry), for that one. `None`: the account follows the general
-    /// policy again.
+    /// A policy is in force from here on. For all accounts or, with an account (that of the entry), for that one.
+    /// `None`: the account follows the general policy again.
     PolicyAdopted(Option<Box<Policy>>),
     /// The kill switch is set or released. For all accounts or, with an account (that of the entry), for that one.
     KillChanged { kill: bool },
-    /// Entries of a stream are missing between these two: positions that they may concern hold. `None`: from its beginning,
-    /// or to its end.
+    /// Entries of a stream are missing between these two: positions that they may concern get a hold. `None`: from its
+    /// beginning, or to its end.
     HistoryGap { stream: Box<str>, after: Option<EntryId>, before: Option<EntryId> },
-    /// Positions no longer hold for a gap. For one symbol and one account (those of the entry); without one of them, for all.
+    /// The hold for a gap ends. For one symbol and one account (those of the entry); without one of them,
+    /// for all.
     GapAccepted,
     /// An operator accepts the sources of entry price and risk of a position for live orders.
     RiskAccepted { position_id: Box<str> },
@@ -46,7 +47,8 @@ pub enum Control {
 }
 
 impl Control {
-    /// Returns true if an entry permits what was held before, so that it needs a signature where there is a key.
+    /// Returns true if an entry permits something that a hold prevented before, so that it needs a signature where
+    /// there is a key.
     ///
     /// `decision.expired` is among them: it arms rungs again, and an order that was sent would be sent twice.
     pub const fn loosens(&self) -> bool {

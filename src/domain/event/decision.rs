@@ -29,7 +29,8 @@ pub struct DecisionFact {
     pub hash: Box<str>,
     /// The hash matches `prev` and the payload and, with a key, the signature matches the hash.
     pub is_sealed: bool,
-    /// There is no key, and its cause is later than its own entry: nothing proves what it states about later entries.
+    /// No key is configured, and its cause is later than its own entry: nothing proves its statements about later
+    /// entries.
     pub is_early: bool,
     pub cause_stream: Box<str>,
     pub cause_id: EntryId,

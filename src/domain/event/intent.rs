@@ -1,4 +1,4 @@
-//! Intents and plans: what the strategies and the executors announce.
+//! Intents and plans: announcements of strategies and executors.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Results: what executors report about orders.
+//! Results: reports of executors about orders.
 
 use super::side::{PositionSide, Side};
 use super::time::EventTime;
@@ -12,7 +12,7 @@ pub struct ResultFact {
     pub outcome: Outcome,
 }
 
-/// What an executor reports about its orders.
+/// The report of an executor about its orders.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Fills, one per order named in the entry; never empty.
@@ -37,7 +37,7 @@ pub struct NamedOrder {
     pub reduce_only: Option<bool>,
 }
 
-/// What one order has filled so far.
+/// The cumulative fill of one order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FillFact {
     pub order_id: Option<Box<str>>,

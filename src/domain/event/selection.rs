@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// The word for the account without a name. It is no name of an account.
+/// The word for the account without a name. No account can have it as its name.
 pub const NO_NAME: &str = "(none)";
 
 /// Largest number of shards. [1]
@@ -94,7 +94,7 @@ impl Selection {
         }
     }
 
-    /// Returns what both could read, in words; `None` if no account can be in both.
+    /// Returns, in words, the accounts that both could read; `None` if no account can be in both.
     pub fn shared_with(&self, other: &Self) -> Option<String> {
         let named =
             |name: &str| if name.is_empty() { "the account without a name".to_owned() } else { name.to_owned() };

@@ -21,7 +21,7 @@ named! {
 }
 
 impl StreamKind {
-    /// Returns true if its entries are facts about positions: fills, and the quantities that the exchange has.
+    /// Returns true if its entries are facts about positions: fills, and quantities at the exchange.
     pub const fn is_of_positions(self) -> bool {
         match self {
             Self::Result | Self::Snapshot | Self::Observation => true,

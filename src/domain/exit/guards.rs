@@ -49,8 +49,8 @@ impl EvalContext<'_> {
     }
 }
 
-/// Returns the gain to evaluate. `terms` are those of the open position. Errors with the first hold that applies before the
-/// numbers.
+/// Returns the gain to evaluate. `terms` are those of the open position. Errors with the first hold that applies before
+/// the numbers.
 pub fn check_guards(
     book: BookView<'_>,
     policy: &Policy,
@@ -80,8 +80,8 @@ pub fn check_guards(
     if risk.too_large && policy.risk_too_large == RiskTooLarge::Refuse {
         return hold(Hold::RiskTooLarge);
     }
-    // `PriceJump` comes before `NoPrice`: after a rescale there may be no price in use while this position still doubts one
-    // (docs/spec/decision.md, "Reasons to hold").
+    // `PriceJump` comes before `NoPrice`: after a rescale there may be no price in use while this position still doubts
+    // one (docs/spec/decision.md, "Reasons to hold").
     if book.symbol.held_price.is_some() || open.price_doubted.is_some() {
         return hold(Hold::PriceJump);
     }

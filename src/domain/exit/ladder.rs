@@ -36,8 +36,8 @@ pub fn reached<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], 
     Ok(&policy.ladder[..count])
 }
 
-/// Returns the rungs, the share and the quantity for a gain (docs/spec/decision.md, "Ladder", "Quantity"). Errors with the
-/// first hold that applies to the numbers.
+/// Returns the rungs, the share and the quantity for a gain (docs/spec/decision.md, "Ladder", "Quantity"). Errors with
+/// the first hold that applies to the numbers.
 pub fn select_rungs(
     book: BookView<'_>,
     policy: &Policy,
@@ -110,7 +110,7 @@ impl ShareBase {
     }
 }
 
-/// Returns what a share of a position is taken of.
+/// Returns the quantity of which a share of a position is taken.
 pub fn share_base(open: &Position, base: Base, share: Ratio) -> Result<ShareBase, OutOfRange> {
     match base {
         Base::Current => Ok(ShareBase::Open),

@@ -39,18 +39,18 @@ pub enum AtrUnit {
     Fraction,
 }
 
-/// What is done about a risk per unit that is at least the entry price.
+/// The treatment of a risk per unit that is at least the entry price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RiskTooLarge {
     /// The position gets the flag `risk_too_large`, and is evaluated with this risk.
     Flag,
-    /// The position holds.
+    /// The position gets a hold.
     Refuse,
     /// The ATR is read as a fraction of the entry price.
     AsFraction,
 }
 
-/// What happens to reached or shadowed rungs when the mode becomes live.
+/// The treatment of reached or shadowed rungs when the mode becomes live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnLive {
     /// They count as taken.
@@ -130,7 +130,7 @@ pub struct Policy {
     pub retry_after_ms: u64,
     /// Refusals after which a rung has failed. Live. [1]
     pub max_attempts: u32,
-    /// True if a position holds while the step size of its symbol is unknown. Live.
+    /// True if a position has a hold while the step size of its symbol is unknown. Live.
     pub require_instrument: bool,
     /// How long after the last confirmation of its quantity a position is evaluated. Live. [ms]
     pub max_position_age_ms: u64,
@@ -165,7 +165,7 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Checks what a single value cannot show: order and sum of the ladder, signs, limits.
+    /// Checks the values together: order and sum of the ladder, signs, limits.
     pub fn checked(mut self) -> Result<Self, PolicyError> {
         if self.ladder.is_empty() {
             return Err(PolicyError::Ladder("at least one rung is needed"));

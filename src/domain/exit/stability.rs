@@ -63,8 +63,8 @@ pub fn stability<'a>(
 }
 
 /// Returns true if the gain is in range at each price with `scale` places between two prices at which it is in range.
-/// The gain is out of range only where it is nearly zero and has more places than a decimal has. No price is nearer
-/// to the entry price than its neighbours.
+/// The gain is out of range only where it is nearly zero and has more places than a decimal can have. No price is
+/// nearer to the entry price than its neighbours.
 fn is_steady(qty: Qty, entry: Price, scale: u32) -> bool {
     let is_clear = |price: Price| {
         let pnl = price.minus(entry).and_then(|apart| apart.for_qty(qty));

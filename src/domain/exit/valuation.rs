@@ -58,7 +58,8 @@ fn read_as(fields: &RiskFields, entry: Option<Price>, policy: &Policy) -> ReadAs
     }
 }
 
-/// Returns the ATR as the policy reads it: as it was stated where it is a fraction, else in the present unit of the contract.
+/// Returns the ATR as the policy reads it: as it was stated where it is a fraction, else in the present unit of the
+/// contract.
 pub fn atr_value(position: &Position, policy: &Policy) -> Option<Ratio> {
     let fields = position.risk.as_ref()?;
     Some(match read_as(fields, position.totals.entry.map(|entry| entry.price), policy) {

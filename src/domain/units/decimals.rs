@@ -42,7 +42,7 @@ pub(super) fn fit(value: Decimal) -> Result<Decimal, OutOfRange> {
     value.round_sf_with_strategy(DIGITS_MAX, RoundingStrategy::MidpointNearestEven).ok_or(OutOfRange)
 }
 
-/// Returns the product, if a decimal has room for all of its digits.
+/// Returns the product, if a decimal can have all of its digits.
 fn exact_product(a: Decimal, b: Decimal) -> Option<Decimal> {
     if a.is_zero() || b.is_zero() {
         return Some(Decimal::ZERO);

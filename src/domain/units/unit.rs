@@ -1,4 +1,4 @@
-//! The units, and what all of them can do.
+//! The units, and the operations that all of them have.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! One decision: the numbers that it rests on, and its result.
+//! One decision: the numbers that it is based on, and its result.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::drive::stop::Stop;
 use crate::drive::{projection, scope};
 use crate::shell::history::{History, Input, Options};
 
-/// Explains a decision that the rules make, or that the history has.
+/// Explains a decision that the rules make, or that the history contains.
 pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config, stop: &Stop) -> anyhow::Result<Explanation> {
     let emitted = emitted(wanted, sources, config)?;
     let cause = emitted.as_ref().and_then(|link| Some((link.cause()?.0.to_owned(), link.cause()?.1)));
@@ -88,7 +88,7 @@ fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result
     Ok(link)
 }
 
-/// Explains a decision of a store: the numbers that it was written with, and its result.
+/// Explains a decision of a store: the numbers in its entry, and its result.
 pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> {
     let (engine, rows) = projection::read(dir)?;
     let lines = state::decisions(&rows)?;
@@ -125,14 +125,14 @@ pub fn outcomes(engine: &Engine) -> BTreeMap<String, Outcome> {
     records.collect()
 }
 
-/// Returns the name of the book of a decision: that of its position, else its symbol.
+/// Returns the name of the book of a decision: the book of its position, or else its symbol.
 fn book_of(payload: &Payload) -> &str {
     let position = payload.text("position_id");
     book_of_position(position).unwrap_or_else(|| payload.text("symbol"))
 }
 
 impl Outcome {
-    /// Returns the result of a decision, event by event; `None` if no position has it.
+    /// Returns the result of a decision, event by event; `None` if no position contains it.
     fn of<'a>(positions: impl Iterator<Item = &'a Position>, decision_id: &str) -> Option<Self> {
         let mut found = positions.flat_map(|position| position.decisions.iter().map(move |record| (position, record)));
         let (position, record) = found.find(|(_, record)| &*record.decision_id == decision_id)?;

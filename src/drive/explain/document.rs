@@ -34,12 +34,12 @@ pub enum Subject {
     Decision(Decided),
 }
 
-/// A symbol at the time that an engine has reached.
+/// A symbol in the present state of an engine.
 #[derive(Serialize)]
 pub struct PositionAtTime {
     pub last_entry: String,
     pub at: String,
-    /// The open position, else the one that was closed last.
+    /// The open position, or else the one that was closed last.
     pub position: Option<PositionView>,
     pub hold: Option<&'static str>,
     pub why: Vec<String>,
@@ -51,7 +51,7 @@ pub struct PositionAtTime {
     pub holds: Option<Holds>,
 }
 
-/// The hold at a time after the evaluation, if it has become another one.
+/// The hold at a time after the evaluation, if another hold applies by then.
 #[derive(Serialize)]
 pub struct Later {
     pub at: String,
@@ -70,11 +70,11 @@ pub struct PolicyInForce {
     pub cost_bps: String,
 }
 
-/// The last changes of the reason to hold.
+/// The last changes of the hold.
 #[derive(Serialize)]
 pub struct Holds {
     pub holds: Vec<HoldSince>,
-    /// Changes that are no longer kept. [1]
+    /// Number of changes that were dropped. [1]
     pub holds_dropped: u64,
 }
 
@@ -97,7 +97,7 @@ pub struct Decided {
 
 #[derive(Serialize)]
 pub struct Emission {
-    /// `None` if the history does not have the decision.
+    /// `None` if the history does not contain the decision.
     pub emitted: Option<Emitted>,
 }
 
@@ -133,7 +133,7 @@ pub struct OutcomeFill {
     pub price: Option<String>,
 }
 
-/// By entry, the lines that it was read from.
+/// The lines of each entry.
 pub type Origins = BTreeMap<String, Vec<Origin>>;
 
 #[derive(Serialize)]

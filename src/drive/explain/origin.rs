@@ -14,8 +14,8 @@ use crate::drive::scope;
 use crate::drive::stop::Stop;
 use crate::shell::history::{History, Input, Options};
 
-/// Returns the origins of each entry that the position of an explanation names. `None` if there is none, or the history
-/// cannot be read again.
+/// Returns the origins of each entry that the position of an explanation names. Returns `None` if there is no position,
+/// or if the history cannot be read again.
 pub fn origins(
     explanation: &Explanation,
     sources: Vec<PathBuf>,

@@ -21,7 +21,7 @@ use crate::drive::{keys, scope};
 use crate::shell::history::{History, Input, Options};
 use anyhow::bail;
 
-/// Changes of the hold that are shown. [1]
+/// Maximum number of changes of the hold that are shown. [1]
 const CHANGES_SHOWN: usize = 8;
 
 /// A history, folded up to a time.
@@ -31,7 +31,7 @@ pub struct AuditedState {
     pub policy_since: Option<EntryId>,
 }
 
-/// Folds a history as an audit does: decisions in it are recorded decisions, ours are returned separately.
+/// Folds a history as an audit does: the decisions in it are recorded decisions, and ours are returned separately.
 pub fn fold(
     sources: &[PathBuf],
     config: &Config,
@@ -64,7 +64,7 @@ impl Explanation {
     pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>, subject: Subject) -> anyhow::Result<Self> {
         let Some(book) = view::named_one(engine, name) else {
             let near = policy::nearest(name, engine.symbols().map(|symbol| &*symbol.name));
-            // Most names end in the same quote asset, so only a slip of the finger counts.
+            // Most names end in the same quote asset, so only a typing error counts as near.
             let near = near.filter(|near| near.len().abs_diff(name.len()) <= 1 && near.get(..2) == name.get(..2));
             let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
             let last = time::iso(engine.globals().last.ms);
@@ -98,7 +98,7 @@ impl Explanation {
 }
 
 impl Later {
-    /// Returns the hold of a book at a time after its evaluation, if it has become another one: no entry states that
+    /// Returns the hold of a book at a time after its evaluation, if another hold applies by then: no entry states that
     /// a price has become too old. [ms since 1970]
     pub fn of(engine: &Engine, name: &str, at_ms: u64) -> Option<Self> {
         let book = view::named_one(engine, name).filter(|book| book.hot.open.is_some())?;
@@ -171,7 +171,7 @@ pub fn arithmetic(engine: &Engine, book: BookView<'_>, open: &Position) -> Vec<S
     ]
 }
 
-/// Formats how a share of the policy's base led to a quantity: the base as a quantity, and which one it is.
+/// Formats how a share of the policy's base led to a quantity: the base as a quantity, and its name.
 pub fn quantity_line(share: &str, base: &str, qty: &str, position: &Position) -> String {
     let which = if base == Base::Current.name() { Base::Current } else { Base::Initial };
     let of = share.parse().ok().and_then(|value| {

@@ -1,4 +1,4 @@
-//! Why a position was not harvested, and what would have to change: one sentence each, for people.
+//! Why a position was not harvested, and what would have to change: one sentence for each reason, for people.
 
 use crate::codec::{time, view};
 use crate::domain::book::position::Position;
@@ -9,7 +9,7 @@ use crate::domain::exit::policy::Policy;
 use crate::domain::exit::{self, Hold, Valuation};
 use crate::domain::units::RMultiple;
 
-/// Returns the sentences for a symbol at a time. `None` as the hold of an open position means that nothing holds it.
+/// Returns the sentences about a symbol at a time. If `hold` is `None` and a position is open, no hold applies.
 pub fn why(engine: &Engine, book: BookView<'_>, hold: Option<Hold>, now_ms: u64) -> Vec<String> {
     let Some(open) = &book.book.hot.open else {
         let mut why = vec![match book.closed.last() {
@@ -21,7 +21,7 @@ pub fn why(engine: &Engine, book: BookView<'_>, hold: Option<Hold>, now_ms: u64)
         }
         return why;
     };
-    let Some(hold) = hold else { return vec!["Nothing holds it: the next evaluation decides.".to_owned()] };
+    let Some(hold) = hold else { return vec!["No hold applies: the next evaluation decides.".to_owned()] };
     let mut why = because(engine, book, open, hold, now_ms);
     let rest = view::missing(book, open);
     if !rest.is_empty() && !matches!(hold, Hold::MissingEntryPrice | Hold::MissingRisk | Hold::NoPrice) {
@@ -41,7 +41,8 @@ fn because(engine: &Engine, book: BookView<'_>, open: &Position, hold: Hold, now
                 .to_owned(),
         ),
         Hold::Diverged => one(
-            "The exchange says another quantity: a look-up that agrees clears it, a second one that says the same is adopted."
+            "The exchange states another quantity. The hold ends with a look-up that states our quantity, or with a second one \
+             that states the same other quantity, which is then adopted."
                 .to_owned(),
         ),
         Hold::MissingEntryPrice => one(
@@ -71,7 +72,8 @@ fn because(engine: &Engine, book: BookView<'_>, open: &Position, hold: Hold, now
         ),
         Hold::WeakRisk => one(source(open.risk.as_ref().map_or("nothing", |r| r.source.name()), "live_risk_sources")),
         Hold::StalePosition => one(format!(
-            "Nothing has confirmed the quantity for {}, and {} are allowed; a fill, snapshot or look-up that agrees does.",
+            "No fill, snapshot or look-up has confirmed the quantity for {}; the policy allows {}. The next one that agrees ends \
+             the hold.",
             time::span(now_ms.saturating_sub(open.confirmed_ms)),
             time::span(policy.max_position_age_ms)
         )),
@@ -94,7 +96,7 @@ fn because(engine: &Engine, book: BookView<'_>, open: &Position, hold: Hold, now
 }
 
 fn no_price(engine: &Engine, book: BookView<'_>) -> String {
-    // A rescale takes the price out of use.
+    // After a rescale the price is not used.
     let why = match book.symbol.rescales.is_empty() {
         true => "No price was ever seen",
         false => "No price is in use since the exchange rescaled its contract",
@@ -196,8 +198,8 @@ fn too_large(engine: &Engine, book: BookView<'_>, open: &Position) -> Option<Str
     let entry = open.totals.entry?.price;
     let relation = if risk.risk_price > entry { "above" } else { "equal to" };
     Some(format!(
-        "The risk per unit, {}, is {relation} the entry price {entry}: an ATR that is a fraction read as a price? (policy `atr_unit`, \
-         or `risk_too_large = \"as_fraction\"`)",
+        "The risk per unit, {}, is {relation} the entry price {entry}. The ATR is probably a fraction that is read as a price: set \
+         `atr_unit` for its producer, or `risk_too_large = \"as_fraction\"`.",
         risk.risk_price
     ))
 }

@@ -1,4 +1,4 @@
-//! What becomes of an entry of an old cell's own streams in the journal of a new cell.
+//! How an entry of an old cell's own streams gets into the journal of a new cell.
 //!
 //! | entry | becomes |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | other observation, other control entry | the same, in all new cells |
 //! | gap that was accepted for a whole cell | one entry for each account that the two cells share |
 //!
-//! Ids stay, unless two old streams have the same: then the second gets the next one.
+//! Ids do not change. Only if two old streams have the same id, the second entry gets the next one.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ use crate::domain::event::streams::{Stream, StreamKind, Streams};
 use crate::domain::event::{Control, Entry, Event};
 use crate::shell::journal::Journal;
 
-/// Digits of the nonce of an entry that is written for one account in place of all. [1]
+/// Digits of the nonce of an entry that replaces one for all accounts. [1]
 const NONCE_DIGITS: usize = 32;
 
 /// An old cell.
@@ -53,16 +53,16 @@ impl Owner {
     }
 }
 
-/// A new cell, while its journal is written.
+/// A new cell whose journal is being written.
 pub struct Target<'c> {
     config: &'c Config,
     pub journal: Journal,
-    /// By own stream: the last id and the number of entries.
+    /// The last id and the number of entries, by own stream.
     own: BTreeMap<String, (EntryId, u64)>,
-    /// Entries that got another id: by old stream and id.
+    /// Entries that got another id, by old stream and id.
     moved: BTreeMap<(String, EntryId), EntryId>,
     chain: ChainHead,
-    /// Its decisions. One that was written again is carried once.
+    /// Its decisions. A decision that was written again is carried once.
     decisions: BTreeSet<Box<str>>,
     entries: u64,
 }
@@ -103,7 +103,7 @@ impl<'c> Target<'c> {
         *count += 1;
     }
 
-    /// Appends an entry of an old stream to the own stream of its kind. Ids of a stream only grow.
+    /// Appends an entry of an old stream to the new cell's stream of the same kind. The ids of a stream only grow.
     fn carry(&mut self, from: &Stream, id: EntryId, fields: &Fields<'_>) -> anyhow::Result<()> {
         let to = self.stream_of(from.kind);
         let last = self.own.get(to).map_or(EntryId::default(), |(last, _)| *last);
@@ -139,7 +139,7 @@ impl Dealer {
         Self { owners, key, decided: BTreeMap::new() }
     }
 
-    /// Writes what becomes of an entry into the journal of a new cell. `account` is the name of the entry's account.
+    /// Writes the new form of an entry into the journal of a new cell. `account` is the name of the entry's account.
     pub fn deal(
         &mut self,
         stream: &Stream,
@@ -165,13 +165,13 @@ impl Dealer {
         }
     }
 
-    /// Returns true if an account is one of the cell that wrote a stream, and one of the new cell.
+    /// Returns true if an account belongs both to the cell that wrote a stream and to the new cell.
     fn is_of_both(&self, stream: &Stream, account: &str, to: &Target<'_>) -> bool {
         let is_owner = |owner: &&Owner| owner.streams.id_of(&stream.name).is_some();
         self.owners.iter().filter(is_owner).any(|owner| owner.reads(account)) && to.selection().contains(account)
     }
 
-    /// Returns a decision as the next one of the new chain, with its payload as it is.
+    /// Returns a decision as the next one of the new chain, with its payload unchanged.
     fn sealed<'f>(&self, fields: &Fields<'f>, id: EntryId, to: &mut Target<'_>) -> anyhow::Result<Fields<'f>> {
         let Some(FieldValue::Text(payload)) = fields.get("payload") else { bail!("the decision {id} has no payload") };
         let hash = chained(&to.chain.hash, payload);
@@ -221,7 +221,7 @@ impl Dealer {
         to.carry(stream, entry.id, &carried)
     }
 
-    /// Returns what names a stream of an old cell, as it is called now.
+    /// Returns the fields that name a stream of an old cell, with its new name.
     fn renamed(&self, named: &str, id: Option<EntryId>, to: &Target<'_>) -> Option<Vec<(&'static str, String)>> {
         let known = self.owners.iter().find_map(|owner| Some(owner.streams.get(owner.streams.id_of(named)?)));
         let kind = known.filter(|_| !to.reads(named)).map(|stream| stream.kind).filter(|kind| super::is_own(*kind))?;
@@ -230,8 +230,8 @@ impl Dealer {
         Some([("stream", to.stream_of(kind).to_owned())].into_iter().chain(id).collect())
     }
 
-    /// Accepts a gap for each account of the old cell that the new one has. For the account without a name alone it cannot be
-    /// accepted: its gaps stay.
+    /// Accepts a gap for each account that the old and the new cell share. A gap cannot be accepted for the account
+    /// without a name alone, so its gaps stay.
     fn accept_for_each(
         &self,
         stream: &Stream,
@@ -255,7 +255,7 @@ impl Dealer {
         Ok(())
     }
 
-    /// Signs what was signed: a signature covers the name of the stream.
+    /// Signs the entry again if it was signed, because a signature covers the name of the stream.
     fn sign(&self, stream: &Stream, id: EntryId, before: &Fields<'_>, after: &mut Fields<'_>, to: &Target<'_>) {
         let (Some(key), true) = (&self.key, before.has("signature")) else { return };
         let text = |fields: &Fields<'_>, stream: &str| {
@@ -291,7 +291,7 @@ fn in_payload(fields: &Fields<'_>, name: &str) -> Option<String> {
     payload_of(fields)?.get(name)?.as_str().map(str::to_owned)
 }
 
-/// Sets a value where the entry has its values: in the payload, or beside one that is absent.
+/// Sets a value where the entry has its values: in the payload, or as a field if it has none.
 fn set_in_payload(fields: &mut Fields<'_>, name: &'static str, value: String) -> anyhow::Result<()> {
     match payload_of(fields) {
         Some(mut payload) => {

@@ -1,4 +1,4 @@
-//! What must be the same before and after a split, for each book.
+//! What must be equal before and after a split, for each book.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use crate::domain::event::selection::Selection;
 /// Differences that are named. [1]
 const NAMED_MAX: usize = 20;
 
-/// A book, as far as the safety of its positions goes.
+/// The values of a book that the safety of its positions depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     pub account: Box<str>,
     pub is_open: bool,
     /// Its positions: id, quantity, entry price, rungs and decisions with their states.
     positions: Vec<String>,
-    /// Reasons for which it does not decide, whatever the price.
+    /// The holds that do not depend on the price.
     holds: Vec<&'static str>,
 }
 
-/// Returns the books of some accounts that have a position or a hold, by name.
+/// Returns the books of the selected accounts that have a position or a hold, by name.
 pub fn of(engine: &Engine, selection: &Selection) -> BTreeMap<Box<str>, Facts> {
     let books = engine.books().filter(|book| selection.contains(&book.account_name));
     let facts = books.map(|book| (book.name.clone(), facts_of(engine, book)));
@@ -62,8 +62,8 @@ fn shown(book: BookView<'_>, position: &Position) -> String {
     )
 }
 
-/// Compares the books of a new cell with those that it should have. A hold that is new is named beside the differences: it is
-/// on the safe side.
+/// Compares the books of a new cell with the expected ones. A new hold is not a difference and is listed separately,
+/// because it is on the safe side.
 pub fn compare(
     wanted: &BTreeMap<Box<str>, Facts>,
     got: &BTreeMap<Box<str>, Facts>,

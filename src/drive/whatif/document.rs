@@ -78,7 +78,7 @@ pub struct Document<'a> {
     pub policies: Vec<PolicyResult<'a>>,
 }
 
-/// What one policy would have done.
+/// The decisions and sums of one policy.
 #[derive(Serialize)]
 pub struct PolicyResult<'a> {
     pub name: &'a str,

@@ -19,10 +19,10 @@ use crate::drive::pipeline::EntryBatch;
 pub const FILL_MODEL: &str = "filled whole at the mark of the symbol's next accepted price; pnl = (fill − entry) × qty × sign − \
      cost_bps × qty × entry; R = pnl / (risk_price × largest |qty|); the position stays what the history says";
 
-/// A decision of a policy.
+/// A decision under a policy.
 pub struct Made {
     pub decision: Decision,
-    /// The assumed fill; `None` while no price came after the decision.
+    /// The assumed fill; `None` if no price has come after the decision.
     pub fill: Option<Fill>,
     /// Risk of the whole position. [quote]
     risk: Result<Quote, OutOfRange>,
@@ -58,7 +58,7 @@ impl Variant {
         Self { name, engine, made: Vec::new(), cost, waiting: BTreeMap::new(), recorded }
     }
 
-    /// Folds a batch. The policy stays the same from the first entry on: adoptions in the history are skipped.
+    /// Folds a batch. The policy never changes: adoptions in the history are skipped.
     pub(super) fn fold(&mut self, batch: &EntryBatch) {
         batch.begin(&mut self.engine);
         for (entry, _) in &batch.entries {
@@ -90,7 +90,7 @@ impl Variant {
         seal::payload(&self.engine, &made.decision)
     }
 
-    /// Fills the waiting decisions at a price that was used.
+    /// Fills the waiting decisions at an accepted price.
     fn fill(&mut self, entry: &Entry) {
         let (Some(id), Ok(Event::Price(_))) = (entry.symbol, &entry.content) else { return };
         let mark = self.engine.symbol(id).mark.filter(|mark| mark.entry == entry.id);
@@ -100,7 +100,7 @@ impl Variant {
             let pnl = made.pnl(mark.price, self.cost).ok();
             let r = pnl.and_then(|pnl| pnl.in_r(made.risk.ok()?).ok());
             made.fill = Some(Fill { entry: entry.id, price: mark.price, pnl, r });
-            // Decisions that the history's own results settle are left to them.
+            // Decisions that have results in the history are filled by those.
             if self.engine.policy().mode == Mode::Live && !self.recorded.contains(&made.decision.decision_id) {
                 self.engine.suppose_filled(made.decision.book, &made.decision.decision_id, entry.id);
             }

@@ -1,7 +1,7 @@
-//! Checks whether the account's socket delivers: its events are compared with REST. Pure: time is an argument.
+//! Checks whether the account's socket delivers events, by comparison with REST. Pure: time is an argument.
 //!
-//! A socket can be open, answer pings and deliver nothing. The proof is a position that changed at the exchange between
-//! two looks at REST while no event of its symbol came, or a trade that REST lists without an event.
+//! A socket can be open and answer pings, and still deliver nothing. The proof is a position that changed at the
+//! exchange between two looks at REST while no event of its symbol came, or a trade that REST lists without an event.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ impl Delivery {
         self.known.insert(side, qty);
     }
 
-    /// Adds a look at REST that began at a time. Later looks are compared with the first one.
+    /// Adds a look at REST that began at a time, and compares it with the look before. The first look is only stored.
     ///
     /// `rows` are those with a quantity. A row of the last look that is not among them is flat.
     pub(super) fn look(&mut self, began: Instant, rows: BTreeMap<Side, PositionRow>, grace: Duration) {
@@ -95,7 +95,7 @@ impl Delivery {
         overdue.into_keys().collect()
     }
 
-    /// Returns the symbols that had a position at the last look, or changed and are not written yet.
+    /// Returns the symbols with a quantity at the last look, or changed and are not written yet.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
         let shown = self.shown.iter().flat_map(|(_, rows)| rows.keys());
         shown.chain(self.unwritten.keys()).map(|(symbol, _)| symbol)
@@ -129,7 +129,7 @@ mod tests {
         given.iter().map(row).collect()
     }
 
-    /// Returns what is to be written, without removing it.
+    /// Returns the symbols to be written, without removing them.
     fn unwritten(delivery: &Delivery) -> Vec<String> {
         let name =
             |((symbol, side), row): (&Side, &PositionRow)| format!("{symbol} {} {}", side.name(), row.position_amt);
@@ -173,11 +173,11 @@ mod tests {
         assert_eq!((unwritten(&delivery), delivery.is_consistent()), (vec!["ADAUSDT BOTH 9".to_owned()], true));
         delivery.changed(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(9)), at(121));
         assert!(unwritten(&delivery).is_empty(), "the event came after all");
-        // An event from before the last look does not belong to a later change.
+        // An event from before the last look does not explain a later change.
         delivery.look(at(150), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
         delivery.look(at(180), rows(&[("ADAUSDT", "BOTH", 8)]), GRACE);
         assert_eq!((unwritten(&delivery).len(), delivery.is_consistent()), (1, false));
-        // After it is written from REST, it is known. A return to the earlier quantity is a new change.
+        // A row that was written from REST is known. A return to the earlier quantity is a new change.
         delivery.take_unwritten();
         delivery.look(at(210), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
         assert_eq!(unwritten(&delivery), ["ADAUSDT BOTH 9"]);

@@ -1,4 +1,4 @@
-//! Trades that were written, and trades that were missed while no connection was open.
+//! The trades that were written, and those that were missed while no connection was open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use crate::service::exchange::EXCHANGE_CLOCK_APART_MAX_MS;
 use crate::shell::exchange::{CallError, Exchange};
 use crate::shell::redis::RawEntry;
 
-/// Pages of trades that are requested at once; later pages are requested later. [1]
+/// Pages of trades that are requested in one go. Further pages are requested later. [1]
 const PAGES_MAX: usize = 100;
 
 /// The trades that this feed has written for an account, as far as later steps need them.
@@ -25,7 +25,7 @@ pub(super) struct Written {
 #[derive(Debug, Default)]
 struct Ids {
     ids: BTreeSet<u64>,
-    /// Up to this id nothing is missing.
+    /// No trade up to this id is missing.
     whole_to: u64,
 }
 
@@ -58,7 +58,7 @@ impl Written {
     pub(super) fn remember(&mut self, symbol: &str, id: u64) {
         let known = self.symbols.entry(symbol.to_owned()).or_default();
         known.ids.insert(id);
-        // More than one answer of the exchange contains.
+        // This is more than one answer of the exchange contains.
         if known.ids.len() > 2 * self.terms.trades_max {
             known.ids.pop_first();
         }
@@ -69,7 +69,7 @@ impl Written {
         self.whole_to_ms = Some(at_ms);
     }
 
-    /// Returns the symbols with trades of ours, and those with a position.
+    /// Returns the symbols of which we have trades, and those with a position.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
         self.symbols.keys().chain(&self.open)
     }
@@ -80,21 +80,22 @@ impl Written {
         self.open.remove(symbol);
     }
 
-    /// Notes that nothing is missing of a symbol up to its last trade.
+    /// Notes that no trade of a symbol up to its last one is missing.
     pub(super) fn fill_to_last(&mut self, symbol: &str) {
         if let Some(known) = self.symbols.get_mut(symbol) {
             known.whole_to = known.ids.last().copied().unwrap_or(known.whole_to);
         }
     }
 
-    /// Notes that nothing is missing of a symbol up to a trade.
+    /// Notes that no trade of a symbol up to this one is missing.
     pub(super) fn fill_through(&mut self, symbol: &str, id: u64) {
         let known = self.symbols.entry(symbol.to_owned()).or_default();
         known.whole_to = known.whole_to.max(id);
     }
 
-    /// Returns the point from which on trades of a symbol may be missing: after its last one, else since the events
-    /// last agreed with REST; `None` if the feed never ran before, because earlier trades are the task of the backfill.
+    /// Returns the point after which trades of a symbol may be missing: its last trade, or else the time at which the
+    /// events last agreed with REST. Returns `None` if the feed never ran before, because the backfill fetches earlier
+    /// trades.
     fn gap(&self, symbol: &str, to_ms: u64) -> Option<TradesFrom> {
         match self.symbols.get(symbol).filter(|known| known.whole_to > 0) {
             Some(known) => Some(TradesFrom::Id(known.whole_to + 1)),
@@ -113,12 +114,12 @@ impl Written {
 #[derive(Debug, Default)]
 pub(super) struct Missed {
     pub trades: Vec<UserTrade>,
-    /// Up to this id everything was read.
+    /// All trades up to this id were read.
     pub read_to: Option<u64>,
     pub is_all: bool,
 }
 
-/// Requests the trades of a symbol that may be missing until now [ms since 1970], page by page.
+/// Requests, page by page, the trades of a symbol that may be missing up to now. [ms since 1970]
 pub(super) async fn missed(
     exchange: &Exchange,
     written: &Written,

@@ -18,7 +18,7 @@ use crate::shell::redis::{MarkPlaces, MarkText};
 const HASH_EXPIRY: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How the messages of a socket are read.
+/// How to read the messages of a socket.
 #[derive(Clone, Copy)]
 struct SocketSettings {
     venue: &'static dyn Venue,
@@ -32,7 +32,7 @@ pub(super) struct MarkFeed {
     ca_file: Option<PathBuf>,
     settings: SocketSettings,
     places: MarkPlaces,
-    /// The service that knows the open positions; `None` if prices of all symbols are wanted.
+    /// The service that knows the open positions; `None` if the prices of all symbols are wanted.
     service: Option<String>,
     sink: Sink,
     state: State,
@@ -99,7 +99,7 @@ impl MarkFeed {
     }
 }
 
-/// Writes the messages of a socket until it ends; returns `None` if it was only renewed.
+/// Writes the messages of a socket until it ends. Returns `None` if the end is a planned renewal.
 async fn listen(
     mut socket: Socket,
     settings: SocketSettings,

@@ -34,12 +34,13 @@ use state::State;
 pub use pages::FeedHealth;
 pub use state::Feed;
 
-/// An exchange may end a connection after a day; ours is renewed before. [s]
+/// An exchange may end a connection after a day. The feed renews it earlier. [s]
 const CONNECTION_AGE_S: u64 = 23 * 3_600;
 /// A listen key expires after an hour or later. [s]
 const KEEP_ALIVE_S: u64 = 30 * 60;
 
-/// Returns what `/metrics` prints of a feed of which everything is known: the reference is written from it.
+/// Returns the text that `/metrics` prints for a feed whose values are all known. The reference page is generated from
+/// it.
 pub fn all_metrics() -> Result<String, std::fmt::Error> {
     pages::everything()
 }
@@ -120,8 +121,8 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     })
 }
 
-/// Returns the clients of the accounts to listen to: the named one, or all with configured credentials. The account
-/// without a name is one of them if it has credentials, or if no other account has.
+/// Returns the clients of the accounts to listen to: the named account, or all with configured credentials. The account
+/// without a name is one of them if it has credentials, or if no other account has any.
 fn clients(account: Option<&str>, config: &Config) -> anyhow::Result<Vec<Client>> {
     let mut clients = exchange::clients(config)?;
     if let Some(account) = account {
@@ -155,14 +156,14 @@ fn one_market(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the address of the user feed's pages: that of `[feed] listen` with the next port, so that both feeds can run
-/// with one configuration.
+/// Returns the address of the user feed's pages: the address of `[feed] listen` with the next port. So both feeds can
+/// run with one configuration.
 pub fn user_address(address: SocketAddr) -> Option<SocketAddr> {
     let port = if address.port() == 0 { 0 } else { address.port().checked_add(1)? };
     Some(SocketAddr::new(address.ip(), port))
 }
 
-/// Serves the pages of the feeds of this process, until one ends or they are stopped.
+/// Serves the pages of the feeds of this process until a feed ends or the process is stopped.
 async fn serve(
     states: &[State],
     listen: Option<SocketAddr>,
@@ -184,8 +185,8 @@ async fn serve(
     let beats = async {
         loop {
             tokio::time::sleep(manager.watchdog_interval().unwrap_or(Duration::from_secs(5))).await;
-            // The manager restarts a feed that does not report. A socket that the exchange keeps closed is no reason
-            // for that.
+            // The service manager restarts a feed that does not report. A restart does not help if the exchange keeps
+            // the socket closed.
             manager.alive();
             manager.status(&summary());
         }

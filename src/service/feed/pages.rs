@@ -64,7 +64,7 @@ fn metrics(states: &[State]) -> Page {
     }
 }
 
-/// Returns what `/metrics` prints of a feed of which everything is known, for the reference.
+/// Returns the text that `/metrics` prints for a feed whose values are all known, for the reference page.
 pub(super) fn everything() -> Result<String, fmt::Error> {
     let minute = Duration::from_secs(60);
     let state = State::new(Feed::User, minute / 2, minute, 60 * minute);
@@ -81,7 +81,7 @@ pub(super) fn everything() -> Result<String, fmt::Error> {
     text(&[state])
 }
 
-/// Returns all numbers of this moment. Unknown ages are left out, so that nothing is claimed.
+/// Returns all numbers of this moment. Unknown ages are left out.
 fn text(states: &[State]) -> Result<String, fmt::Error> {
     let mut page = Metrics { registry: Registry::with_prefix("harvester_feed"), families: BTreeMap::new() };
     for state in states {
@@ -105,7 +105,7 @@ enum Numbers {
 }
 
 impl Metrics {
-    /// Adds the numbers of a feed. Those of an account with a name have its name as a label.
+    /// Adds the numbers of a feed. For an account with a name, the name is a label.
     fn add(&mut self, state: &State) {
         let stalled = if state.health().reasons.is_empty() { 0.0 } else { 1.0 };
         let whose: Labels = match state.account() {
@@ -153,7 +153,7 @@ impl Metrics {
         for (what, value) in &facts.written {
             self.count("written", "Entries written", with("what", what), *value);
         }
-        // Starts at 0, so that the first one is an increase.
+        // Starts at 0, so that Prometheus sees the first one as an increase.
         for kind in Forced::ALL {
             let value = facts.forced.get(kind.name()).copied().unwrap_or_default();
             self.count("forced", "Fills that the exchange made by itself", with("kind", kind.name()), value);

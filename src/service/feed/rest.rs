@@ -1,4 +1,4 @@
-//! Requests to REST beside the socket: trades of a gap, and positions to compare with.
+//! Requests to REST in addition to the socket: trades of a gap, and positions for the comparison.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::codec::exchange::PositionRow;
 use crate::codec::observe;
 use crate::shell::exchange::{CallError, Positions};
 
-/// How much later than the change at REST an event may come.
+/// How much later than REST shows a change its event may come.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl UserFeed {
@@ -30,12 +30,12 @@ impl UserFeed {
             }
             Err(end) => return Err(end),
         }
-        // Changes from before the connection are requested here. They are no fault of this connection.
+        // The gap request covers changes from before the connection. They are not a fault of this connection.
         self.delivery.excuse();
         for symbol in self.symbols_to_ask().await {
             is_open |= !self.fill(&symbol).await;
         }
-        // Changes without an event come from REST; the trades that made them are written before them.
+        // REST also supplies changes without an event. The trades that caused them are written before them.
         let rows = self.delivery.take_unwritten();
         self.append("positions", rows.values().map(|row| observe::position(row).of_account(&self.account)).collect())
             .await;
@@ -76,7 +76,8 @@ impl UserFeed {
         Ok(())
     }
 
-    /// Compares the trades of the next symbol: a position that was opened and closed between two looks leaves no row.
+    /// Compares the trades of the next symbol. Only trades show a position that was opened and closed between two
+    /// looks.
     async fn compare_trades(&mut self) {
         let symbols: BTreeSet<String> = self.delivery.symbols().chain(self.written.symbols()).cloned().collect();
         let listed = |symbol: &&String| !self.delisted.contains(*symbol);
@@ -123,8 +124,8 @@ impl UserFeed {
         }
     }
 
-    /// Returns all symbols that may have trades: ours, those that events and REST name, and those with a position in the
-    /// service.
+    /// Returns all symbols that may have trades: those that we have written, those that events and REST name, and those
+    /// of the service's open positions.
     async fn symbols_to_ask(&self) -> BTreeSet<String> {
         let of_events = self.waiting.keys().map(|(symbol, _)| symbol);
         let mut symbols: BTreeSet<String> =

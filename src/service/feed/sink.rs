@@ -1,4 +1,4 @@
-//! Writes to Redis, and retries until it is written.
+//! Writes to Redis, with retries.
 
 use super::state::State;
 use crate::service::retry_delay::RetryDelay;
@@ -16,7 +16,7 @@ impl Sink {
         Self { address, server: None, state }
     }
 
-    /// Writes mark prices once, without a retry: the next ones come in a second, and old ones are of no use.
+    /// Writes mark prices once, without a retry: the next prices come in a second, and old ones are useless.
     pub(super) async fn marks(&mut self, places: &MarkPlaces, marks: &[MarkText]) -> Result<(), ServerError> {
         let written = match self.server().await {
             Ok(server) => server.write_marks(places, marks).await,

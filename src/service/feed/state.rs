@@ -20,7 +20,7 @@ named! {
     }
 }
 
-/// Shared by the feed, which writes it, and its pages, which read it.
+/// State that the feed writes and its pages read.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     feed: Feed,
@@ -80,9 +80,9 @@ pub(super) struct Health {
     pub reasons: Vec<String>,
 }
 
-/// This many comparisons may fail before that is a finding. [1]
+/// More failed comparisons in a row than this are a finding. [1]
 const COMPARISONS_MISSED: u32 = 5;
-/// Most symbols that are named one by one.
+/// Maximum number of symbols that are named one by one.
 const NAMED_MAX: usize = 10;
 
 impl State {
@@ -90,7 +90,7 @@ impl State {
         Self { feed, account: Box::default(), stall, compare, key_life, began: Instant::now(), facts: Arc::default() }
     }
 
-    /// Returns the state as that of an account.
+    /// Returns the state as the state of one account.
     pub(super) fn of_account(self, account: &str) -> Self {
         Self { account: account.into(), ..self }
     }
@@ -206,7 +206,7 @@ impl State {
             let age = age(facts.wrote.as_ref());
             return if age > limit { vec![format!("no price written for {}", words(age))] } else { Vec::new() };
         };
-        // No position is open: a message that could have been written is enough.
+        // Without an open position, it is enough that a message could have been written.
         if facts.wanted_since.is_empty() {
             let age = age(facts.message.as_ref());
             return if age > limit { vec![format!("no message for {}", words(age))] } else { Vec::new() };

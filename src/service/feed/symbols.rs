@@ -11,11 +11,11 @@ use crate::shell::web;
 
 /// Time between two requests.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// An older answer is no longer used.
+/// An answer that is older than this is not used.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 
-/// Requests the open positions of the service, again and again. While they are unknown, all symbols are wanted: a price
-/// too many costs some memory, a missing one holds a position.
+/// Requests the open positions of the service again and again. While they are unknown, the prices of all symbols are
+/// wanted: an unneeded price costs some memory, and without its price a position has a hold.
 pub(super) async fn follow(service: String, state: State) {
     let mut answered: Option<Instant> = None;
     loop {
@@ -38,7 +38,7 @@ pub(super) async fn follow(service: String, state: State) {
     }
 }
 
-/// The part of a sheet of positions that a feed needs: it may run beside a service of another version.
+/// The part of a sheet of positions that a feed needs. It has few fields, because the service may have another version.
 #[derive(Deserialize)]
 struct OpenSymbols {
     positions_unknown: bool,
@@ -58,7 +58,7 @@ pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>
     ask_for(service, None).await
 }
 
-/// Returns the symbols with an open position of an account. Otherwise as [`ask`].
+/// Returns the symbols with an open position of an account. Otherwise like [`ask`].
 pub(super) async fn ask_of(service: &str, account: &str) -> anyhow::Result<Option<BTreeSet<String>>> {
     ask_for(service, Some(account)).await
 }

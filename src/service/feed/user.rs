@@ -62,7 +62,7 @@ pub(super) struct UserFeed {
     pub(super) compared: Option<String>,
     /// Positions that wait for their trades, and until when.
     pub(super) waiting: BTreeMap<Side, (PositionRow, Instant)>,
-    /// True if everything up to the last event is written.
+    /// True if everything up to the last event was written.
     pub(super) is_whole: bool,
     sink: Sink,
     pub(super) state: State,
@@ -174,7 +174,7 @@ impl UserFeed {
         self.state.facts().key_alive = Some(std::time::Instant::now());
         let url = self.venue.account_url(&self.url, self.environment, &key);
         let socket = Socket::connect(url.expose_secret(), self.ca_file.as_deref(), CONNECT_LIMIT).await?;
-        // Earlier events are not known yet: connected is not healthy.
+        // Earlier events are not known yet. Such a connection is not healthy yet.
         self.state.facts().gap_open = true;
         self.state.connected();
         Ok((socket, key))
@@ -186,7 +186,7 @@ impl UserFeed {
         key: &SecretString,
         delay: &mut RetryDelay,
     ) -> Result<std::convert::Infallible, End> {
-        // Meanwhile, events wait in the socket. A trade from both sources is written once.
+        // Events that come meanwhile wait in the socket. A trade that comes from both sources is written once.
         self.is_whole = false;
         self.delivery.excuse();
         let mut gap_at = Some(Instant::now());
@@ -225,7 +225,7 @@ impl UserFeed {
                         gap_at = Some(Instant::now());
                     }
                 }
-                // After the socket, because the missing event may be waiting in it.
+                // This branch comes after that of the socket, because the missing event may be waiting there.
                 () = sleep_until(overdue.unwrap_or(ends_at)), if overdue.is_some() => self.miss(Instant::now())?,
             }
         }

@@ -1,4 +1,4 @@
-//! What was asked and answered: the memory of the fetcher, by account and source.
+//! The memory of the fetcher: requests and their answers, by account and source.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use crate::service::exchange::{Client, of_account};
 use crate::service::report::PositionMode;
 use crate::shell::exchange::Exchange;
 
-/// Least time between two requests about a position in doubt. [ms]
+/// Minimum time between two requests about a position in doubt. [ms]
 const DOUBT_INTERVAL_MS: u64 = 10_000;
 
-/// An account: its client, and what it was asked.
+/// An account: its client, and its requests.
 pub(super) struct Account {
     /// Empty for the account without a name.
     pub name: Box<str>,
@@ -33,13 +33,13 @@ impl Account {
         self.no_credentials.is_none() && self.exchange.has_credentials()
     }
 
-    /// Returns a text with the account before it, if it has a name.
+    /// Returns a text that begins with the name of the account, if it has one.
     pub fn says(&self, text: impl std::fmt::Display) -> String {
         format!("{}{text}", of_account(&self.name))
     }
 
-    /// Returns the mode at the exchange if the entries contradict it: they name LONG and SHORT, or have an open position
-    /// without a side.
+    /// Returns the mode at the exchange if the entries contradict it: they name LONG and SHORT, or have an open
+    /// position without a side.
     pub fn mode_differs(&self, needs: &Needs) -> Option<PositionMode> {
         let is_hedged = || needs.hedged.contains(&self.name);
         let has_one_way =
@@ -54,7 +54,7 @@ impl Account {
     }
 }
 
-/// When positions were requested.
+/// The requests for positions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Poll {
     pub asked_ms: Option<u64>,
@@ -68,7 +68,7 @@ pub(super) struct Poll {
 }
 
 impl Poll {
-    /// Returns the reason why the exchange returns no positions: it refuses to, or it failed more than once in a row.
+    /// Returns why the exchange returns no positions: it refuses to, or the request failed more than once in a row.
     pub fn refusal(&self) -> Option<&str> {
         self.failure().filter(|_| self.is_refused || self.failures > 1)
     }
@@ -107,14 +107,15 @@ pub(super) struct Mode {
 pub(super) struct Sent(pub BTreeMap<Box<str>, (Price, u64)>);
 
 impl Sent {
-    /// Returns true if a held price waits for another one, which would come too early to confirm it.
+    /// Returns true if the last price waits for a second one that confirms it, and a price that is sent now would come
+    /// too early for that.
     pub fn is_early(&self, symbol: &str, now_ms: u64, needs: &Needs) -> bool {
         let since_ms = self.0.get(symbol).map(|(_, at_ms)| now_ms.saturating_sub(*at_ms));
         since_ms.is_some_and(|since_ms| since_ms < needs.price_confirm_ms) && needs.awaits_price(symbol)
     }
 
     /// Returns true if a price is worth appending: it changed, the last one has used up half of its allowed age, or it
-    /// can confirm the last one, which is held.
+    /// can confirm the last one, which waits for confirmation.
     pub fn is_news(&self, symbol: &str, price: Price, now_ms: u64, needs: &Needs) -> bool {
         let Some((last, at_ms)) = self.0.get(symbol) else { return true };
         let since_ms = now_ms.saturating_sub(*at_ms);

@@ -1,4 +1,4 @@
-//! One tick: asks each source in turn for what is needed, within the budget of calls.
+//! One tick: asks each source in turn for what is lacking, within the budget of calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,13 +45,13 @@ pub(super) struct Settings {
     pub sources: Vec<Source>,
 }
 
-/// Fetches what is lacking. Keeps what was asked and answered, and nothing of the projection.
+/// Fetches facts that are lacking. Remembers requests and answers, and nothing of the projection.
 pub struct Fetcher {
     pub(super) settings: Settings,
     pub(super) sink: Sink,
     address: Address,
     server: Option<Server>,
-    /// For the calls that are of no account.
+    /// For calls that belong to no account.
     pub(super) exchange: Exchange,
     /// The accounts, the one without a name first.
     pub(super) accounts: Vec<Account>,
@@ -72,7 +72,7 @@ pub struct Fetcher {
     dry_seq: u64,
 }
 
-/// The remaining budget and the common data of one tick.
+/// The remaining budget and the shared data of one tick.
 pub(super) struct Turn {
     /// By the server's clock. [ms since 1970]
     pub now_ms: u64,
@@ -111,8 +111,8 @@ impl Fetcher {
         }
     }
 
-    /// Prepares the fetcher for a service. Its first tick reads the instruments of all symbols with a position, because they may
-    /// have changed while the service was down. It asks for the account mode if no position shows it.
+    /// Prepares the fetcher for a service. Its first tick reads the instruments of all symbols with a position, because
+    /// they may have changed while the service was down. It requests the account mode if no position shows it.
     pub fn for_service(mut self) -> Self {
         self.instruments = Instruments::due();
         self.wants_mode = true;
@@ -140,8 +140,8 @@ impl Fetcher {
         self.accounts.iter().find_map(|account| Some(account.says(account.poll.failure()?)))
     }
 
-    /// Returns the reasons why the exchange returns no positions, for each account for which it refuses to, or has failed
-    /// more than once in a row.
+    /// Returns the reasons why the exchange returns no positions, for each account for which it refuses to, or has
+    /// failed more than once in a row.
     pub fn refusals(&self) -> Vec<AccountRefusal> {
         let refusal = |account: &Account| {
             let why = account.poll.refusal()?.to_owned();
@@ -155,12 +155,12 @@ impl Fetcher {
         &self.modes_differ
     }
 
-    /// Returns true if a request was refused a short while ago; the next tick would change nothing.
+    /// Returns true if a request was refused a short while ago. The next tick would get the same answer.
     pub(super) fn is_refused(&self, want: Want, subject: &str, now_ms: u64) -> bool {
         self.refused.get(&(want, subject.into())).is_some_and(|until_ms| now_ms < *until_ms)
     }
 
-    /// Notes the error of a request that must not be repeated soon.
+    /// Notes the error of a request that must not be repeated for some time.
     pub(super) fn note_refusal(&mut self, want: Want, subject: &str, error: &CallError, now_ms: u64) {
         self.refused.retain(|_, until_ms| now_ms < *until_ms);
         if let Some(again_ms) = again_after(error) {
@@ -177,11 +177,11 @@ impl Fetcher {
 
     /// Asks each source in turn for what is lacking, and appends the answers.
     ///
-    /// A source that fails costs only its own facts. Errors if the server of the streams fails: there is no place to
-    /// append to then, and no source is asked.
+    /// A source that fails affects its own facts only. Errors if the server of the streams fails: then the answers
+    /// cannot be appended, and no source is asked.
     pub async fn tick(&mut self, tick: &Tick) -> Result<TickReport, FetchError> {
         self.say_credentials_once();
-        // The needs were not computed yet. Unknown needs are not the same as no data at all.
+        // The needs were not computed yet. Unknown needs are not the same as no needs.
         if tick.needs.now_ms == 0 {
             return Ok(TickReport::default());
         }
@@ -216,7 +216,7 @@ impl Fetcher {
         if std::mem::replace(&mut self.said_no_credentials, true) {
             return;
         }
-        // Who names accounts need not have one without a name.
+        // A configuration that names accounts need not have an account without a name.
         let is_only = self.accounts.len() == 1;
         for account in self.accounts.iter().filter(|account| is_only || !account.name.is_empty()) {
             if let Some(reason) = account.no_credentials.as_deref().filter(|reason| *reason != OF_ANOTHER_CELL) {
@@ -305,12 +305,12 @@ impl Fetcher {
 }
 
 impl Turn {
-    /// Logs and notes a call that failed. It has no other effect.
+    /// Logs and notes a call that failed. A failure has no other effect.
     pub fn failed(&mut self, error: &CallError) {
         self.note(error.to_string());
     }
 
-    /// Notes what an operator should see, once.
+    /// Notes once something that an operator should see.
     pub fn note(&mut self, note: String) {
         if !self.report.notes.contains(&note) {
             self.report.notes.push(note);
@@ -318,15 +318,15 @@ impl Turn {
     }
 }
 
-/// Time before a request is repeated that was refused, or whose answer could not be read. [ms]
+/// Time before a request is repeated if it was refused or its answer could not be read. [ms]
 const REFUSED_INTERVAL_MS: u64 = 120_000;
 
-/// Returns the time to wait after an error that the next tick would only repeat. [ms]
+/// Returns the time to wait after an error that would occur again in the next tick. [ms]
 pub(super) fn again_after(error: &CallError) -> Option<u64> {
     matches!(error, CallError::Refused { .. } | CallError::Unreadable { .. }).then_some(REFUSED_INTERVAL_MS)
 }
 
-/// Returns the symbols of a list that have this need, each once, in their order.
+/// Returns the symbols in a list that have this need, each once, in the order of the list.
 pub(super) fn wanting(list: &[Need], want: Want) -> Vec<&str> {
     let mut seen = BTreeSet::new();
     let symbols = list.iter().filter(|need| need.want == want).map(|need| &*need.book.symbol);

@@ -1,8 +1,7 @@
-//! The trades of a position whose history starts too late: back to when its quantity was last zero.
+//! The trades of a position whose history begins too late: back to the time when its quantity was last zero.
 //!
-//! Only trades that the fold can use are appended: a whole chain from flat to the quantity that was found, and trades
-//! of orders that the history knows. Any other trade would be a fill that was never in this history, added to a
-//! quantity that includes it already.
+//! Only trades that the fold can use are appended: a complete chain from flat to the quantity that was found, and
+//! trades of orders that the history contains. Any other trade would be added to a quantity that already includes it.
 
 use super::asked::{Followed, Progress};
 use super::fetcher::{Fetcher, Turn};
@@ -16,7 +15,7 @@ use crate::service::exchange::{EXCHANGE_CLOCK_APART_MAX_MS, of_account};
 use crate::shell::exchange::CallError;
 
 impl Fetcher {
-    /// Follows trades with the calls that are left, at most half of a tick's calls: prices come first.
+    /// Follows trades with the remaining calls, at most with half of a tick's calls: prices have priority.
     pub(super) async fn fills(&mut self, needs: &Needs, list: &[Need], turn: &mut Turn) -> Result<(), FetchError> {
         if !self.uses(Source::Api) {
             return Ok(());
@@ -154,7 +153,7 @@ impl Fetcher {
     ) -> Option<Vec<UserTrade>> {
         match answered {
             Ok(trades) => Some(trades),
-            // This is no failure: the budget of weight names the time at which to go on.
+            // This is not a failure: the budget of weight states when to continue.
             Err(CallError::WeightSpent { wait_ms, .. }) => {
                 turn.report.is_unfinished = true;
                 turn.report.wait_ms = Some(wait_ms);

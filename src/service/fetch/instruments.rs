@@ -1,4 +1,4 @@
-//! Instruments: fetched when one is lacking, and again once a day.
+//! Instruments: fetched when one is lacking, and again after a day.
 
 use std::collections::BTreeSet;
 

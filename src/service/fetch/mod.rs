@@ -1,10 +1,10 @@
 //! Fetches what the projection lacks: needs in, observations out, in a task of its own.
 //!
-//! Promises: nothing here reads the projection, and no decision waits for it. A fetched fact is appended to the
-//! observation stream first, and is an input only when it comes back from there.
+//! Promises: nothing here reads the projection, and no decision waits for the fetcher. A fetched fact is appended to
+//! the observation stream first. It becomes an input only when it is read from there.
 //!
-//! In reading order: `fetcher` (one tick), `positions`, `prices`, `instruments`, `fills` (a source each), `asked`
-//! (what was asked and answered), `report`.
+//! In reading order: `fetcher` (one tick), `positions`, `prices`, `instruments`, `fills` (one source each), `asked`
+//! (requests and answers), `report`.
 
 mod asked;
 mod fetcher;

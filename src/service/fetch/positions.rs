@@ -1,5 +1,5 @@
-//! The positions at the exchange, of all symbols of an account at once: at the start, at every poll, and when a position
-//! is in doubt.
+//! The positions at the exchange, of all symbols of an account at once. They are requested at the start, at every poll,
+//! and when a position is in doubt.
 
 use std::collections::BTreeSet;
 
@@ -31,10 +31,10 @@ impl Fetcher {
                 turn.report.miss(&need.subject(), need.want, why);
             }
         }
-        // Those that were asked longest ago go first, so that each has its turn.
+        // Accounts whose last request is the oldest go first, so that each one has its turn.
         let mut order: Vec<usize> = (0..self.accounts.len()).collect();
         order.sort_by_key(|at| self.accounts[*at].poll.asked_ms);
-        // Prices have the other half of the calls.
+        // The other half of the calls is for prices.
         let most = self.settings.max_api_calls.div_ceil(2);
         let mut found = Vec::new();
         for at in order {
@@ -59,7 +59,7 @@ impl Fetcher {
         let ours: Vec<&Need> = needs.list.iter().filter(is_ours).collect();
         let positions = match account.exchange.positions().await {
             Ok(positions) => positions,
-            // A call that failed is no information about any position.
+            // A failed call gives no information about any position.
             Err(error) => {
                 for need in ours {
                     turn.report.miss(&need.subject(), need.want, format!("exchange: {error}"));
@@ -128,9 +128,10 @@ fn is_of(row: &PositionRow, book: &NeedyBook) -> bool {
     row.symbol == *book.symbol && row.position_side == book.side
 }
 
-/// Returns an observation of each row that is not zero, with its side, and an explicit zero for every book of the account
-/// without a row whose position is open or in doubt here. No row is invented for a side that the account does not have: an account in
-/// hedge mode has no BOTH, one in one-way mode no LONG and SHORT. `listed` is a symbol that the exchange always has.
+/// Returns an observation of each row that is not zero, with its side, and an explicit zero for every book of the
+/// account that has no row but has a position or is in doubt. No row is invented for a side that the account does not
+/// have: an account in hedge mode has no BOTH, one in one-way mode no LONG and SHORT. `listed` is a symbol that the
+/// exchange always has.
 fn observations(
     positions: &Positions,
     mode: Option<AccountMode>,
@@ -152,7 +153,7 @@ fn observations(
     let zero = |symbol: &str, side: PositionSide| observe::position(&PositionRow::flat(symbol, side));
     list.extend(flat.into_iter().map(|book| zero(&book.symbol, book.side)));
     if list.is_empty() && !needs.positions_known {
-        // All symbols are flat, and nothing was known. One of them reports it.
+        // All symbols are flat, and nothing was known. One symbol reports that.
         let symbol = positions.rows().first().map_or(listed, |row| &row.symbol);
         let side = if has_side(PositionSide::Both) { PositionSide::Both } else { PositionSide::Long };
         list.push(zero(symbol, side));

@@ -1,4 +1,5 @@
-//! Mark prices: from the hashes of the feed, then from the exchange; one call for all if more than a few are lacking.
+//! Mark prices: from the hashes of the feed first, then from the exchange. If more than a few are lacking, one call
+//! fetches all.
 
 use super::fetcher::{Fetcher, Turn, wanting};
 use super::report::FetchError;
@@ -10,7 +11,7 @@ use crate::domain::event::PriceSource;
 use crate::domain::units::Price;
 use crate::shell::redis::{PriceText, PriceTexts};
 
-/// Up to this many are requested one by one, each by a light call; more in one heavy call.
+/// Up to this many prices are requested one by one, each by a light call; more are requested in one heavy call.
 const FEW: usize = 3;
 
 const API: &str = PriceSource::API;
@@ -61,7 +62,7 @@ impl Fetcher {
         self.append(news, turn).await
     }
 
-    /// Reads both hashes of all symbols in one round trip; the ticker, which has the mark, first.
+    /// Reads both hashes of all symbols in one round trip. The ticker hash comes first, because it has the mark.
     async fn ask_hashes(
         &mut self,
         needs: &Needs,
@@ -155,7 +156,7 @@ impl Fetcher {
 fn said(why: &NoPrice) -> String {
     match why {
         NoPrice::Absent => "absent".to_owned(),
-        NoPrice::Unbelievable(text) => format!("{text:?} is no price"),
+        NoPrice::Unbelievable(text) => format!("{text:?} is not a price"),
         NoPrice::NoTime => "it has no time".to_owned(),
         NoPrice::TooOld { age_ms } => format!("{}.{} s old", age_ms / 1000, age_ms % 1000 / 100),
         NoPrice::Ahead { by_ms } => format!("{} s ahead of the clock", by_ms / 1000),

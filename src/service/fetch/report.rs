@@ -7,7 +7,7 @@ use crate::domain::engine::needs::Want;
 use crate::domain::event::ids::EntryId;
 use crate::shell::redis::ServerError;
 
-/// The reason why a tick failed. Facts that were appended before are in the stream.
+/// The reason why a tick failed. Facts that were appended before the failure stay in the stream.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
@@ -31,13 +31,13 @@ pub struct TickReport {
     pub positions_answered: bool,
     /// True if something was left over for the next tick.
     pub is_unfinished: bool,
-    /// How long our own budget of weight makes us wait before that. [ms]
+    /// How long our own budget of weight requires us to wait before that. [ms]
     pub wait_ms: Option<u64>,
     /// Entries that were trimmed from the observation stream. [1]
     pub trimmed: u64,
     /// The answers of each source about a symbol or a book whose need was not met, by name.
     pub misses: BTreeMap<(Box<str>, Want), Vec<String>>,
-    /// Calls that failed, and how far fills could be followed.
+    /// Failed calls, and how far fills could be followed.
     pub notes: Vec<String>,
 }
 

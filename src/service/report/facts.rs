@@ -18,7 +18,7 @@ named! {
         Starting => "starting",
         /// The store is folded again; nothing is emitted.
         Rebuilding => "rebuilding",
-        /// Follows with a warm projection; another instance owns the lease.
+        /// Follows with a warm projection; another instance has the lease.
         Standby => "standby",
         /// Owns the lease: reads with the group and emits.
         Leader => "leader",
@@ -26,7 +26,7 @@ named! {
     }
 }
 
-/// How a trimmed part of a stream would be noticed.
+/// How the loss of entries from a stream can be detected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapProof {
@@ -52,9 +52,9 @@ pub struct InputReport {
     pub lag_ms: Option<u64>,
     /// Entries that wait because their ids are ahead of the server's clock. [1]
     pub ids_ahead: u64,
-    /// True if the newest id is no time: before 2010.
+    /// True if the newest id is not a time: it is before 2010.
     pub ids_not_time: bool,
-    /// How far the newest id is ahead of the server's clock, if that is more than clocks differ. [ms]
+    /// How far the newest id is ahead of the server's clock, if that is more than clocks may differ. [ms]
     pub ahead_ms: Option<u64>,
     /// Id of the last entry consumed: the cursor.
     pub cursor: Option<String>,
@@ -69,7 +69,7 @@ pub struct InputReport {
     pub gap_proof: GapProof,
     /// From this age on the input counts as silent; `None`: it may be silent without limit. [ms]
     pub silent_after_ms: Option<u64>,
-    /// Why the stream can be neither read nor written: its key is of another type, or its ids are exhausted.
+    /// Why the stream can be neither read nor written: its key contains something else, or its ids are exhausted.
     pub fault: Option<StreamFault>,
 }
 
@@ -79,7 +79,8 @@ impl InputReport {
         self.silent_after_ms.is_some_and(|limit| self.silent_ms() > limit)
     }
 
-    /// Returns the time since the last entry; of a stream without entries, the time since we began to watch it. [ms]
+    /// Returns the time since the last entry; for a stream without entries, the time since the service began to watch
+    /// it. [ms]
     pub fn silent_ms(&self) -> u64 {
         self.age_ms.unwrap_or(self.watched_ms)
     }
@@ -90,7 +91,7 @@ impl InputReport {
     }
 }
 
-/// Entries and decisions since the process began. Findings about entries are kept over its end.
+/// Entries and decisions since the process began. The findings about entries also survive the process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunTotals {
@@ -105,7 +106,7 @@ pub struct RunTotals {
     pub counts: BTreeMap<String, u64>,
     /// `results`, `snapshots` and `times` that cannot be read.
     pub unreadable: BTreeMap<String, Past>,
-    /// Entries that were not believed: `bad_signature`, `decision_foreign`.
+    /// Entries that the service did not believe: `bad_signature`, `decision_foreign`.
     pub refused: BTreeMap<String, Past>,
     /// Evaluations that ended in a hold, by reason. [1]
     pub holds: BTreeMap<String, u64>,
@@ -134,7 +135,7 @@ pub struct Positions {
     /// Open, nothing missing, a price known. [1]
     pub evaluable: u64,
     pub missing: BTreeMap<String, u64>,
-    /// Why open positions are held now, by reason. [1]
+    /// Open positions by the hold that they have now. [1]
     pub held: BTreeMap<String, u64>,
     /// Open positions whose history has a gap. [1]
     pub gap_open: u64,
@@ -142,13 +143,13 @@ pub struct Positions {
     pub gap_flat: u64,
     /// Symbols with a quantity from one snapshot that is not confirmed yet.
     pub unconfirmed: Vec<String>,
-    /// True if no position, not even a flat one, was ever reported by any source. This is not the same as flat.
+    /// True if no source has reported any position so far, not even a flat one. This is not the same as flat.
     pub unknown: bool,
     /// Age of the price in use of each open position; those without a price are not listed. [ms]
     pub mark_age_ms: BTreeMap<String, u64>,
     /// Decisions of open positions by state. [1]
     pub decisions_open: BTreeMap<String, u64>,
-    /// Decisions of positions that were closed within the time that orders are kept, by state. [1]
+    /// Decisions of recently closed positions, by state. Orders are kept for a limited time. [1]
     pub decisions_closed: BTreeMap<String, u64>,
     /// Open positions by account, `""` for the account without a name; empty if no account with a name has one.
     pub accounts: BTreeMap<String, AccountTotals>,
@@ -180,7 +181,7 @@ pub struct OutboxReport {
     pub waiting: u64,
     /// Age of the oldest, by its cause. [ms]
     pub oldest_ms: Option<u64>,
-    /// In doubt: the memory of written ids names an entry that is not this decision. [1]
+    /// In doubt: Redis remembers an entry id for it, but that entry is not this decision. [1]
     pub doubtful: u64,
     /// Streams and keys that reject our writes, with the reason.
     pub refusing: BTreeMap<String, String>,
@@ -232,9 +233,9 @@ pub struct RedisReport {
     pub version: String,
     pub last_error: Option<String>,
     pub reconnects: u64,
-    /// How often the statistics of the streams were read. A reader that hangs reads no more. [1]
+    /// How often the statistics of the streams were read. It does not grow while the reader hangs. [1]
     pub surveys: u64,
-    /// How far the clocks of the servers of a cluster are apart that the service reads from. [ms]
+    /// The largest difference between the clocks of the servers that the service reads from. [ms]
     pub clocks_apart_ms: u64,
 }
 
@@ -248,8 +249,8 @@ pub struct Backfill {
     /// Weight used in this minute, as the exchange counts it. [1]
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
-    /// Why the exchange returns no positions, for each account for which it refuses to, or has failed more than once in a
-    /// row.
+    /// Why the exchange returns no positions: for each account for which it refuses to, or has failed more than once in
+    /// a row.
     pub refusals: Vec<AccountRefusal>,
     /// Accounts whose position mode at the exchange is not that of their entries.
     pub modes_differ: Vec<PositionMode>,
@@ -311,7 +312,7 @@ pub struct Report {
     pub settings_hash: String,
     pub group: String,
     pub consumer: String,
-    /// The cell and its accounts; absent for a service that is no cell and reads all accounts.
+    /// The cell and its accounts; absent for a service that is not a cell and reads all accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cell: Option<String>,
     pub role: Role,
@@ -330,7 +331,7 @@ pub struct Report {
     pub redis: RedisReport,
     pub state_checksum: Option<StateChecksum>,
     pub backfill: Option<Backfill>,
-    /// Time since the cursor moved, or since there was last nothing to read. [ms]
+    /// Time since the cursor last moved, or since the streams last had nothing to read. [ms]
     pub progress_age_ms: u64,
     /// Time since the service last published the report. [ms]
     pub published_age_ms: u64,
@@ -342,15 +343,15 @@ impl Report {
         (self.positions.open > 0).then(|| self.positions.evaluable as f64 / self.positions.open as f64)
     }
 
-    /// Returns true if there is nothing to read, by the last statistics: every lag is known and zero.
+    /// Returns true if, by the last statistics, there is nothing to read: every lag is known and zero.
     pub fn is_idle(&self) -> bool {
         self.redis.connected && self.inputs.iter().all(InputReport::is_consumed)
     }
 
-    /// Returns what differs as soon as the service makes progress: its role, its connection, the entries folded, the
-    /// cursors.
+    /// Returns the values that change whenever the service makes progress: its role, its connection, the entries
+    /// folded, the cursors.
     ///
-    /// Duplicates do not count: reading the same entries over and over is no progress.
+    /// Duplicates do not count: to read the same entries again and again is not progress.
     pub fn progress(&self) -> (Role, bool, u64, Vec<Option<String>>) {
         let cursors = self.inputs.iter().map(|input| input.cursor.clone()).collect();
         let folded = self.totals.entries.saturating_sub(self.totals.duplicates);

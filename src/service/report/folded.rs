@@ -15,8 +15,7 @@ use crate::domain::event::ids::EntryId;
 impl Report {
     /// Copies the data of the engine: counts, positions, decisions, policy, kill switch.
     ///
-    /// `now_ms` is the server's time: a price that is no longer updated becomes stale, although no entry reports it.
-    /// [ms since 1970]
+    /// `now_ms` is the server's time. It makes a price stale that no entry updates any more. [ms since 1970]
     pub fn take_from(&mut self, engine: &Engine, now_ms: u64) {
         let globals = engine.globals();
         self.last = (globals.last != EntryId::default()).then(|| globals.last.to_string());
@@ -28,7 +27,8 @@ impl Report {
         self.policy.mode = globals.policy.mode.name().to_owned();
     }
 
-    /// Copies the findings about entries since the store began: those that could not be read, and those not believed.
+    /// Copies the findings about entries since the store began: entries that could not be read, and entries that were
+    /// not believed.
     pub fn take_findings(&mut self, findings: BTreeMap<String, Finding>, now_ms: u64) {
         let is_unreadable = |name: &str| Unreadables::ALL.iter().any(|what| what.name() == name);
         let aged = |(name, Finding { entries, last_ms })| (name, aged(entries, last_ms, now_ms));
@@ -117,8 +117,8 @@ fn count_decisions(position: &Position, by_state: &mut BTreeMap<String, u64>) {
     }
 }
 
-/// Returns the state of a decision in common words: one whose rung was given up has failed, one that was withdrawn has
-/// expired.
+/// Returns the state of a decision in common words: a decision whose rung was given up is `failed`, a withdrawn one is
+/// `expired`.
 fn state_name(position: &Position, decision: &DecisionRecord) -> &'static str {
     let own = |r: &&crate::domain::book::rung::Rung| r.decision_id.as_ref() == Some(&decision.decision_id);
     if position.rungs.iter().filter(own).any(|rung| rung.state == RungState::Failed) {

@@ -1,4 +1,4 @@
-//! Judgements of the report: is the service alive, is it ready, and does anything need an operator.
+//! Judgements about the report: is the service alive, is it ready, and does anything need an operator?
 
 use serde::Serialize;
 
@@ -16,11 +16,11 @@ const BEHIND_MS: u64 = 60_000;
 const WARM_MS: u64 = 5_000;
 /// Pending entries and rows of the outbox that are older than this need an operator. [ms]
 const LEFT_BEHIND_MS: u64 = 60_000;
-/// A service that has just begun has not asked for the lease yet. [ms]
+/// A service that has just begun may not have asked for the lease yet. [ms]
 const LEADERLESS_MS: u64 = 10_000;
-/// How long an unreadable entry needs an operator. [ms]
+/// For this time an unreadable entry needs an operator. [ms]
 const UNREADABLE_FOR_MS: u64 = 3_600_000;
-/// How long an entry that was not believed needs an operator. [ms]
+/// For this time an entry that was not believed needs an operator. [ms]
 const REFUSED_FOR_MS: u64 = 86_400_000;
 /// A smaller share of open positions that can be evaluated needs an operator. [1]
 const EVALUABLE_MIN: f64 = 0.9;
@@ -62,11 +62,11 @@ impl Health {
     }
 }
 
-/// Judges whether the service is alive: the cursor moved, or there was nothing to read (incidents 12, 15). If it is
-/// not, a restart can help.
+/// Judges whether the service is alive: the cursor moved, or there was nothing to read (incidents 12, 15). If it is not
+/// alive, a restart can help.
 ///
-/// While the server cannot be reached the service is alive as long as it tries: a new process would not reach it
-/// either.
+/// While the server cannot be reached, the service is alive as long as it tries: a new process would not reach the
+/// server, either.
 pub fn alive(report: &Report) -> Health {
     let mut reasons = Vec::new();
     if report.published_age_ms > STUCK_AFTER_MS && !matches!(report.role, Role::Starting | Role::Stopping) {
@@ -141,8 +141,8 @@ fn not_connected(report: &Report) -> Option<Concern> {
     (!is_up).then(|| Concern::new("not_connected", format!("Redis cannot be used: {why}")))
 }
 
-/// From this difference on clocks count as apart: those of the servers of a cluster, of the exchange, and of this
-/// machine. At twice as much between the servers no order is sent. [ms]
+/// If the clocks of the servers of a cluster differ by this much, that is a concern. From twice this difference on, no
+/// order is sent. [ms]
 pub const CLOCKS_APART_MS: u64 = 1_000;
 
 fn clocks_apart(report: &Report) -> Option<Concern> {
@@ -169,7 +169,7 @@ fn gap_open(report: &Report) -> Option<Concern> {
     (n > 0).then(|| Concern::new("gap_open", says()))
 }
 
-/// Returns the concerns about entries that could not be read in the last hour: each may have been a fill.
+/// Returns the concerns about entries that could not be read in the last hour. Each of them may have been a fill.
 fn unreadable(report: &Report) -> Vec<Concern> {
     let recent = report.totals.unreadable.iter().filter(|(_, count)| count.last_age_ms <= UNREADABLE_FOR_MS);
     let concern = |(what, count): (&String, &Past)| {
@@ -214,7 +214,7 @@ fn of_policy(report: &Report) -> Vec<Concern> {
     concerns
 }
 
-/// Returns the concerns about recent entries that were not believed; a restart does not reset their age.
+/// Returns the concerns about recent entries that were not believed. Their ages survive a restart.
 fn of_trust(report: &Report) -> Vec<Concern> {
     let mut concerns = Vec::new();
     let policy = &report.policy;
@@ -230,7 +230,8 @@ fn of_trust(report: &Report) -> Vec<Concern> {
     let young = |name: &str| report.totals.refused.get(name).filter(|past| past.last_age_ms <= REFUSED_FOR_MS);
     if let Some(Past { entries, last_age_ms }) = young("bad_signature") {
         let says = format!(
-            "{entries} control entries were refused, the last {} ago: they are not signed with our key; who wrote them?",
+            "{entries} control entries were refused, the last {} ago: they are not signed with our key. Find out who writes to \
+             the control stream",
             span(*last_age_ms)
         );
         concerns.push(Concern::new("bad_signature", says));
@@ -254,7 +255,7 @@ fn of_positions(report: &Report) -> Vec<Concern> {
     let positions = &report.positions;
     let mut concerns = Vec::new();
     if positions.unknown && report.role != Role::Starting {
-        let says = "no position, not even a flat one, was ever seen from anywhere: this is not the same as flat";
+        let says = "no source has stated a position yet, not even a flat one: check the snapshot stream and the credentials (harvester doctor)";
         concerns.push(Concern::new("positions_unknown", says));
     }
     if report.evaluable_share().is_some_and(|share| share < EVALUABLE_MIN) {
@@ -342,7 +343,7 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
     }
     if input.ids_not_time {
         let says = format!(
-            "the ids of {} are no time: its entries are folded, prices are not used and nothing is evaluated on them; have them \
+            "the ids of {} are not times: its entries are folded, prices are not used and nothing is evaluated on them; have them \
              written under ids of the server (XADD with *)",
             input.stream
         );
@@ -365,7 +366,7 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
     concerns
 }
 
-/// Most accounts that are named one by one.
+/// Maximum number of accounts that are named one by one.
 const ACCOUNTS_NAMED_MAX: usize = 10;
 
 fn limited<T>(of_accounts: &[T]) -> impl Iterator<Item = &T> {

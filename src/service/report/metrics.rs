@@ -35,7 +35,7 @@ pub fn text(shared: &SharedReport) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// The report of one scrape: all of its numbers are of one moment.
+/// The report of one scrape. All of its numbers are from one moment.
 #[derive(Debug)]
 struct Scrape(Report);
 
@@ -54,7 +54,7 @@ impl Collector for Scrape {
 /// Labels of a number.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// The page, metric by metric. A metric without a value is left out, so that nothing is claimed.
+/// The page, metric by metric. A metric without a value is left out.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
@@ -228,7 +228,7 @@ fn of_positions(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     page.gauge("positions_evaluable", "Open positions that lack nothing", positions.evaluable as f64)?;
     let missing = by("field", &positions.missing).map(|(labels, n)| (labels, n as f64));
     page.gauges("positions_missing", "Open positions that lack a field", missing)?;
-    page.gauges("positions_held", "Open positions by why they are held now", counted(&positions.held))?;
+    page.gauges("positions_held", "Open positions by the hold that they have now", counted(&positions.held))?;
     page.gauge("positions_unconfirmed", "Symbols of which a snapshot told once", positions.unconfirmed.len() as f64)?;
     page.gauge(
         "positions_unknown",
@@ -259,7 +259,7 @@ fn of_positions(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     page.gauges("decisions", "Decisions of positions that are open or remembered, by state", decisions)
 }
 
-/// The most accounts with series of their own. [1]
+/// Maximum number of accounts with series of their own. [1]
 const ACCOUNTS_MAX: usize = 100;
 /// The label of all other accounts, which no account can have as its name.
 const OTHER_ACCOUNTS: &str = "(others)";

@@ -1,10 +1,11 @@
 //! The report of the running service, for people, for Prometheus, and for service managers.
 //!
-//! Promises: one plain value (`Report`) contains all of it. What is healthy, ready, silent or notable is a pure function
-//! of that value, so that `/healthz`, `/metrics`, `harvester status` and the log can never disagree.
+//! Promises: one plain value (`Report`) contains everything. Whether the service is healthy or ready, and which inputs
+//! are silent, are pure functions of that value. So `/healthz`, `/metrics`, `harvester status` and the log can never
+//! disagree.
 //!
 //! In reading order: `facts` (the value), `folded` (its part from the engine), `shared` (the handle through which `run`
-//! publishes it, and the clocks), `health` (judgements), `watch` (concerns that begin and end), `metrics` (Prometheus).
+//! publishes it, and the clocks), `health` (judgements), `watch` (begin and end of concerns), `metrics` (Prometheus).
 
 mod facts;
 mod folded;

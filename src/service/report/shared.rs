@@ -1,4 +1,4 @@
-//! The handle through which `run` publishes its report. The only file of the report that reads a clock.
+//! The handle through which `run` publishes its report. It is the only file of the report that reads a clock.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +34,7 @@ struct ReportState {
     report: Report,
     began: Instant,
     published: Instant,
-    /// When the cursor last moved, or there was last nothing to read.
+    /// The time when the cursor last moved, or when the streams last had nothing to read.
     progressed: Instant,
     samples: VecDeque<Sample>,
 }
@@ -49,7 +49,7 @@ struct Sample {
 }
 
 impl SharedReport {
-    /// Creates a handle with what is known before anything is read: names, build, configuration.
+    /// Creates a handle with the values that are known before anything is read: names, build, configuration.
     pub fn new(report: Report) -> Self {
         let now = Instant::now();
         let latency = || Histogram::new(LATENCY_BOUNDS);
@@ -62,7 +62,7 @@ impl SharedReport {
         }
     }
 
-    /// Changes the report, after a commit or every second, and finds out whether that is progress.
+    /// Changes the report after a commit or every second, and notes whether that is progress.
     pub fn publish(&self, change: impl FnOnce(&mut Report)) {
         self.publish_at(Instant::now(), change);
     }
@@ -107,7 +107,7 @@ impl ReportState {
         if self.samples.back().is_some_and(|last| now.saturating_duration_since(last.at) < SAMPLE_INTERVAL) {
             return;
         }
-        // One sample is kept from before the window, so that the window is covered.
+        // One sample from before the window is kept, so that the samples cover the whole window.
         while self.samples.get(1).is_some_and(|second| now.saturating_duration_since(second.at) >= RATE_WINDOW) {
             self.samples.pop_front();
         }
@@ -155,7 +155,7 @@ mod tests {
         (shared, began)
     }
 
-    /// Incidents 12 and 15: a unit that is "active" and reads nothing, although there is something to read.
+    /// Incidents 12 and 15: a unit that is "active" and reads nothing, although there are entries to read.
     #[test]
     fn i15_a_cursor_that_stands_before_a_backlog_is_not_alive() {
         let (shared, began) = leading();

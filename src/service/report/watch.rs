@@ -1,4 +1,4 @@
-//! Concerns that begin and end: each change is logged once.
+//! The begin and the end of concerns: each change is logged once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ pub enum Change {
     Went(Concern),
 }
 
-/// Formats a log line: the concern's name in capitals, so that it can be found, and its text.
+/// Formats a log line: the concern's name in capitals, which operators can search for, and its text.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (concern, over) = match self {
@@ -36,7 +36,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// Remembers the concerns. The heartbeat of the input streams is one of them: `input_silent` names the stream.
+/// Remembers the concerns. A silent input stream is one of them: `input_silent` names the stream.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     present: BTreeMap<(&'static str, Option<String>), Concern>,

@@ -1,4 +1,4 @@
-//! The claim of a cell: that it alone acts for its accounts (docs/spec/emission.md, "Claims of cells").
+//! The claim of a cell that it alone acts for its accounts (docs/spec/emission.md, "Claims of cells").
 
 use anyhow::bail;
 
@@ -11,7 +11,7 @@ use crate::shell::redis::{Claim, Server};
 /// Configured cells whose claims are looked up at a start. [1]
 const LOOKED_UP_MAX: u32 = 64;
 
-/// What a cell claims.
+/// The claim of this cell.
 #[derive(Clone, Debug)]
 pub struct OwnClaim {
     pub claim: Claim,
@@ -27,13 +27,13 @@ impl OwnClaim {
         (!selection.is_all()).then_some(Self { claim, selection })
     }
 
-    /// Returns what another cell claims, too, in words.
+    /// Returns, in words, the accounts that another cell claims, too.
     pub fn shared_with(&self, other: &Claim) -> Option<String> {
         shared(&self.selection, other)
     }
 }
 
-/// Returns what both act for. A claim that cannot be read could be for any account.
+/// Returns the accounts that both act for. A claim that cannot be read may be for any account.
 fn shared(selection: &Selection, other: &Claim) -> Option<String> {
     match scope::read_selection(&other.text) {
         Ok(of_other) => selection.shared_with(&of_other),
@@ -46,8 +46,8 @@ fn decisions_of(streams: &Streams) -> String {
     decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
 }
 
-/// Checks that no cell at work acts for an account of this cell. The other one is named. A service that is no cell and reads
-/// all accounts asks for nothing.
+/// Checks that no other cell at work acts for an account of this cell. The error names the other cell. A service that
+/// is not a cell and reads all accounts checks nothing.
 pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     let (own, selection) = (decisions_of(&config.streams), config.streams.selection());
     if config.scope().is_everything() {
@@ -67,7 +67,8 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
         let claims = match server.claims(&decisions).await {
             Ok(claims) => claims,
             Err(error) if error.is_unreachable() => return Err(error.into()),
-            // In a cluster the cells of other slots are on other servers; the configuration was compared with theirs.
+            // In a cluster, the cells of other slots are on other servers. The configuration was already compared with
+            // theirs.
             Err(error) if decisions != own => {
                 tracing::debug!(%error, "the claims of other cells cannot be read here");
                 continue;

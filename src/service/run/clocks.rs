@@ -23,8 +23,9 @@ impl Clocks {
 
     /// Returns the time up to which everything was read, by the clock of the server that has the lease. [ms since 1970]
     ///
-    /// The watermark is by the clocks of all servers. If the fastest is 3 s ahead of ours, an entry with the id 10:00:03 was
-    /// added there at our 10:00:00. So a watermark of 10:00:03 proves only that everything up to 10:00:00 was read.
+    /// The watermark covers the clocks of all servers. Suppose the fastest clock is 3 s ahead of ours: an entry with
+    /// the id 10:00:03 was added there at our 10:00:00. So a watermark of 10:00:03 proves only that everything up to
+    /// 10:00:00 was read.
     pub const fn home_watermark_ms(self, watermark_ms: u64) -> u64 {
         watermark_ms.saturating_sub((self.fastest_us - self.home_us) / 1000)
     }

@@ -1,4 +1,4 @@
-//! The command: from the settings to a running service, and to its end.
+//! The command `run`: from the settings to a running service, and to its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,8 +27,8 @@ use crate::shell::web::WebServer;
 /// The longest time to wait for the server at the start of the service.
 const FIRST_CONNECTION: Duration = Duration::from_secs(10);
 
-/// The error of a service that was running and could not go on, or had no disk space to begin. It should be started
-/// again.
+/// The error of a service that was running and could not continue, or that had too little disk space to begin. The
+/// service manager should start it again.
 #[derive(Debug, thiserror::Error)]
 #[error("the service ended")]
 pub struct Failed;
@@ -42,12 +42,13 @@ pub struct Args {
     /// Exit after this many seconds without a new or pending entry
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds)]
     until_idle: Option<Duration>,
-    /// Begin a chain of its own in a decision stream that the store does not know: what was decided stays taken
+    /// Begin a new chain of decisions in a decision stream that the store does not know. Rungs that were taken stay
+    /// taken
     #[arg(long)]
     new_chain: bool,
 }
 
-/// How the service is run, for each of its cells.
+/// How to run the service of each cell.
 #[derive(Clone, Copy)]
 pub(super) struct How {
     pub until_idle: Option<Duration>,
@@ -56,8 +57,8 @@ pub(super) struct How {
     pub audit: AuditOf,
 }
 
-/// Runs the service until a signal stops it. With several cells it runs one for each. `audit` is a command of its own,
-/// which the console runs on request.
+/// Runs the service until a signal stops it. With several cells, runs one service for each. `audit` is the command that
+/// the console runs on request.
 pub fn run(args: &Args, config: &Config, cells: Option<Cells>, audit: AuditOf) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     let how = How { until_idle: args.until_idle, new_chain: args.new_chain, audit };
@@ -79,7 +80,7 @@ pub(super) fn run_one(config: &Config, how: How, of_process: Option<Arc<AtomicBo
         .on_thread_start(move || enter_for_good(&of_worker))
         .build()?;
     match serve(runtime, config, how, of_process) {
-        // There may be more disk space at the next start.
+        // More disk space may be free at the next start.
         Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
         done => done,
     }
@@ -126,8 +127,8 @@ fn serve(runtime: Runtime, config: &Config, how: How, of_process: Option<Arc<Ato
     served.context(Failed)
 }
 
-/// Checks that the server fits and the configuration is safe on it. Returns the version of the server, and where streams
-/// begin that were never read.
+/// Checks that the server is suitable and that the configuration is safe on it. Returns the version of the server, and
+/// where streams begin that were never read.
 fn check_server(runtime: &Runtime, config: &Config, connect: &Connect) -> anyhow::Result<(Option<String>, Start)> {
     preflight::names_share_a_slot(config, connect.address())?;
     runtime.block_on(patiently(connect, FIRST_CONNECTION, async |server| {
@@ -139,7 +140,8 @@ fn check_server(runtime: &Runtime, config: &Config, connect: &Connect) -> anyhow
     }))
 }
 
-/// Serves health, metrics and pages, if an address is configured. The event loop answers what the pages `ask`.
+/// Serves health, metrics and pages if an address is configured. The event loop answers the questions (`ask`) of the
+/// pages.
 fn start_web(
     runtime: &Runtime,
     config: &Config,

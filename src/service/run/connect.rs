@@ -21,7 +21,7 @@ impl Connect {
         Server::connect(&self.address).await
     }
 
-    /// Opens the connections that read streams. They wait on the thread that uses them.
+    /// Opens the connections that read streams. Their calls block the thread that uses them.
     pub fn links(&self, streams: Vec<String>, membership: &Membership) -> Result<Links, ServerError> {
         Links::connect(&self.address, streams, membership)
     }
@@ -33,7 +33,7 @@ impl Connect {
 
 /// Repeats a request until it is answered, with a new connection after each transient failure, up to a time limit.
 ///
-/// A server that is starting or unreachable is waited for. A server that rejects us is not.
+/// Waits for a server that is starting or unreachable, but not for a server that rejects us.
 pub async fn patiently<T>(
     connect: &Connect,
     limit: Duration,

@@ -1,8 +1,8 @@
 //! The entry that was being folded when the process ended. An entry that ended the process twice is skipped.
 //!
-//! After an unclean end, the entry being processed is noted in a file beside the store, for the first entries. A kill
-//! from outside could blame an entry only if it came within those microseconds, twice. A process that ends regularly
-//! removes the file.
+//! After an unclean end, the guard notes each entry in a file beside the store before it is processed, for the first
+//! entries. A kill from outside could blame an entry only if it hit those microseconds twice. A process that ends
+//! regularly removes the file.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -21,14 +21,14 @@ const LINE_BYTES: usize = 512;
 pub struct CrashGuard {
     path: PathBuf,
     file: Option<File>,
-    /// The entry at which an earlier process ended, and how often.
+    /// The entry at which earlier processes ended, and how often.
     former: Option<(String, EntryId, u32)>,
     left: u64,
     is_noted: bool,
 }
 
 impl CrashGuard {
-    /// Reads what the last process left. An existing file means that it did not end regularly.
+    /// Reads the file of the last process. If it exists, that process did not end regularly.
     pub fn open(store: &Path) -> io::Result<Self> {
         let mut name = store.file_name().unwrap_or_default().to_owned();
         name.push(".in-hand");
@@ -53,7 +53,7 @@ impl CrashGuard {
         Self { path: PathBuf::new(), file: None, former: None, left: 0, is_noted: false }
     }
 
-    /// Returns the entry that has ended the process at least twice.
+    /// Returns the entry at which the process has ended at least twice.
     pub fn culprit(&self) -> Option<(&str, EntryId)> {
         self.former.as_ref().filter(|(_, _, times)| *times >= 2).map(|(stream, id, _)| (stream.as_str(), *id))
     }
@@ -72,7 +72,7 @@ impl CrashGuard {
         self.left -= 1;
         let times = match &self.former {
             Some((of, former, times)) if of == stream && *former == id => times + 1,
-            // The end before was not noted. This entry may have caused that one too.
+            // The end before that was not noted. This entry may have caused it, too.
             _ => 1,
         };
         self.note(stream, id, times);
@@ -97,7 +97,7 @@ impl CrashGuard {
         let mut line = Vec::with_capacity(LINE_BYTES);
         let _ = write!(line, "{times} {id} {stream}");
         line.resize(LINE_BYTES.max(line.len() + 1), b' ');
-        // If the note cannot be written, the only loss is that a crash has no culprit.
+        // If the note cannot be written, a crash has no culprit. There is no other loss.
         let _ = file.write_all_at(&line, 0);
     }
 }

@@ -1,8 +1,8 @@
 //! The two tasks that wait for the disk, each on a thread of its own: the journal, and the checkpoint.
 //!
-//! The event loop hands over lines or rows and goes on. Lines that arrive while the journal is busy go into its next
-//! sync. While nothing else is to be done, the event loop writes few lines itself: a decision then waits for the disk
-//! alone, and not for two threads to wake up.
+//! The event loop hands over lines or rows and continues. Lines that arrive while the journal is busy go into its next
+//! sync. If there is nothing else to do, the event loop writes a few lines itself: then a decision waits only for the
+//! disk and not for the wake-up of two threads.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -24,7 +24,7 @@ pub enum JournalTask {
     Retain { keep_from: u64, older_than_ms: u64 },
 }
 
-/// The journal, shared by its task and the event loop: whichever writes, the other has no lines for it.
+/// The journal. Its task and the event loop share it; while one of them writes, the other has no lines for it.
 pub type SharedJournal = Arc<Mutex<Journal>>;
 
 /// Writes the journal until the event loop is gone, then closes it.
@@ -46,7 +46,7 @@ pub fn keep_journal(
             },
         }
     }
-    // After a panic of the event loop the journal is as after a crash.
+    // After a panic of the event loop, the journal is in the same state as after a crash.
     Arc::into_inner(shared)
         .map_or(Ok(()), |journal| journal.into_inner().unwrap_or_else(PoisonError::into_inner).close())
 }

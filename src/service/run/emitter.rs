@@ -1,7 +1,7 @@
-//! The emitter: does what delivery asks for, on a connection of its own, one action after the other.
+//! The emitter: does the actions of delivery one after the other, on a connection of its own.
 //!
-//! It decides nothing. An action whose answer was lost is reported as such, and delivery asks again. While there is no
-//! connection, nothing is asked for.
+//! It decides nothing. If the answer to an action is lost, it reports that, and delivery asks again. Without a
+//! connection, delivery asks for nothing.
 
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ use crate::domain::event::streams::Streams;
 use crate::service::retry_delay::RetryDelay;
 use crate::shell::redis::{EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, borrowed};
 
-/// The most entries of a quarantine stream that are read at once. [1]
+/// Maximum number of entries of a quarantine stream that are read at once. [1]
 const PAGE_ENTRIES: usize = 1000;
 
 /// An action for the emitter, and the connection that it is meant for. Connections are counted from 1.
@@ -45,7 +45,7 @@ pub struct EmitterSetup {
     pub quarantine: String,
     pub group: String,
     pub kill_gate: Arc<KillGate>,
-    /// Set when the service stops at once: no connection is opened again.
+    /// Set when the service stops at once. Then no new connection is opened.
     pub give_up: Arc<AtomicBool>,
     pub tasks: Receiver<EmitterTask>,
     pub events: Sender<LoopEvent>,
@@ -100,7 +100,7 @@ impl Emitting {
     ) -> Option<ServerError> {
         loop {
             let task = self.setup.tasks.recv().ok()?;
-            // A task for an earlier connection was given up with it.
+            // A task for an earlier connection ended with that connection.
             if task.connection == connection {
                 match runtime.block_on(self.perform(emitter, task.action)) {
                     Ok(()) => delay.reset(),
@@ -117,7 +117,7 @@ impl Emitting {
     async fn perform(&mut self, emitter: &mut Emitter, action: Action) -> Result<(), ServerError> {
         match action {
             Action::Offer(offers) => {
-                // A process that is to end at an offer makes each of its own.
+                // If a failure point ends the process at an offer, offers are made one by one.
                 let together = if fail::is_wanted("offered") { 1 } else { offers.len() };
                 for offers in offers.chunks(together) {
                     self.offer(emitter, offers).await?;
@@ -145,7 +145,7 @@ impl Emitting {
                     OfferAnswer::Written { entry: decision, refusal, is_new }
                 }
                 Offered::Stale => {
-                    // A node that was cut off may not know the lease that was kept at its successor.
+                    // A node that was cut off may not know the lease that its successor has.
                     let server = emitter.server();
                     if server.is_cluster() {
                         failed.get_or_insert(ServerError::LeaseElsewhere { server: server.name().to_owned() });
@@ -166,7 +166,7 @@ impl Emitting {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Reports that every key that a decision needs accepts writes. The quarantine stream is not among them.
+    /// Reports that every key that a decision needs accepts writes. The quarantine stream is not one of them.
     fn all_can_be_written(&mut self) {
         let refusing = std::mem::take(&mut self.refusing).into_iter();
         let (others, written): (BTreeSet<String>, _) = refusing.partition(|key| *key == self.setup.quarantine);
@@ -219,8 +219,8 @@ impl Emitting {
         }
     }
 
-    /// Writes quarantine records. Records that may have been written before are looked for first. If one is refused, the
-    /// others wait with it.
+    /// Writes quarantine records. First looks for the records that may have been written before. If one record is
+    /// refused, the others wait with it.
     async fn record(&mut self, emitter: &mut Emitter, records: Vec<Record>) -> Result<(), ServerError> {
         let stream = self.setup.quarantine.clone();
         let doubtful: Vec<(&str, EntryId)> =
@@ -250,14 +250,15 @@ impl Emitting {
         Ok(())
     }
 
-    /// Looks for the decisions that were written. If the server refuses the look-up, it is repeated at the next doubt.
+    /// Looks for the decisions that were written. If the server refuses the look-up, it is repeated the next time that
+    /// a decision is in doubt.
     async fn check(&self, emitter: &mut Emitter, written: &[WrittenDecision]) -> Result<(), ServerError> {
         let lost = left_out(emitter.lost_of(written).await)?.unwrap_or_default();
         self.send(LoopEvent::Checked { lost });
         Ok(())
     }
 
-    /// Acknowledges folded entries, also without the lease: they are durable here.
+    /// Acknowledges folded entries, also without the lease: our journal has them.
     async fn acknowledge(&self, emitter: &mut Emitter, acks: Vec<(StreamId, Vec<EntryId>)>) -> Result<(), ServerError> {
         let named = acks.into_iter().map(|(stream, ids)| (self.setup.streams.get(stream).name.clone(), ids));
         emitter.acknowledge(&self.setup.group, &named.collect::<Vec<_>>()).await?;
@@ -267,7 +268,7 @@ impl Emitting {
     }
 }
 
-/// Returns `None` for a look-up that the server refuses.
+/// Returns `None` for a look-up that the server refused.
 fn left_out<T>(looked: Result<T, ServerError>) -> Result<Option<T>, ServerError> {
     match looked {
         Ok(found) => Ok(Some(found)),
@@ -276,13 +277,13 @@ fn left_out<T>(looked: Result<T, ServerError>) -> Result<Option<T>, ServerError>
     }
 }
 
-/// Returns the reason why a stream refuses writes: its fault, else the server's message.
+/// Returns why a stream refuses writes: its fault, or else the message of the server.
 fn why(error: &ServerError) -> String {
     error.stream_fault().map_or_else(|| error.to_string(), |fault| fault.says().to_owned())
 }
 
-/// Returns the entry of the control stream, after those that are folded, that reports this gap already. A process that
-/// ended before it knew may have written it.
+/// Returns the entry of the control stream that reports this gap already, among the entries that are not folded yet. A
+/// process may have written it and ended before it got the answer.
 async fn written_gap(server: &mut Server, control: &str, gap: &GapNotice) -> Result<Option<EntryId>, ServerError> {
     #[derive(serde::Deserialize)]
     struct Payload {
@@ -302,7 +303,7 @@ async fn written_gap(server: &mut Server, control: &str, gap: &GapNotice) -> Res
 }
 
 /// Returns those of these entries that the quarantine stream contains, or contained before it was trimmed. The id of a
-/// record is later than the time of its entry, because an entry is folded only after its time is past.
+/// record is later than the time of its entry, because an entry is folded only after its time has passed.
 async fn recorded<'a>(
     server: &mut Server,
     quarantine: &str,

@@ -1,4 +1,4 @@
-//! What happens to the event loop, from every part but the reader.
+//! The events of the event loop, from every part except the reader.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub enum LoopEvent {
         number: u64,
         outcome: Recorded,
     },
-    /// The written decisions were looked for. The server has lost these.
+    /// The written decisions were looked for. The server has lost the ones listed here.
     Checked {
         lost: Vec<u64>,
     },
@@ -46,7 +46,7 @@ pub enum LoopEvent {
         key: String,
         refusal: Option<String>,
     },
-    /// The lease was won, renewed or lost: the role has the outcome.
+    /// The lease was won, renewed or lost. The new state is in the role.
     Lease,
     /// The kill key was read.
     KillKey {

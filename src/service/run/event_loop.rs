@@ -1,14 +1,14 @@
-//! The event loop: passes to the processor what happened, and hands out what delivery asks for.
+//! The event loop: passes each event to the processor, and hands out the actions of delivery.
 //!
-//! It waits for no server. It waits for a disk in four cases: the lines of a decision are written here while nothing else
-//! is to be done; a question about positions and a look at old decisions read the store, and wait for a commit that is
-//! under way; a state snapshot is written here.
+//! It waits for no server. It waits for a disk in these cases: it writes the lines of a decision itself if there is
+//! nothing else to do; a question about positions and a look at old decisions read the store, and wait for a commit
+//! that is under way; it writes a state snapshot itself.
 //!
-//! The line that caused a decision goes to the journal as soon as the journal is free; other lines go with it, or after a
-//! moment. What arrives while the journal is busy goes into its next sync, so batches grow under load. The checkpoint
-//! follows by itself.
+//! The line that caused a decision goes to the journal as soon as the journal is free. Other lines go with it, or after
+//! a moment. Lines that arrive while the journal is busy go into its next sync, so batches grow under load. The
+//! checkpoint follows in time.
 //!
-//! In reading order: this file (one thing that happens after the other), `disk` (lines and checkpoints), `report`, `end`.
+//! In reading order: this file (one event after the other), `disk` (lines and checkpoints), `report`, `end`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,12 +43,12 @@ mod disk;
 mod end;
 mod report;
 
-/// The most bytes of lines that wait for the journal while more entries are taken. [byte]
+/// Maximum size of the lines that wait for the journal while more entries are taken. [byte]
 const LINES_BYTES_MAX: usize = 512 << 10;
-/// The longest time between two reports, and between two looks at the flag that ends the process.
+/// Maximum time between two reports, and between two looks at the flag that ends the process.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The channels between the event loop and the other parts.
+/// The channels between the event loop and the other parts of the service.
 pub struct Channels {
     /// From the reader.
     pub messages: Receiver<Message>,
@@ -95,14 +95,14 @@ pub struct EventLoop {
     /// The number of the emitter's connection.
     connection: u64,
     is_syncing: bool,
-    /// Empty lines for the journal, while it is not busy with them.
+    /// Empty lines, ready for use, unless the journal has them.
     spare: JournalLines,
     checkpoint: CheckpointStage,
     checkpoint_entries: u64,
     checkpoint_interval: Duration,
     /// Position and time of the last checkpoint.
     checkpointed: (u64, Instant),
-    /// Delivery waits for a checkpoint.
+    /// True if delivery waits for a checkpoint.
     is_checkpoint_asked: bool,
     /// Entries that came while a checkpoint had to be written before them.
     deferred: Option<Message>,
@@ -159,7 +159,7 @@ impl EventLoop {
         self.finish(threads)
     }
 
-    /// Waits for one thing to happen, and handles everything that has happened by then.
+    /// Waits for one event, and handles all events that have come by then.
     fn wait(&mut self) -> anyhow::Result<()> {
         let takes_entries = self.takes_entries();
         if let Some(entries) = self.deferred.take_if(|_| takes_entries) {
@@ -193,16 +193,16 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Returns true if entries may be folded. While the disk does not keep up, or a checkpoint must come before any
-    /// further entry, they wait.
+    /// Returns true if entries may be folded. They wait while the disk does not keep up, or while a checkpoint has to
+    /// be written before further entries.
     fn takes_entries(&self) -> bool {
         self.processor.journal.text.len() < LINES_BYTES_MAX
             && !self.snapshots.is_waiting()
             && !self.processor.delivery.waits_for_checkpoint()
     }
 
-    /// Handles messages up to the first entries, and defers those while they may not be folded. Everything else is quick, and
-    /// one checkpoint serves for all of it.
+    /// Handles messages up to the first entries, and defers these while they may not be folded. All other messages are
+    /// quick, and one checkpoint serves all of them.
     fn handle_or_defer(&mut self, first: Message) -> anyhow::Result<()> {
         let mut next = Some(first);
         while let Some(message) = next.take() {
@@ -246,7 +246,7 @@ impl EventLoop {
                 }
                 fail::point("folded");
                 batch.clear();
-                // A reader that has enough of them takes no more.
+                // If the reader has enough batches already, this one is dropped.
                 let _ = self.channels.folded.try_send(batch);
             }
             Message::Begin { stream, cursor, position } => processor.begin(stream, cursor, position),
@@ -351,7 +351,7 @@ impl EventLoop {
         }
         self.log_notices();
         self.keep_checkpoint();
-        // A checkpoint that is ready now waits for its lines.
+        // A checkpoint that is ready by now waits for its lines.
         self.hand_over_lines();
         Ok(())
     }

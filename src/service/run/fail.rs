@@ -12,7 +12,7 @@ fn wanted() -> Option<&'static (String, u64)> {
     wanted.as_ref()
 }
 
-/// Returns true if the process is to end at this point, so that the caller passes it once for each event.
+/// Returns true if the process is to end at this point. The caller then passes the point once for each event.
 #[cfg(debug_assertions)]
 pub fn is_wanted(name: &str) -> bool {
     wanted().is_some_and(|(wanted, _)| wanted == name)
@@ -23,7 +23,7 @@ pub const fn is_wanted(_name: &str) -> bool {
     false
 }
 
-/// Ends the process as by a kill, if the environment names this point and this is the wanted time that it is reached.
+/// Ends the process as by a kill if the environment names this point and it was reached the wanted number of times.
 #[cfg(debug_assertions)]
 pub fn point(name: &str) {
     use std::sync::atomic::{AtomicU64, Ordering};

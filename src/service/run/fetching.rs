@@ -1,7 +1,6 @@
-//! The fetcher beside the processor: the needs go out on one channel, the outcome of a tick comes back on another.
+//! The fetcher of a service: the needs go out on one channel, the outcome of a tick comes back on another.
 //!
-//! The processor never waits for it. It hands over what the projection lacks, and gets facts as entries of the
-//! observation stream.
+//! The processor never waits for it. It hands over its needs, and gets facts as entries of the observation stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +20,7 @@ use crate::shell::redis::{Address, Server};
 /// The longest wait between two checks whether the service stops.
 const STEP: Duration = Duration::from_millis(50);
 
-/// The needs of the projection, and the facts that other services should know.
+/// The needs of the projection, and the values that other services should know.
 #[derive(Clone, Debug, Default)]
 pub struct Lacking {
     pub tick: Tick,
@@ -37,7 +36,7 @@ pub struct Fetched {
     pub is_circuit_open: bool,
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
-    /// Why the exchange refuses to return positions, for each account where it does.
+    /// Why the exchange returns no positions, for each account for which it refuses to.
     pub refusals: Vec<AccountRefusal>,
     pub modes_differ: Vec<PositionMode>,
 }
@@ -63,7 +62,7 @@ fn sources(config: &Config) -> Vec<Source> {
     config.backfill.sources.iter().copied().filter(|source| *source != Source::Api || asks).collect()
 }
 
-/// Fetches until it is stopped, and only with the lease.
+/// Fetches until it is stopped, only while this instance has the lease.
 pub async fn run(setup: FetchSetup) {
     let mut config = setup.config.clone();
     config.backfill.sources = sources(&config);

@@ -1,7 +1,7 @@
 //! Findings about past entries: those that could not be read, and those that were not believed.
 //!
-//! The store keeps them in the commit of the entries that they are about, so that a new process has them, however the
-//! last one ended. A store that is folded again finds them again.
+//! The store commits them together with the entries that they are about. So a new process has them even if the last one
+//! crashed. If the store is folded again, the fold finds them again.
 
 use std::collections::BTreeMap;
 

@@ -1,13 +1,12 @@
-//! The gap detector: counts entries to find those that can never be read, because a trimmed stream shows no trace of
-//! them.
+//! The gap detector: finds entries that can never be read. A trimmed stream shows no trace of them, so it counts.
 //!
-//! `entries-added` is the number of entries that a stream was ever given. `seen` is the number of those that we read or know
-//! to be lost. The difference is left to read. Each check has one of these findings:
+//! `entries-added` is the number of entries that were ever added to a stream. `seen` is the number of those that we
+//! have read or know to be lost. The difference is left to read. Each check has one of these findings:
 //!
 //! | finding | test |
 //! |---|---|
 //! | *whole* | nothing below applies |
-//! | *doubtful* | entries are left, and the stream was trimmed or deleted beyond the point to which it was complete, or few are left: the entries left are counted, and what is missing was trimmed |
+//! | *doubtful* | entries are left, and the stream was trimmed or deleted beyond the point to which it was complete, or few are left: the entries left are counted, and the missing ones were trimmed |
 //! | *trimmed somewhere* | the server does not count (before 7.0), and the first entry is after the last one that was read |
 //! | *forgotten* | fewer entries were added than before or than we have seen; or the stream ends before what we have read; or, on a new connection, it lacks the entry that was read last and the counts agree: it was deleted or flushed, or a replica that lagged has taken over |
 //!
@@ -30,22 +29,22 @@ pub struct GapDetector {
 #[derive(Clone, Copy, Debug)]
 struct StreamCounts {
     position: StreamPosition,
-    /// Up to this entry nothing is missing, or the gap was reported.
+    /// No entry up to this one is missing, or the gap was reported.
     whole_to: EntryId,
-    /// The first entry when this stream was begun. What was missing before it is counted already.
+    /// The first entry at the time when this stream was begun. Entries that were missing before it are counted already.
     first: EntryId,
-    /// The end of a stream that had forgotten entries, when that was reported.
+    /// The end of a stream that had forgotten entries, at the time of the report.
     forgotten_at: Option<EntryId>,
 }
 
-/// How far a stream was read.
+/// How far a stream has been read.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadState {
     /// The last entry that was read.
     pub read: EntryId,
     /// True if the last read reached the end: few entries are left.
     pub is_at_end: bool,
-    /// True if nothing was read on this connection yet: another server may have taken over, which lacks entries.
+    /// True if nothing was read on this connection yet: another server that lacks entries may have taken over.
     pub is_connected_anew: bool,
 }
 
@@ -90,7 +89,7 @@ impl GapDetector {
         }
     }
 
-    /// Returns where a stream begins that was never read, and what is missing before.
+    /// Returns where a stream begins that was never read, and which entries are missing before that.
     pub fn begin(
         &mut self,
         stream: StreamId,
@@ -103,7 +102,7 @@ impl GapDetector {
         let (cursor, unread) = match from {
             Start::Earliest => (None, stream_stats.length),
             Start::Latest => (Some(stream_stats.last_id), 0),
-            // Entries that were added after the statistics were read are not in their count.
+            // The count does not include entries that were added after the statistics were read.
             Start::After(id) => (Some(id), consumer.count_between(index, id, stream_stats.last_id)?),
         };
         let cursor = cursor.filter(|id| *id != EntryId::default());
@@ -118,7 +117,8 @@ impl GapDetector {
                 Some(consumer.next_after(index, cursor)?.unwrap_or(next))
             }
         };
-        // What is missing before counts as seen once the gap is in the log. Until then a new start finds it again.
+        // Missing entries before the start count as seen only after the gap is in the log. Until then a new start finds
+        // the gap again.
         let begun = StreamPosition { seen: 0, added };
         let gap = (position.seen > 0).then_some(StreamGap {
             stream,
@@ -161,7 +161,7 @@ impl GapDetector {
         Ok(Some(StreamGap { stream, after, before, count, shift, added, why }))
     }
 
-    /// Finds what is missing of a stream, and counts it where that is needed.
+    /// Finds the missing entries of a stream, and counts them if that is necessary.
     fn missing(
         &self,
         index: usize,
@@ -171,7 +171,8 @@ impl GapDetector {
         consumer: &mut impl Source,
     ) -> Result<Option<Missing>, ServerError> {
         let mut finding = find(stream_stats, &counts, at);
-        // The counts would show a loss later as well. By then later entries are read, and nothing shows where it was.
+        // The counts would show a loss later, too. But by then later entries are read, and nothing shows where the loss
+        // was.
         if finding == StreamFinding::Whole && at.is_connected_anew && stream_stats.entries_added.is_some() {
             let is_gone = stream_stats.first_id.is_some_and(|first| first <= at.read)
                 && consumer.last_until(index, at.read)? != Some(at.read);
@@ -220,15 +221,15 @@ impl GapDetector {
     }
 }
 
-/// Returns the first entry after everything that can be lost: the first after the last deletion, the first that was not
-/// trimmed, or the last that was read.
+/// Returns the first entry after all possible losses: the first one after the last deletion, the first one that was not
+/// trimmed, or the last one that was read.
 fn before(
     stream: usize,
     stream_stats: &StreamStats,
     read: EntryId,
     consumer: &mut impl Source,
 ) -> Result<Option<EntryId>, ServerError> {
-    // If no entry is left, none follows the gap.
+    // If no entry is left, no entry follows the gap.
     let Some(first) = stream_stats.first_id else { return Ok(Some(read).filter(|read| *read >= stream_stats.last_id)) };
     match stream_stats.max_deleted.filter(|deleted| *deleted > read && *deleted > first) {
         Some(deleted) => consumer.next_after(stream, deleted),
@@ -238,7 +239,7 @@ fn before(
 
 fn find(stream_stats: &StreamStats, counts: &StreamCounts, at: ReadState) -> StreamFinding {
     let position = counts.position;
-    // A reader that begins after the end of a stream has read nothing that the stream could forget.
+    // A reader that begins after the end of a stream has read nothing that the server could forget.
     let has_grown = !stream_stats.exists || stream_stats.entries_added.is_some();
     let is_as_it_was = has_grown && stream_stats.entries_added.unwrap_or(0) == position.added;
     let is_shorter = stream_stats.last_id < at.read
@@ -254,11 +255,12 @@ fn find(stream_stats: &StreamStats, counts: &StreamCounts, at: ReadState) -> Str
             stream_stats.first_id.is_some_and(|first| first > at.read.max(counts.whole_to)) && position.seen > 0;
         return if is_behind { StreamFinding::TrimmedSomewhere } else { StreamFinding::Whole };
     };
-    // Every entry that we have seen was added, whether or not the server was asked since.
+    // Every entry that we have seen was added, even if the statistics are older.
     if added < position.added.max(position.seen) {
         return StreamFinding::Forgotten;
     }
-    // If none is left and yet an entry follows, the server forgot entries that we have seen, and as many were added since.
+    // No entry is left to read by the counts, and yet an entry follows: the server forgot entries that we had seen, and
+    // the same number was added since.
     let left = added - position.seen;
     if left == 0 && stream_stats.next_id.is_some_and(|next| next > at.read) {
         return StreamFinding::Forgotten;
@@ -312,7 +314,7 @@ mod tests {
     #[test]
     fn i11_a_range_that_may_be_missing_is_noticed_by_counting() {
         let at = |ms| ReadState { read: EntryId::new(ms, 0), is_at_end: false, is_connected_anew: false };
-        // Of 10 entries added, 3 were read; then what is left after trimming.
+        // Of 10 entries added, 3 were read; the cases differ in the entries that are left after trimming.
         let cases = [
             (stream_stats(10, 10, Some(4)), counts(3, 3), at(3), StreamFinding::Whole),
             (stream_stats(10, 8, Some(4)), counts(3, 3), at(3), StreamFinding::Whole),
@@ -320,7 +322,7 @@ mod tests {
             (stream_stats(10, 1, None), counts(10, 10), at(10), StreamFinding::Whole),
             // The reader went on beyond the gap before a check. Only a full count shows it.
             (stream_stats(10, 4, None), counts(7, 3), at(10), StreamFinding::Doubtful),
-            // An old entry was deleted by hand, after it had been seen.
+            // An old entry was deleted by hand after it had been seen.
             (stream_stats(10, 10, Some(4)), counts(3, 10), at(3), StreamFinding::Whole),
             // An entry was deleted that had not been read.
             (
@@ -331,7 +333,8 @@ mod tests {
             ),
             (stream_stats(8, 8, Some(4)), counts(3, 10), at(3), StreamFinding::Forgotten),
             (stream_stats(2, 2, None), counts(3, 0), at(3), StreamFinding::Forgotten),
-            // As many were added as the server had forgotten: one follows, although all that were added were read.
+            // The number added equals the number that the server had forgotten: an entry follows, although by the
+            // counts all were read.
             (stream_stats(10, 10, Some(11)), counts(10, 10), at(10), StreamFinding::Forgotten),
             (StreamStats::default(), counts(3, 10), at(3), StreamFinding::Forgotten),
             (StreamStats::default(), counts(0, 0), at(0), StreamFinding::Whole),
@@ -403,8 +406,8 @@ mod tests {
         }
     }
 
-    /// Of the entries 1 to 6 the server has lost 4 to 6, and got 7 to 12 since. More were added than we had seen, so no
-    /// count looks wrong before they are read.
+    /// Of the entries 1 to 6, the server has lost 4 to 6, and has received 7 to 12 since. More were added than we had
+    /// seen, so the counts show nothing before those are read.
     #[test]
     fn i11_a_loss_is_found_before_the_entries_after_it_are_read() {
         let server = |entries: &[u64]| StreamStats {
@@ -436,7 +439,7 @@ mod tests {
         assert_eq!(gap, Some(want));
         let again = detector.check(StreamId(0), &stats, at, &mut Entries(entries)).expect("it is answered");
         assert_eq!(again, None, "on the next connection it is known");
-        // An old entry that somebody has deleted is no loss: as many were added as before.
+        // A deleted old entry is not a loss: the number of added entries did not change.
         let deleted = vec![1, 2, 3, 4, 5, 7];
         let stats = StreamStats { entries_added: Some(7), max_deleted: Some(EntryId::new(6, 0)), ..server(&deleted) };
         let gap = detectors().check(StreamId(0), &stats, at, &mut Entries(deleted)).expect("it is answered");

@@ -1,9 +1,9 @@
-//! The kill gate before orders: a kill counts as soon as it is read, whatever its id
-//! (docs/spec/canonical-order.md, "Kill before its turn").
+//! The kill gate for orders: a kill takes effect as soon as it is read, whatever its id (docs/spec/canonical-order.md,
+//! "Kill before its turn").
 //!
-//! The reader shuts the gate when it sees an entry that kills, long before that entry has its turn. The processor opens
-//! it only after all such entries were folded and the kill switch is off. The emitter checks the gate before every
-//! offer.
+//! The reader shuts the gate when it reads an entry that kills, long before that entry has its turn. The processor
+//! opens the gate only after all such entries were folded and the kill switch is off. The emitter checks the gate
+//! before every offer.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,7 +45,7 @@ impl KillGate {
         self.folded.load(Ordering::SeqCst) < self.read.load(Ordering::SeqCst) || self.is_killed.load(Ordering::SeqCst)
     }
 
-    /// Returns an offer as it may be sent at this moment: an order gets the reason why it is not sent, if there is one.
+    /// Returns an offer as it may be sent now. If an order may not be sent, it gets the reason.
     pub fn over<'a>(&self, offer: &'a Offer) -> Cow<'a, Offer> {
         match self.refusal().filter(|_| offer.row.is_order() && offer.refusal.is_none()) {
             Some(why) => Cow::Owned(Offer { refusal: Some(why), ..offer.clone() }),

@@ -1,5 +1,5 @@
-//! The lease task renews the lease, whatever the processor is doing. Beside it, one task reads the kill key, and in live
-//! mode one looks at who reads the order requests. Each has a connection.
+//! The lease task renews the lease, whatever the processor is doing. In addition, one task reads the kill key, and in
+//! live mode one task checks which groups read the order requests. Each task has a connection.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::shell::redis::{Lease, LeaseKeys, ServerError, StreamFault};
 
 /// Time between two reads of the kill key.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
-/// Time between two looks at who reads order requests.
+/// Time between two checks of the groups that read order requests.
 const EXECUTORS_INTERVAL: Duration = Duration::from_secs(2);
-/// The longest delay until the end is noticed.
+/// Maximum delay until a task notices the end of the service.
 const STEP: Duration = Duration::from_millis(50);
 /// Time before a failed read is repeated.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -31,7 +31,7 @@ const AGAIN: Duration = Duration::from_millis(300);
 pub struct LeaseSetup {
     pub connect: Connect,
     pub keys: LeaseKeys,
-    /// Name of the consumer. A killed process of the same name leaves its lease to us.
+    /// Name of the consumer. If a process of the same name was killed, we take over its lease.
     pub consumer: String,
     pub lasts: Duration,
     /// The accounts that this cell acts for; `None` if it acts for all.
@@ -66,7 +66,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
                 });
             }
             Ok(None) => {
-                // A process that takes over the lease under our name has seen us at work, or we have seen it.
+                // If another process takes over the lease under our name, it has seen us at work, or we have seen it.
                 let holder = setup.holder.borrow().clone();
                 if !inherits
                     && holder.as_deref() == Some(&*setup.consumer)
@@ -83,7 +83,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
             }
             Err(error) => {
                 let error = error.to_string();
-                // Once for each cause, and not three times a second.
+                // Logs each cause once, and not three times a second.
                 if failed != error {
                     let lease_ms = setup.lasts.as_millis() as u64;
                     tracing::warn!(
@@ -93,7 +93,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
                     );
                     failed = error;
                 }
-                // The lease is ours until its time is over; the role knows that time.
+                // We keep the lease until its time is over. The role knows that time.
                 tokio::time::sleep(AGAIN).await;
                 lease = reconnected(&setup, lease).await;
                 continue;
@@ -142,7 +142,7 @@ async fn keep(
             accounts,
             "another cell acts for accounts of this one: nothing is sent here; stop one of the two"
         );
-        // Its lease would keep the right process from leading.
+        // The lease of a process that must not lead would keep the right process from leading.
         lease.release().await?;
         mine = None;
     }
@@ -160,7 +160,7 @@ async fn reconnected(setup: &LeaseSetup, lease: Option<Lease>) -> Option<Lease> 
     }
 }
 
-/// Looks who reads order requests, and sends the groups that are not configured as executors whenever they change
+/// Checks which groups read order requests. Sends those that are not configured as executors whenever they change
 /// (docs/spec/emission.md, "Executors").
 pub async fn watch_executors(
     connect: Connect,
@@ -192,12 +192,13 @@ pub async fn watch_executors(
     }
 }
 
-/// Replaces the error of a key that is no string by a value that kills. The script refuses every order beside such a key.
+/// Turns the error of a key that is not a string into a value that kills. The script refuses every order while the key
+/// has another type.
 fn kills_by_its_type(error: ServerError) -> Result<Option<Vec<u8>>, ServerError> {
     if error.stream_fault() == Some(StreamFault::NotAStream) { Ok(Some(b"1".to_vec())) } else { Err(error) }
 }
 
-/// Sends the value of the kill key whenever it is read: set or cleared. A key that vanishes changes nothing.
+/// Sends the value of the kill key each time it is read: set or cleared. A key that disappears changes nothing.
 pub async fn watch_kill_key(connect: Connect, key: String, events: Sender<LoopEvent>, stop: Arc<AtomicBool>) {
     let mut server = None;
     while !stop.load(Ordering::Relaxed) {
@@ -214,7 +215,7 @@ pub async fn watch_kill_key(connect: Connect, key: String, events: Sender<LoopEv
         };
         match looked {
             Ok(Some(value)) => {
-                // Every read counts: a key that was cleared and set again must be published again.
+                // Every read counts: if the key was cleared and set again, that must be published again.
                 let _ = events.send(LoopEvent::KillKey { kill: operator::kills(&value), began });
             }
             Ok(None) => {}

@@ -1,19 +1,19 @@
 //! Lines of the journal on their way from the reader to the processor.
 //!
-//! The bytes of an entry are written once as its line, where the reader takes it from the reply. The line waits in the
-//! lines of its stream, goes into a batch when its turn comes, and is journalled and decoded from there. The space of
-//! all of them is used again: an entry allocates nothing on its way.
+//! The reader writes the bytes of an entry once, as its line, when it takes it from the reply. The line waits among the
+//! lines of its stream, goes into a batch when its turn comes, and is journalled and decoded from there. All of this
+//! memory is used again: an entry allocates nothing on its way.
 
 use crate::domain::event::ids::{EntryId, StreamId};
 
-/// Space that is not given back while it is unused. [byte]
+/// Unused space up to this size is not freed. [byte]
 const SPACE_BYTES_KEPT: usize = 1 << 20;
 
 /// The lines of one stream that wait for their turn: first in, first out.
 #[derive(Debug, Default)]
 pub struct WaitingLines {
     text: String,
-    /// Before this, lines were taken.
+    /// Lines before this offset were taken already.
     start: usize,
 }
 
@@ -25,7 +25,7 @@ impl WaitingLines {
         self.text.len() - before
     }
 
-    /// Takes the first line, of which the length is known.
+    /// Takes the first line, whose length is known.
     pub fn pop(&mut self, len: usize, take: impl FnOnce(&str)) {
         take(&self.text[self.start..self.start + len]);
         self.start += len;
@@ -45,9 +45,9 @@ impl WaitingLines {
 pub struct Released {
     pub stream: StreamId,
     pub id: EntryId,
-    /// True if it came through the group, which waits for its acknowledgement.
+    /// True if the group delivered it and waits for its acknowledgement.
     pub by_group: bool,
-    /// Where its line ends among the lines of the batch.
+    /// The end of its line among the lines of the batch.
     end: usize,
 }
 
@@ -88,7 +88,7 @@ impl Batch {
         self.lines.len()
     }
 
-    /// Removes all entries. The space is kept for the next ones.
+    /// Removes all entries. The space is used again.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.lines.clear();
@@ -96,7 +96,7 @@ impl Batch {
     }
 }
 
-/// Gives back the space that a few large entries took.
+/// Frees the space that a few large entries took.
 fn give_back(text: &mut String) {
     text.shrink_to(SPACE_BYTES_KEPT);
 }
@@ -113,7 +113,7 @@ mod tests {
         let mut next = 0;
         for n in 0..2000 {
             lens.push_back(waiting.push(|text| text.push_str(&line(n))));
-            // Three in, two out; at the end all.
+            // Three in, two out; all of them out at the end.
             for _ in 0..if n == 1999 { lens.len() } else { usize::from(n % 3 != 0) } {
                 let len = lens.pop_front().expect("a line waits");
                 waiting.pop(len, |text| assert_eq!(text, line(next)));

@@ -30,7 +30,7 @@ impl LeaseState {
 /// A message from the reader.
 #[derive(Debug)]
 pub enum Message {
-    /// Where a stream begins that was never read before.
+    /// Where a stream begins that was never read.
     Begin { stream: StreamId, cursor: Option<EntryId>, position: StreamPosition },
     /// Entries in canonical order.
     Entries(Batch),
@@ -42,7 +42,7 @@ pub enum Message {
     KillRead { stream: StreamId, id: EntryId },
     /// Entries that were delivered and need not be folded. They are acknowledged if they are at or before the cursor.
     Delivered(Vec<(StreamId, Vec<EntryId>)>),
-    /// The deliveries of the group are reported again from here on. Those before no longer count.
+    /// The group reports its deliveries again from here on. The ones before do not count any more.
     DeliveredAnew,
     /// A part of a stream is missing.
     Gap(StreamGap),

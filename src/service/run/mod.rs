@@ -10,20 +10,20 @@
 //!                         emitter
 //! ```
 //!
-//! Each part has a thread. Reader, emitter, lease, kill key and, in live mode, executors have a connection each. The event
-//! loop waits for none of them: it passes what happened to the `processor`, which decides, and hands out what follows. It
-//! writes few lines itself while nothing else is to be done.
+//! Each part has a thread. Reader, emitter, lease, kill key and, in live mode, executors have a connection each. The
+//! event loop waits for none of them: it passes each event to the `processor`, which decides, and hands out the
+//! resulting actions. If there is nothing else to do, it writes a few lines itself.
 //!
 //! In reading order:
 //!
-//! - the start: `command` (from settings to the end), `several` (several cells in one process), `preflight` (conditions of a
-//!   live start), `claim` (accounts of cells), `start` (opens store and journal), `parts` (threads and channels), `connect`
-//!   (retries);
-//! - the way of an entry: `reader` with `source` (its requests), `lines` (entries on their way), `gap_detector` (finds what was
-//!   trimmed) and `clocks` (of several servers); `event_loop` with `message` and `event`; `processor` with `orders` (makes
-//!   requests) and `findings`; `disk` (journal and checkpoint); `emitter`;
-//! - beside it: `lease_task`, `kill_gate` (stops orders), `crash_guard` (ends crash loops), `snapshots` (keeps past states),
-//!   `fetching` (asks for what is lacking), `publish` (publishes the report), `fail` (failure points for tests).
+//! - the start: `command` (from settings to the end), `several` (several cells in one process), `preflight` (conditions
+//!   of a live start), `claim` (accounts of cells), `start` (opens store and journal), `parts` (threads and channels),
+//!   `connect` (retries);
+//! - the way of an entry: `reader` with `source` (its requests), `lines` (entries on their way), `gap_detector` (finds
+//! lost entries) and `clocks` (of several servers); `event_loop` with `message` and `event`; `processor` with `orders`
+//! (makes requests) and `findings`; `disk` (journal and checkpoint); `emitter`;
+//! - other tasks: `lease_task`, `kill_gate` (stops orders), `crash_guard` (ends crash loops), `snapshots` (saves
+//! states), `fetching` (fetches what is lacking), `publish` (publishes the report), `fail` (failure points for tests).
 
 mod claim;
 mod clocks;

@@ -10,7 +10,7 @@ use crate::domain::delivery::row::OutboxRow;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::exit::policy::Mode;
 
-/// How orders are written; no orders while the running configuration is in shadow mode.
+/// How to write orders. It contains no orders while the running configuration is in shadow mode.
 #[derive(Clone, Debug)]
 pub struct OrderSettings {
     pub live: Option<Live>,
@@ -46,8 +46,8 @@ impl OrderSettings {
         }
     }
 
-    /// Returns the order request of a decision. An order whose numbers do not fit is not sent: its result never comes,
-    /// and the position stays held (docs/spec/emission.md, "Format apply_plan").
+    /// Returns the order request of a decision. If its numbers do not fit, no order is sent: it never gets a result,
+    /// and the position keeps a hold (docs/spec/emission.md, "Format apply_plan").
     fn order(&self, engine: &Engine, decision: &Decision) -> Option<(String, request::FieldTexts)> {
         let live = self.live.as_ref()?;
         let terms = OrderTerms { format: live.format, source: &live.source, valid_ms: self.age_max_ms };

@@ -1,4 +1,4 @@
-//! The parts of a service beside the event loop: their channels, their threads and tasks, and their end.
+//! The parts of a service around the event loop: their channels, their threads and tasks, and their end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,11 +37,11 @@ use crate::service::pages::Question;
 use crate::service::server;
 use crate::shell::redis::{EmitKeys, LeaseKeys, Membership};
 
-/// The most batches that wait for the processor. [1]
+/// Maximum number of batches that wait for the processor. [1]
 const BATCHES_WAITING: usize = 4;
-/// The longest delay until a service of several notices the end of the process.
+/// Maximum delay until one of several services notices the end of the process.
 const PROCESS_STEP: Duration = Duration::from_millis(50);
-/// The longest time that each part may take to end.
+/// Maximum time that each part may take to end.
 pub(super) const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The ends of the channels that the other parts have.
@@ -59,7 +59,7 @@ struct Ends {
     fetched: watch::Sender<Fetched>,
 }
 
-/// Opens the channels. Returns the ends of the event loop, and those of the other parts.
+/// Opens the channels. Returns the ends of the event loop and the ends of the other parts.
 fn channels(questions: Receiver<Question>, kill_gate: Arc<KillGate>) -> (Channels, Ends) {
     let (to_fold, messages) = bounded(BATCHES_WAITING);
     let (to_fill, folded) = bounded(BATCHES_WAITING);
@@ -111,7 +111,7 @@ pub(super) struct Parts {
     stop: Arc<AtomicBool>,
 }
 
-/// Everything that the event loop needs of the parts.
+/// Everything that the event loop needs from the parts.
 pub(super) struct Running {
     pub processor: Processor,
     pub channels: Channels,
@@ -121,7 +121,7 @@ pub(super) struct Running {
     pub parts: Parts,
 }
 
-/// Starts all parts beside the event loop. `from` is where streams begin that were never read.
+/// Starts all parts except the event loop. `from` is where streams begin that were never read.
 pub(super) fn spawn_parts(
     runtime: &Runtime,
     config: &Config,
@@ -183,7 +183,8 @@ pub(super) fn spawn_parts(
 }
 
 impl Parts {
-    /// Ends all parts: the lease is released, then reader and emitter finish. A part that does not end in time is left.
+    /// Ends all parts: releases the lease, then lets reader and emitter finish. Does not wait for a part that takes too
+    /// long.
     pub(super) fn stop(self, runtime: &Runtime, end_web: impl FnOnce()) {
         self.stop.store(true, Ordering::Relaxed);
         let released = runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, self.lease).await });
@@ -191,7 +192,7 @@ impl Parts {
             tracing::warn!("the lease was not given back in time and ends by itself");
         }
         end_web();
-        // Everything is durable, so a server that does not answer delays the end no further.
+        // Everything is durable, so the end does not wait longer for a server that does not answer.
         let until = Instant::now() + RELEASE_LIMIT;
         while !(self.reader.is_finished() && self.emitter.is_finished()) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
@@ -259,7 +260,7 @@ fn emitter_setup(
     })
 }
 
-/// Starts the tasks that look at keys and groups of the server.
+/// Starts the tasks that watch keys and groups of the server.
 fn spawn_watches(
     runtime: &Runtime,
     config: &Config,
@@ -310,7 +311,7 @@ pub(super) fn span_of_cell(config: &Config) -> Span {
     config.run.cell.map_or_else(Span::none, |cell| tracing::error_span!("cell", cell))
 }
 
-/// Starts a thread with a name: of its part and, if there are several, of its cell.
+/// Starts a thread. Its name is that of the part and, with several cells, of the cell.
 fn spawn<T: Send + 'static>(
     config: &Config,
     part: &str,

@@ -9,7 +9,7 @@ use crate::config::Live;
 use crate::service::server::check_slots;
 use crate::shell::redis::{Address, GroupInfo, Server, ServerError};
 
-/// A consumer of the old group that was active within this time is still at work. [ms]
+/// A consumer of the old group that was active within this time counts as active. [ms]
 const OLD_GROUP_IDLE_MS: u64 = 60_000;
 
 /// Checks that a live start is safe: every group that reads requests is configured as an executor, and the old service
@@ -40,7 +40,7 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the groups that read order requests, are none of ours, and are not configured as executors.
+/// Returns the groups that read order requests, do not belong to us, and are not configured as executors.
 pub async fn unnamed_executors(
     live: &Live,
     own: &BTreeSet<String>,
@@ -50,7 +50,7 @@ pub async fn unnamed_executors(
     Ok(names.filter(|name| !own.contains(name) && !live.executors.contains(name)).collect())
 }
 
-/// Checks that one script may touch all names that it has to (docs/spec/emission.md, "In a cluster").
+/// Checks that one script may touch all names that it needs (docs/spec/emission.md, "In a cluster").
 pub fn names_share_a_slot(config: &Config, address: &Address) -> anyhow::Result<()> {
     check_slots(config, address).map_err(|differ| {
         anyhow::anyhow!(
@@ -60,7 +60,7 @@ pub fn names_share_a_slot(config: &Config, address: &Address) -> anyhow::Result<
     })
 }
 
-/// Checks that unsigned entries are accepted only up to a time in the past. Otherwise a writer would need no key.
+/// Checks that unsigned entries are accepted only up to a time in the past. Otherwise a writer would not need a key.
 pub fn no_trust_in_the_future(config: &Config, now_ms: u64) -> anyhow::Result<()> {
     for (key, until) in config.emit.trusted_until() {
         if until.ms > now_ms {

@@ -7,11 +7,11 @@
 //!  journal (the log)             checkpoint: all rows, at one position of the journal
 //! ```
 //!
-//! The event loop writes the lines to the journal, reports what is durable, does the actions, and writes a checkpoint
+//! The event loop writes the lines to the journal, reports which are durable, does the actions, and writes a checkpoint
 //! from time to time. The simulator does the same without files and servers.
 //!
-//! In reading order: this file, `rows` (rows made from lines), `findings` (what an operator has to know), `journal_lines`,
-//! `stored` (what an earlier process left).
+//! In reading order: this file, `rows` (rows made from lines), `findings` (facts that an operator has to know),
+//! `journal_lines`, `stored` (rows of an earlier process).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub struct CheckpointRows {
     pub journal: u64,
 }
 
-/// Parts of a processor that are made before it.
+/// The parts of a processor that are made before the processor itself.
 pub struct ProcessorParts {
     pub driver: Driver,
     pub rows: PendingRows,
@@ -153,7 +153,7 @@ impl Processor {
             self.driver.engine.counters.duplicates += 1;
             self.update_kill_gate(stream, id);
         }
-        // Without a line it was trimmed while it was pending. The gap detector finds it by counting.
+        // An entry without a line was trimmed while it was pending. The gap detector finds it by counting.
         let Some(line) = line.filter(|_| !is_duplicate) else {
             self.delivery.handle_duplicate(stream, id, by_group);
             return Ok(());
@@ -162,7 +162,7 @@ impl Processor {
         self.fold(stream, id, by_group, line, now_ms)
     }
 
-    /// Looks at an entry ahead of its turn, at the start of a process.
+    /// Gives the look-ahead an entry before its turn, at the start of a process.
     pub fn look(&mut self, ahead: &mut LookAhead, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
         let entry = self.driver.decode(stream, id, fields);
         if entry.kind == StreamKind::Control && kills_when_read(fields) {
@@ -183,7 +183,7 @@ impl Processor {
         Ok(())
     }
 
-    /// Folds a line of the journal, and passes on to delivery what follows from it.
+    /// Folds a line of the journal, and passes the result on to delivery.
     pub fn fold(
         &mut self,
         stream: StreamId,
@@ -255,13 +255,13 @@ impl Processor {
     /// Shuts the kill gate for an entry that was read: no order is sent until it has had its turn.
     pub fn kill_is_read(&mut self, stream: StreamId, id: EntryId) {
         if !self.delivery.handle_kill_read(stream, id, &self.driver.engine) {
-            // It was folded already, or was counted before: take the count of the reader back.
+            // It was folded or counted already: the reader's count is taken back.
             self.kill_gate.kills_are_folded(1, self.engine().globals().killed);
         }
     }
 
-    /// Tells the kill gate what is folded: whether this entry was one that kills, and what the folded state says of kill and
-    /// policy. Orders follow the folded state.
+    /// Updates the kill gate after the fold of an entry: whether the entry was one that kills, and the kill switch and
+    /// policy of the folded state. Orders follow the folded state.
     fn update_kill_gate(&mut self, stream: StreamId, id: EntryId) {
         let folded = u64::from(self.delivery.handle_turn(stream, id));
         let globals = self.driver.engine.globals();
@@ -307,7 +307,7 @@ impl Processor {
         self.delivery.handle_recalled(rows);
     }
 
-    /// Returns everything that a checkpoint has to write: the changes since the last one, as of now.
+    /// Returns everything that a checkpoint has to write now: the changes since the last one.
     pub fn checkpoint(&mut self) -> CheckpointRows {
         let (journal, _) = self.delivery.journal();
         let mut rows = self.rows.take(&mut self.driver.engine);
@@ -322,7 +322,7 @@ impl Processor {
         CheckpointRows { rows, journal }
     }
 
-    /// Returns the line of the operator log for a decision, once.
+    /// Removes and returns the line of the operator log for a decision.
     pub fn take_operator_line(&mut self, seq: u64) -> Option<Line> {
         self.operator_lines.remove(&seq)
     }

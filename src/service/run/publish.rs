@@ -1,4 +1,4 @@
-//! Publishes the state of the service: the report of the pages, the operator log, the service manager.
+//! Publishes the state of the service in the report of the pages, in the operator log, and to the service manager.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -22,10 +22,10 @@ use crate::shell::redis::StreamStats;
 use crate::shell::store::Store;
 use crate::shell::systemd::Manager;
 
-/// The extension of the start timeout that each report of progress asks for.
+/// The time by which each report of progress extends the start timeout.
 const START_EXTENSION: Duration = Duration::from_secs(60);
 
-/// Most accounts without a configuration that are logged, each once. [1]
+/// Maximum number of accounts without a configuration that are logged, each once. [1]
 const ACCOUNTS_SAID_MAX: usize = 100;
 
 /// The state of the event loop, for the report.
@@ -61,7 +61,7 @@ impl State {
     }
 }
 
-/// The publisher: the data of the report, and the places that it goes to.
+/// The publisher: the data of the report, and its destinations.
 pub struct Publisher {
     shared: SharedReport,
     manager: Manager,
@@ -136,7 +136,7 @@ impl Publisher {
         });
     }
 
-    /// Publishes that the journal is folded: from the checkpoint on or, for a rebuild, from its first entry on.
+    /// Publishes that the journal is folded: from the checkpoint on, or for a rebuild from its first entry on.
     pub fn catching_up(&self, is_rebuild: bool, entries: u64) {
         self.shared.publish(|report| {
             report.role = if is_rebuild { report::Role::Rebuilding } else { report::Role::Starting };
@@ -192,7 +192,7 @@ impl Publisher {
 
     pub fn answer(&self, processor: &Processor, store: &Store, question: Question) {
         let engine = &processor.driver.engine;
-        // Holds are those of the report: a price that stopped coming is stale on all pages.
+        // The holds are the same as in the report: a price that stopped coming is stale on all pages.
         let now_ms = self.server_ms.max(engine.evaluated_ms());
         match question {
             Question::Positions { symbol, all, answer } => {
@@ -200,7 +200,7 @@ impl Publisher {
                     Ok(sheet) => {
                         let _ = answer.send(sheet);
                     }
-                    // The question is dropped, so it counts as not answered.
+                    // The question is dropped. The page reports that it was not answered.
                     Err(error) => tracing::error!(%error, "positions could not be read"),
                 }
             }
@@ -212,7 +212,7 @@ impl Publisher {
         self.shared.publish(|report| report.role = report::Role::Stopping);
     }
 
-    /// Logs accounts that are not configured, as long as they are read. In live mode they are not, and are a finding.
+    /// Logs accounts that are read but not configured. In live mode they are not read, and are a finding.
     fn log_accounts(&mut self, engine: &Engine) {
         let accounts = engine.accounts();
         for (id, account) in accounts.ids().zip(accounts.iter()).skip(self.accounts_seen) {
@@ -276,7 +276,7 @@ impl Publisher {
         }
     }
 
-    /// Logs the lines that come at intervals, and publishes the checksum of the state.
+    /// Logs the lines that are due at intervals, and publishes the checksum of the state.
     fn tick(&mut self, engine: &Engine, emitted: u64, api_calls: u64) {
         self.ticked = Instant::now();
         let emitted_since = emitted - std::mem::replace(&mut self.emitted_before, emitted);
@@ -289,7 +289,7 @@ impl Publisher {
         }
     }
 
-    /// Logs each new concern and each end of one, once.
+    /// Logs each concern that begins or ends, once.
     fn log_changes(&mut self) {
         for change in self.watch.look(&self.shared.read()) {
             match &change {
@@ -315,7 +315,7 @@ impl Publisher {
             let cursor = engine.cursor(stream);
             let last = Some(stream_stats.last_id).filter(|id| *id != EntryId::default());
             let unread = stream_stats.entries_added.map(|added| added.saturating_sub(place.seen));
-            // If the next entry is ahead, all later ones are too.
+            // If the next entry is ahead of the clock, all later ones are, too.
             let is_ahead = self.ahead.get(usize::from(stream.0)).copied().unwrap_or(false);
             let lag_ms = last.zip(cursor).map(|(last, cursor)| last.ms.min(server_ms).saturating_sub(cursor.ms));
             InputReport {
@@ -326,7 +326,7 @@ impl Publisher {
                 lag_ms: if is_ahead { Some(0) } else { lag_ms },
                 ids_not_time: last.is_some_and(|last| last.ms < FIRST_TIME_MS),
                 ids_ahead: if is_ahead { unread.unwrap_or(1) } else { 0 },
-                // Before the first round the server's clock is not known.
+                // Before the first round, the server's clock is unknown.
                 ahead_ms: last
                     .filter(|_| server_ms > 0)
                     .map(|last| last.ms.saturating_sub(server_ms))
@@ -359,7 +359,7 @@ fn put_outbox(report: &mut Report, processor: &Processor, state: &State, server_
     report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
 }
 
-/// Puts the lease into the report. The fencing token of a lease that is no longer ours stays.
+/// Puts the lease into the report. If the lease is no longer ours, the last fencing token stays in the report.
 fn put_lease(report: &mut Report, role: &LeaseState, holder: Option<String>) {
     report.lease.holder = holder;
     report.lease.left_ms = None;

@@ -1,17 +1,19 @@
-//! The reader: from streams to one sequence in canonical order; with the group as the leader, without it as a standby.
+//! The reader: turns streams into one sequence in canonical order. The leader reads with the group, a standby without
+//! it.
 //!
-//! All entries are read by their ids from our own cursors. The group only shows what it has delivered to a consumer
-//! already. After any doubt (an error, a new lease, a group that was created again) the steps are the same: look at the
-//! pending entries, read our own range up to what the group has delivered, and go on with new entries.
+//! All entries are read by their ids from our own cursors. The group only shows which entries it has delivered to a
+//! consumer already. After any uncertainty (an error, a new lease, a group that was created again) the steps are the
+//! same: look at the pending entries, read our own range up to the group's last delivery, and continue with new
+//! entries.
 //!
-//! In a backlog the server reads the next round while the entries of this one are buffered and folded.
+//! In a backlog, the server prepares the next round while the entries of this one are buffered and folded.
 //!
-//! In a cluster, streams that do not share a slot with the lease are *ungrouped inputs*. They are read by their ids without
-//! the group, also by the leader, and each of them is judged by the clock of its own server.
+//! In a cluster, streams that do not share a slot with the lease are *ungrouped inputs*. They are read by their ids
+//! without the group, also by the leader, and each one is judged by the clock of its own server.
 //!
-//! In reading order: this file (the state, and what happens on one connection), `lease` (leader or standby), `cycle` (one
-//! round after the other), `round` (what a round asks for, and where its entries go), `check` (gaps, and keys that are no
-//! streams).
+//! In reading order: this file (the state, and one connection from begin to end), `lease` (leader or standby), `cycle`
+//! (one round after the other), `round` (the requests of a round, and the way of its entries), `check` (gaps, and keys
+//! that are not streams).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,11 +70,11 @@ pub struct ReaderSetup {
     pub faults: Faults,
 }
 
-/// The service stops, or the receiver of the messages has ended.
+/// The service stops, or the receiver of the messages is gone.
 #[derive(Debug)]
 pub struct Shutdown;
 
-/// Why reading on one connection ended.
+/// The reason why reading on one connection ended.
 #[derive(Debug)]
 pub enum ReadError {
     Server(ServerError),
@@ -99,11 +101,11 @@ pub struct Reader {
     read: Vec<EntryId>,
     /// The last entry of each stream in the reorder buffer. It differs from `read` while a round is being buffered.
     buffered: Vec<EntryId>,
-    /// The last entry that the group has delivered beyond that, to be read by range.
+    /// The last entry that the group has delivered beyond that. Up to it the reader reads by range.
     range_to: Vec<Option<EntryId>>,
-    /// True if the last read of a stream did not reach its end.
+    /// True if the last read of a stream did not reach the end of the stream.
     was_full: Vec<bool>,
-    /// Set if the key is no stream: only its type is read then.
+    /// Set if the key contains something else than a stream. Then only its type is read.
     barred: Vec<Option<Barred>>,
     /// True for a stream that is read without the group: it does not share a slot with the lease.
     is_ungrouped: Vec<bool>,
@@ -111,14 +113,14 @@ pub struct Reader {
     clocks_ms: Vec<u64>,
     gap_detector: GapDetector,
     reorder: ReorderBuffer<Waiting>,
-    /// By stream: the beginning of its lines, and those that wait for their turn.
+    /// The beginning of the lines of each stream, and the lines that wait for their turn.
     heads: Vec<LineHead>,
     lines: Vec<WaitingLines>,
     /// The entries that may be released.
     batch: Batch,
     /// The round in flight.
     asked: Option<Asked>,
-    /// Entries requested at a time, fewer than `setup.count` where entries are large. [1]
+    /// Entries requested at a time; fewer than `setup.count` if entries are large. [1]
     count: usize,
     /// The watermark that was published last. [ms since 1970]
     published_watermark_ms: u64,
@@ -128,9 +130,9 @@ pub struct Reader {
     began: Instant,
     /// When the statistics of the streams were read last, by the clock of the source.
     checked_at: Option<Duration>,
-    /// Nothing was read on this connection yet.
+    /// True if nothing was read on this connection yet.
     is_connected_anew: bool,
-    /// Since when the server does not know our lease, by the clock of the source.
+    /// Since when the server does not know the lease that we have, by the clock of the source.
     fenced: Option<Duration>,
 }
 
@@ -142,8 +144,8 @@ pub fn run(setup: ReaderSetup) {
     Reader::new(setup).run();
 }
 
-/// Makes sleeps of this thread end when they should. By default the kernel adds up to 50 µs, and an entry waits for the
-/// server's next millisecond.
+/// Makes sleeps of this thread end exactly. By default the kernel adds up to 50 µs, and an entry has to wait for the
+/// next millisecond of the server's clock.
 fn exact_sleeps() -> std::io::Result<()> {
     Ok(rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?)
 }

@@ -5,17 +5,17 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::shell::redis::ServerError;
 
-/// How far the reader is, and whether it works. The reader writes it; the event loop and the report read it.
+/// How far the reader has read, and whether it works. The reader writes this; the event loop and the report read it.
 #[derive(Debug, Default)]
 pub struct ReaderStatus {
     /// Entries that wait for their turn. [1]
     pub waiting: AtomicU64,
-    /// True if all streams were read to their ends, and no entry waits.
+    /// True if all streams were read to their ends and no entry waits.
     pub is_drained: AtomicBool,
     pub is_connected: AtomicBool,
     /// The server's clock at the last round. [ms since 1970]
     pub server_ms: AtomicU64,
-    /// The difference of the clocks of the servers at the last round, as far as one answered after the other. [ms]
+    /// The difference of the servers' clocks at the last round. It includes the delay between their answers. [ms]
     pub clocks_apart_ms: AtomicU64,
     pub reconnects: AtomicU64,
     last_error: Mutex<Option<String>>,

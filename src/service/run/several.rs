@@ -1,6 +1,6 @@
 //! Several cells in one process, each with a service of its own: lease, store, journal, threads, pages.
 //!
-//! A cell that fails is started again, alone. The process ends if a cell cannot even begin, or on a signal.
+//! A cell that fails is started again without the others. The process ends on a signal, or if a cell cannot even begin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +14,9 @@ use crate::config::{Cells, Config};
 use crate::service::retry_delay::RetryDelay;
 use crate::shell::systemd;
 
-/// The longest delay until the end of the process is noticed.
+/// Maximum delay until the end of the process is noticed.
 const STEP: Duration = Duration::from_millis(50);
-/// A cell that worked for so long is started again at once.
+/// A cell that worked for this long is started again at once.
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// Runs a service for each cell until a signal stops them.
@@ -55,7 +55,7 @@ pub(super) fn run(config: &Config, cells: Cells, how: How) -> anyhow::Result<()>
     done
 }
 
-/// Keeps the service of one cell at work.
+/// Runs the service of one cell, and starts it again when it fails.
 fn keep(config: &Config, how: How, ended: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let cell = config.run.cell.unwrap_or_default();
     let mut delay = RetryDelay::of_server();

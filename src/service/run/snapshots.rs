@@ -11,12 +11,12 @@ use crate::drive::snapshots;
 /// Snapshots that are kept. [1]
 const KEPT: usize = 64;
 
-/// Takes a snapshot after a number of journal entries, and at the end.
+/// Takes a snapshot after every so many journal entries, and at the end.
 pub struct Snapshots {
     dir: PathBuf,
     every: u64,
     configured: Policy,
-    /// How long files of the journal are kept; `None`: for ever. [ms]
+    /// How long files of the journal are kept; `None` for ever. [ms]
     retention_ms: Option<u64>,
     /// Position of the journal at the last snapshot.
     last: u64,
@@ -41,7 +41,7 @@ impl Snapshots {
         self.is_due |= position.saturating_sub(self.last) >= self.every;
     }
 
-    /// Returns true if a snapshot is due. It waits until everything that is folded is on disk.
+    /// Returns true if a snapshot is due. It waits until all folded entries are on disk.
     pub const fn is_waiting(&self) -> bool {
         self.is_due
     }
@@ -51,10 +51,10 @@ impl Snapshots {
         (position > self.last).then(|| self.take(engine, position))?
     }
 
-    /// Takes a snapshot at a position of the journal. Returns the position before which files of the journal may be
-    /// deleted if all their ids are before the time beside it. [ms since 1970]
+    /// Takes a snapshot at a position of the journal. Returns a position and a time: files of the journal may be
+    /// deleted if they end before the position and all their ids are before the time. [ms since 1970]
     ///
-    /// A failure does not stop the service, because store and journal have everything.
+    /// A failure does not stop the service, because store and journal contain everything.
     pub fn take(&mut self, engine: &Engine, position: u64) -> Option<(u64, u64)> {
         (self.last, self.is_due) = (position, false);
         let taken = snapshots::take(&self.dir, engine, &self.configured, Some(position));

@@ -1,4 +1,4 @@
-//! The source of entries, as the reader asks it: a connection to the server, or the simulator's model of one.
+//! The source of entries, as the reader sees it: a connection to the server, or the simulator's model of one.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ pub trait Source {
     fn clock(&self) -> Duration;
 }
 
-/// The connections, and the clock that goes with them.
+/// The connections, and their clock.
 pub struct Connected<'a> {
     pub links: &'a mut Links,
     pub began: Instant,

@@ -1,5 +1,5 @@
-//! The start of a service: from its store, the tail of its journal, and the decisions and control entries that are in
-//! the streams already.
+//! The start of a service: from its store, the tail of its journal, and the decisions and control entries that the
+//! streams already contain.
 
 use std::time::Duration;
 
@@ -31,11 +31,11 @@ use crate::shell::redis::{Server, StreamFault};
 use crate::shell::store::Store;
 use crate::shell::terminal::Progress;
 
-/// Newest entries of the request stream among which a new service looks for orders of ours. [1]
+/// Number of the newest entries of the request stream among which a new service looks for orders of ours. [1]
 const ORDERS_LOOKED_AT: usize = 1000;
-/// The most entries of a stream that are read at once in the preload. [1]
+/// Maximum number of entries of a stream that the preload reads at once. [1]
 const PAGE_ENTRIES: usize = 1000;
-/// The longest outage of a server that was reachable before, during the start.
+/// How long the start waits for a server that was reachable before.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Entries per commit while the journal is folded. [1]
 const COMMIT_ENTRIES: u64 = 50_000;
@@ -54,7 +54,7 @@ struct Starting {
     processor: Processor,
     backing: Backing,
     journal: Journal,
-    /// The streams of the existing store, as of its last fold.
+    /// The streams with which the existing store was last folded.
     folded_with: Option<Streams>,
 }
 
@@ -183,8 +183,8 @@ fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow
     Ok(())
 }
 
-/// Checks that the chain goes on in the stream where it began. In another stream, its decisions would no longer be
-/// recorded decisions, and would be sold again.
+/// Checks that the chain continues in the stream in which it began. In another stream, its decisions would not be
+/// recorded decisions any more, and the rungs would be sold again.
 fn keep_to_chain(starting: &mut Starting, config: &Config, new_chain: bool) -> anyhow::Result<()> {
     let names = |streams: &Streams| -> Vec<String> {
         let decisions = streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Decision);
@@ -210,8 +210,9 @@ fn keep_to_chain(starting: &mut Starting, config: &Config, new_chain: bool) -> a
     Ok(())
 }
 
-/// Checks that a service without any state does not begin a second chain: if the request stream has orders of ours and the
-/// decision stream is empty, their decisions are in a stream of another name, and would be made and sent again.
+/// Checks that a service without any state does not begin a second chain. If the request stream contains orders of ours
+/// and the decision stream is empty, then their decisions are in a stream of another name, and would be made and sent
+/// again.
 async fn no_orders_of_another_chain(starting: &Starting, config: &Config, server: &mut Server) -> anyhow::Result<()> {
     let Some(live) = config.live()? else { return Ok(()) };
     let decisions = server::decision_stream(&config.streams);
@@ -221,7 +222,7 @@ async fn no_orders_of_another_chain(starting: &Starting, config: &Config, server
     match server.newest(&decisions, 1).await {
         Ok(newest) if newest.is_empty() => {}
         Ok(_) => return Ok(()),
-        // The reader reports a key without entries.
+        // The reader reports a key that is not a stream.
         Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
@@ -254,14 +255,15 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
             processor.look(&mut ahead, stream, id, &line::fields(text.as_bytes())?);
         }
     }
-    // No signature proves an unsigned decision whose id is ahead of the clock. It waits for its turn, like all ids ahead.
+    // An unsigned decision whose id is ahead of the clock is not proved by a signature. It waits for its turn, like all
+    // ids ahead.
     let to_ms = server.time_ms().await?.saturating_add(IDS_AHEAD_MAX_MS);
     let is_unsigned = !processor.driver.has_key();
     for (stream, named) in streams.iter().filter(|(stream, _)| is_read_ahead(streams.kind(*stream))) {
         let mut after = processor.engine().cursor(stream);
         'stream: loop {
             let page = match server.range_after(&named.name, after, PAGE_ENTRIES).await {
-                // The key has no entries. The reader reports it, and ends the process once the key is a stream.
+                // The key is not a stream. The reader reports it, and ends the process once the key is a stream.
                 Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => break,
                 page => page?,
             };
@@ -315,6 +317,6 @@ fn catch_up(starting: &mut Starting, publisher: &Publisher) -> anyhow::Result<()
         progress.finish();
         processor.delivery.handle_synced(to);
     }
-    // The rows of a new store, and what the start itself has changed.
+    // The rows of a new store, and the changes of the start itself.
     backing.commit(processor.checkpoint().rows)
 }

@@ -2,7 +2,7 @@
 
 use crate::codec::exchange::VenueTerms;
 
-/// The part of the exchange's limit that is reserved for other processes at the same address: a tenth. [1]
+/// The share of the exchange's limit that is reserved for other processes at the same address: a tenth. [1]
 const RESERVE: u64 = 10;
 const MINUTE_MS: u64 = 60_000;
 
@@ -50,7 +50,7 @@ impl Budget {
         self.used = Some((used, now_ms));
     }
 
-    /// Returns the exchange's last report, if it is of this minute. [weight]
+    /// Returns the exchange's last report, if it is from this minute. [weight]
     pub(super) fn used(&self, now_ms: u64) -> Option<u64> {
         self.used.filter(|(_, at_ms)| now_ms.saturating_sub(*at_ms) < MINUTE_MS).map(|(used, _)| used)
     }

@@ -73,7 +73,8 @@ impl Exchange {
         self.ask(self.venue().account_mode()).await
     }
 
-    /// Returns the account's trades in a symbol, oldest first, at most as many as the venue's terms say. A signed call.
+    /// Returns the account's trades in a symbol, oldest first, at most as many as the venue's terms allow. A signed
+    /// call.
     pub async fn trades(&self, symbol: &str, from: TradesFrom) -> Result<Vec<UserTrade>, CallError> {
         let Question { call, parameters, read } = self.venue().trades(symbol, from);
         let read = |body: &[u8]| {

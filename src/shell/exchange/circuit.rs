@@ -133,6 +133,6 @@ mod tests {
         assert_eq!((circuit.admit(100), circuit.admit(150)), (Ok(()), Err(50)));
         assert_eq!(circuit.admit(200), Ok(()));
         circuit.withdrawn();
-        assert_eq!(circuit.admit(200), Ok(()), "what was not sent was no trial");
+        assert_eq!(circuit.admit(200), Ok(()), "what was not sent was not a trial");
     }
 }

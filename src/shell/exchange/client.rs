@@ -24,8 +24,8 @@ const ANSWER_MAX: usize = 64 << 20;
 /// Minimum length of a fragment that is treated as a part of a secret. [characters]
 const FRAGMENT_MIN: usize = 8;
 
-/// A client of the exchange for one account. Clones, and the clients of other accounts that come from it, share limits,
-/// circuit, clock and connections: they are those of the address.
+/// A client of the exchange for one account. Its clones, and the clients of other accounts that are made from it, share
+/// limits, circuit, clock and connections, because these belong to the address.
 #[derive(Clone)]
 pub struct Exchange {
     inner: Arc<Inner>,
@@ -105,8 +105,8 @@ impl Exchange {
         self.call(question.call, &question.parameters, question.read).await
     }
 
-    /// Makes a call and parses its answer. If the server refuses the timestamp, reads its clock and repeats the call
-    /// once.
+    /// Makes a call and parses its answer. If the server refuses the timestamp, it reads the server's clock and repeats
+    /// the call once.
     pub(super) async fn call<T>(
         &self,
         call: &'static Call,
@@ -250,8 +250,8 @@ fn without(text: &str, secret: &str) -> String {
     shown
 }
 
-/// Returns headers whose values no log shows. A value that no header may contain is left out, and the exchange refuses
-/// the call.
+/// Returns headers whose values no log shows. A value that a header cannot contain is left out; then the exchange
+/// refuses the call.
 fn sensitive(headers: Vec<(&'static str, SecretString)>) -> HeaderMap {
     let value = |text: SecretString| {
         let mut value = HeaderValue::from_str(text.expose_secret()).ok()?;

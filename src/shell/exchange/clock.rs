@@ -23,8 +23,8 @@ pub(super) fn wall_ms() -> u64 {
         .map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The server's clock as we know it. A step of this machine's clock does not change it. The server itself reports drift,
-/// by refusing a timestamp.
+/// The server's clock as we know it. A step of this machine's clock does not change it. The server itself reports
+/// drift, by refusing a timestamp.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerClock {
     /// A time of the server, and our monotonic time at that moment. [ms since 1970], [ms]

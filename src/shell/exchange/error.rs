@@ -8,7 +8,9 @@ use crate::codec::time;
 /// The reason why the client could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    #[error("exchange: {base_url:?} is no address of one (want https://host, or http:// for loopback only)")]
+    #[error(
+        "exchange: {base_url:?} is not the address of an exchange (want https://host, or http:// for loopback only)"
+    )]
     BaseUrl { base_url: String },
     #[error("exchange: certificates {} cannot be read: {reason}", path.display())]
     CaFile { path: PathBuf, reason: String },

@@ -1,6 +1,7 @@
 //! Admits calls: no wait or ban in force, circuit closed, weight left. Also records the result of each call.
 //!
-//! All of this is the address's, which the accounts share. Only a refusal of credentials is of one account.
+//! The accounts share all of this, because it belongs to the address. Only a refusal of credentials belongs to one
+//! account.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -96,7 +97,7 @@ impl Gate {
             CallError::Unreachable { .. } | CallError::OutcomeUnknown { .. } | CallError::Unreadable { .. } => {
                 state.circuit.failed(now_ms);
             }
-            // The exchange answers. Its demand is stored as a wait, or the refusal is a mistake of the caller.
+            // The exchange answers. Either its demand is stored as a wait, or the refusal is a mistake of the caller.
             CallError::TooMany { .. } | CallError::Banned { .. } | CallError::Refused { .. } => {
                 state.circuit.succeeded();
             }

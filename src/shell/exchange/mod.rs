@@ -6,8 +6,8 @@
 //! timestamp, which the exchange did not act on. Key, secret, signature, listen key and signed URL are in no error, log
 //! or `Debug`.
 //!
-//! In reading order: `settings`, `error`; `budget`, `circuit`, `ban`, `gate` (the admission of calls), `clock` (the
-//! server's), `client` (one call), `calls` (each of them), `counts`; `tls`, `socket` (a WebSocket).
+//! In reading order: `settings`, `error`; `budget`, `circuit`, `ban`, `gate` (the admission of calls), `clock` (of the
+//! server), `client` (one call), `calls` (each of them), `counts`; `tls`, `socket` (a WebSocket).
 
 mod ban;
 mod budget;

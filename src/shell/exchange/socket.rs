@@ -86,7 +86,7 @@ impl Socket {
         }
     }
 
-    /// Returns the next text, or `None` if another frame arrived instead, after a ping if necessary. Returns an error
+    /// Returns the next text, or `None` if another frame arrived instead. Sends a ping if necessary. Returns an error
     /// if no frame arrives at all. Cancel-safe.
     pub async fn text_or_life(&mut self, within: Duration) -> Result<Option<String>, SocketError> {
         if let Ok(answered) = timeout(within, self.frame()).await {

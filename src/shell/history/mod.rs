@@ -1,8 +1,8 @@
 //! Histories on disk: from files, folders and standard input to one sequence of lines in canonical order.
 //!
-//! Promises: every entry of a configured stream once, in order, with its location; memory that does not grow with the
-//! length of the history; a failure that names the file and the line. The module knows only lines, streams and ids; the
-//! content of an entry is read by `codec`.
+//! Promises: returns every entry of a configured stream once, in order, with its location; uses memory that does not
+//! grow with the length of the history; names the file and the line of a failure. The module knows only lines, streams
+//! and ids. `codec` reads the content of an entry.
 //!
 //! In reading order: `reader` (the entrance) → `scan` (first pass over each file) → `sort` (a file out of order) →
 //! `merge` (second pass over all of them; the only one if the files are plain), on top of `source`, `entries`,

@@ -101,7 +101,7 @@ impl History {
 
     /// Reads the files in a single pass. Returns `None` if that cannot be enough: there is a bound, a journal, an input
     /// that can be read only once, or more files than may be open. Other files, such as those of decisions, can be read
-    /// before, as [`Self::open`] does.
+    /// before it with [`Self::open`].
     ///
     /// A single pass assumes the results of the first pass of [`Self::open`]: every line is an entry, each file is in
     /// canonical order, and none contains an entry of a decision or control stream, which earlier entries may depend

@@ -39,7 +39,8 @@ pub(super) struct Growing {
 }
 
 impl Growing {
-    /// Creates the file for the entries from `first` on. `scope` states what the service reads, unless it is everything.
+    /// Creates the file for the entries from `first` on. `scope` states what the service reads, unless it is
+    /// everything.
     pub fn create(dir: &Path, first: u64, previous: Digest, scope: Option<&str>) -> Result<Self, JournalError> {
         let unnamed = dir.join(UNNAMED);
         let path = dir.join(file_name(first));

@@ -91,7 +91,7 @@ impl Headed {
         Ok(Self { path: path.to_owned(), file, head, len })
     }
 
-    /// Returns what the head states about what the service reads; `None` if it reads everything.
+    /// Returns the scope in the head: what the service reads; `None` if it reads everything.
     pub fn scope(&self) -> Result<Option<Scope>, JournalError> {
         if !self.head.is_scoped {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Reads entries back, from any position on.
+//! Reads entries of a journal, from any position on.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -136,7 +136,7 @@ fn line(text: &mut BufReader<Text>, path: &Path) -> Result<String, JournalError>
 impl Iterator for Lines {
     type Item = Result<String, JournalError>;
 
-    /// Returns the next line. There are no more after an error.
+    /// Returns the next line. After an error it returns no more lines.
     fn next(&mut self) -> Option<Self::Item> {
         let read = self.read();
         if read.is_err() {

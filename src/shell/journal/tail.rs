@@ -1,4 +1,4 @@
-//! Reads a journal on while its service writes it: each line once, without reading anything twice.
+//! Follows a journal while its service writes it. Each line is read once.
 //!
 //! Promises: reads only, takes no lock, and returns only lines of completed commits. One file is open at a time.
 
@@ -19,7 +19,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// Text that is returned at a time, unless one line is longer. [bytes]
 const TEXT_BYTES: usize = 1 << 20;
 
-/// A place in a journal that moves on.
+/// A position in a journal that moves forward.
 pub struct Tail {
     dir: PathBuf,
     /// Position of the next line. [1]
@@ -27,11 +27,11 @@ pub struct Tail {
     open: Option<Open>,
 }
 
-/// The file at that place.
+/// The file that contains that position.
 struct Open {
     path: PathBuf,
     file: File,
-    /// Compressed bytes that were read. [bytes]
+    /// Compressed bytes that were read so far. [bytes]
     at: u64,
     decoder: Decoder<'static>,
     /// Lines at its beginning that were returned before it was opened. [1]
@@ -40,7 +40,7 @@ struct Open {
     text: Vec<u8>,
 }
 
-/// The range of positions that a journal holds: its first entry, and the end of its last commit.
+/// Returns the range of positions in a journal: its first entry, and the end of its last commit.
 pub fn extent(dir: &Path) -> Result<Option<(u64, u64)>, JournalError> {
     let files = files(dir)?;
     let (Some((first, _)), Some((last, path))) = (files.first(), files.last()) else { return Ok(None) };
@@ -53,7 +53,7 @@ pub fn extent(dir: &Path) -> Result<Option<(u64, u64)>, JournalError> {
 }
 
 impl Tail {
-    /// Begins at a position of a journal, which need not be reached yet.
+    /// Creates a tail that begins at a position of a journal. The journal need not have reached it yet.
     pub fn at(dir: &Path, position: u64) -> Self {
         Self { dir: dir.to_owned(), position, open: None }
     }
@@ -78,7 +78,7 @@ impl Tail {
             if !is_closed {
                 return Ok(None);
             }
-            // The next file begins here, if there is one already.
+            // The next file begins here, if it exists already.
             let next = Open::of(&self.dir, self.position)?;
             if next.as_ref().is_none_or(|next| next.path == open.path) {
                 return Ok(None);
@@ -89,7 +89,7 @@ impl Tail {
 }
 
 impl Open {
-    /// Opens the file that has a position, or that the position ends.
+    /// Opens the file that contains a position, or that ends at it.
     fn of(dir: &Path, position: u64) -> Result<Option<Self>, JournalError> {
         let files = files(dir)?;
         let Some(&(kept, _)) = files.first() else { return Ok(None) };
@@ -103,7 +103,7 @@ impl Open {
         Ok(Some(Self { path, file, at: 0, decoder, skipped: position - first, text: Vec::new() }))
     }
 
-    /// Reads on, up to about [`TEXT_BYTES`]. Returns true if the file is closed and was read to its end.
+    /// Reads up to about [`TEXT_BYTES`] more. Returns true if the file is closed and was read to its end.
     fn read(&mut self) -> Result<bool, JournalError> {
         let failed = JournalError::io(&self.path, "reading");
         let Headed { head, len, .. } = Headed::open(&self.path, false)?;
@@ -145,7 +145,7 @@ impl Open {
         self.text.drain(..from);
     }
 
-    /// Takes the whole lines, with their number.
+    /// Removes and returns the whole lines, with their number.
     fn take_lines(&mut self) -> Option<(Vec<u8>, u64)> {
         let end = memrchr(b'\n', &self.text).filter(|_| self.skipped == 0)? + 1;
         let rest = self.text.split_off(end);

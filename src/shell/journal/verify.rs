@@ -96,8 +96,9 @@ pub(super) fn verify(dir: &Path) -> Result<Report, JournalError> {
 /// Amount of closed files that is read again after a crash, which takes about a second. [bytes]
 const AFTER_CRASH_BYTES: u64 = 1 << 30;
 
-/// Compares the newest closed files with their digests, up to a limit that takes a moment, and logs its findings and
-/// the files that it left out. A damaged file does not stop the service: the store contains the result of its fold.
+/// Compares the newest closed files with their digests, up to a limit that takes about a second. Logs its findings, and
+/// the files that it left out. A damaged file does not stop the service, because the store contains the result of its
+/// fold.
 pub(super) fn newest_after_crash(files: &[Closed]) {
     let (mut bytes, mut checked) = (0, 0);
     for file in files.iter().rev() {

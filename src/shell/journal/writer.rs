@@ -29,7 +29,7 @@ pub struct Journal {
     limits: Limits,
     closed: Vec<Closed>,
     growing: Option<Growing>,
-    /// States what the service reads, in the head of each new file; `None` = everything.
+    /// States in the head of each new file what the service reads; `None` if it reads everything.
     scope: Option<String>,
     /// Day of the first entry of the growing file. [days since 1970]
     day: u64,
@@ -100,8 +100,8 @@ impl Journal {
         })
     }
 
-    /// Sets what the head of each new file states: what the service reads. Errors if the journal was written by a service
-    /// of other accounts, or of another cell.
+    /// Sets the scope that the head of each new file states: what the service reads. Errors if a service of other
+    /// accounts, or of another cell, wrote the journal.
     pub fn with_scope(self, scope: &Scope) -> Result<Self, JournalError> {
         if let Some(file) = self.closed.last() {
             let before = Headed::open(&file.path, false)?.scope()?;
@@ -121,8 +121,8 @@ impl Journal {
         Ok(Self { scope, ..self })
     }
 
-    /// Returns what the newest file of a journal states about what its service reads; `None` if the file is no file of a
-    /// journal, or if the service reads everything.
+    /// Returns the scope that the newest file of a journal states; `None` if the service reads everything, or if the
+    /// file does not belong to a journal.
     pub fn scope_of(path: &Path) -> Result<Option<Scope>, JournalError> {
         let newest = match path.is_dir() {
             true => folder::files(path)?.pop().map(|(_, path)| path),
@@ -133,7 +133,7 @@ impl Journal {
         let Some(path) = newest.filter(|path| is_journal(path)) else { return Ok(None) };
         match Headed::open(&path, false) {
             Ok(headed) => headed.scope(),
-            // A file with the name of a journal file and other content is read as any other file.
+            // A file that has the name of a journal file and other content is read like any other file.
             Err(JournalError::Damaged { .. }) => Ok(None),
             Err(error) => Err(error),
         }

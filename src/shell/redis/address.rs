@@ -15,16 +15,16 @@ use super::cluster::{Cluster, Node};
 use super::server::ServerError;
 use super::slot::slot_of;
 
-/// The longest time that a server may take.
+/// Time limits for a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// To accept a connection.
+    /// For accepting a connection.
     pub connect: Duration,
-    /// To answer. No command blocks at the server for longer than a fraction of a second.
+    /// For an answer. No command blocks at the server for longer than a fraction of a second.
     pub response: Duration,
 }
 
-/// The limits of the one server.
+/// The limits if there is one server.
 const ALONE: Limits = Limits { connect: Duration::from_secs(5), response: Duration::from_secs(30) };
 /// The limits of a node of a cluster: while it does not answer, another node may have become the owner of its slots.
 const OF_NODE: Limits = Limits { connect: Duration::from_secs(2), response: Duration::from_secs(5) };
@@ -32,15 +32,15 @@ const OF_NODE: Limits = Limits { connect: Duration::from_secs(2), response: Dura
 /// A valid address. It contains the password and displays only host and port.
 #[derive(Clone)]
 pub struct Address {
-    /// Of a cluster: the first server that the address names.
+    /// The client of the server; in a cluster, of the first server that the address names.
     pub(super) client: Client,
     name: String,
     /// The certificates (PEM) of trusted authorities, if they are not the public ones.
     certificates: Option<Arc<[u8]>>,
     pub(super) limits: Limits,
-    /// The cluster, if the address is of one.
+    /// The cluster, if the address names one.
     pub(super) cluster: Option<Arc<Cluster>>,
-    /// The slot whose owner gets the commands that name no key.
+    /// The slot whose owner gets the commands without a key.
     pub(super) home: u16,
 }
 
@@ -82,14 +82,14 @@ impl Address {
         Ok(Self { client, name, certificates, limits, cluster: None, home: 0 })
     }
 
-    /// Parses the nodes of a cluster, each as the address of a server of its own.
+    /// Parses the nodes of a cluster. Each is parsed like the address of a single server.
     fn of_cluster(scheme: &str, rest: &str, ca_file: Option<&Path>) -> Result<Self, ServerError> {
         let (authority, after) = match rest.find(['/', '?']) {
             Some(end) if !rest[..end].contains('@') && rest[end..].contains('@') => return Err(ServerError::NoUrl),
             Some(end) => rest.split_at(end),
             None => (rest, ""),
         };
-        // A cluster has one database, and nothing else can be set here.
+        // A cluster has one database, so no other one can be chosen.
         if !matches!(after, "" | "/" | "/0") {
             return Err(ServerError::ClusterDatabase);
         }
@@ -132,8 +132,7 @@ impl Address {
         Self { limits, ..self }
     }
 
-    /// Sends the commands that name no key, such as `TIME`, to the owner of this key. Without a cluster there is one
-    /// server.
+    /// Sends the commands without a key, such as `TIME`, to the owner of this key. Without a cluster it has no effect.
     #[must_use]
     pub fn at_home(self, key: &str) -> Self {
         Self { home: slot_of(key), ..self }
@@ -153,7 +152,8 @@ impl Address {
         is_tls(self.client.get_connection_info().addr())
     }
 
-    /// Returns the settings of a secure connection that is not the client library's. It trusts the same authorities.
+    /// Returns the settings of a secure connection that the client library does not open. It trusts the same
+    /// authorities.
     pub(super) fn tls(&self) -> Result<Arc<ClientConfig>, RedisError> {
         let mut roots = RootCertStore::empty();
         match &self.certificates {
@@ -170,7 +170,8 @@ impl Address {
         Ok(Arc::new(config.with_no_client_auth()))
     }
 
-    /// Returns host and port, or the path of a socket. Of a cluster: those that the address names, by commas.
+    /// Returns host and port, or the path of a socket. For a cluster, returns the nodes that the address names,
+    /// separated by commas.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,5 +1,5 @@
-//! Claims: which accounts each cell acts for. A cell that leads keeps its claim beside its lease, and takes none that meets
-//! that of another cell.
+//! Claims: the accounts that each cell acts for. A leading cell keeps its claim together with its lease. It makes no
+//! claim that overlaps with the claim of another cell.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use redis::Script;
 
 use super::server::{Server, ServerError};
 
-/// Writes our claim, unless another one is valid that is not among those that were compared with it. Returns that one:
-/// its decision stream and its text.
+/// Writes our claim, unless another valid claim exists that was not compared with ours. Returns that claim: its
+/// decision stream and its text.
 ///
-/// Arguments: our decision stream, the time that the claim lasts, its text, the claims that were compared.
+/// Arguments: our decision stream, the duration of the claim, its text, the claims that were compared.
 const CLAIM: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -32,20 +32,20 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + ARGV[2]) .. ' ' .. ARGV[3])
 return {}";
 
-/// Most rounds until all claims of others are compared. [1]
+/// Maximum number of rounds until all other claims are compared. [1]
 const ROUNDS_MAX: usize = 10_000;
 
-/// A claim as it is written.
+/// A claim in the form in which it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The decision stream of its cell, which identifies the cell.
     pub decisions: String,
-    /// What it states about its accounts.
+    /// The accounts that it states.
     pub text: String,
 }
 
-/// Returns the key of the claims of all cells whose decision streams are beside each other: the beginning of the name, up
-/// to the first colon, and its hash tag. In a cluster it is in the slot of the decision stream.
+/// Returns the key of the claims of all cells whose decision streams belong together: those with the same beginning of
+/// the name, up to the first colon, and the same hash tag. In a cluster it is in the slot of the decision stream.
 pub fn key_of(decision_stream: &str) -> String {
     let prefix = decision_stream.split_once(':').map_or("harvester", |(prefix, _)| prefix);
     let tag = decision_stream.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
@@ -57,8 +57,8 @@ pub fn key_of(decision_stream: &str) -> String {
 }
 
 impl Server {
-    /// Makes or renews a claim. `meets` compares it with the claim of another cell. Returns the first claim that meets
-    /// ours; then ours is not made.
+    /// Makes or renews a claim. `meets` returns true if the claim of another cell overlaps with ours. Returns the first
+    /// claim that does; then ours is not made.
     pub async fn claim(
         &mut self,
         ours: &Claim,
@@ -86,7 +86,7 @@ impl Server {
         Ok(None)
     }
 
-    /// Returns the claims that are valid now, of the cells beside a decision stream.
+    /// Returns the claims that are valid now, of the cells that belong together with a decision stream.
     pub async fn claims(&mut self, decision_stream: &str) -> Result<Vec<Claim>, ServerError> {
         let key = key_of(decision_stream);
         let now_ms = self.time_ms().await?;
@@ -100,7 +100,7 @@ impl Server {
         Ok(all.into_iter().filter_map(valid).collect())
     }
 
-    /// Gives up the claim of a cell.
+    /// Removes the claim of a cell.
     pub async fn disclaim(&mut self, decision_stream: &str) -> Result<(), ServerError> {
         let key = key_of(decision_stream);
         let done = redis::cmd("HDEL").arg(&key).arg(decision_stream).query_async(&mut self.connection).await;

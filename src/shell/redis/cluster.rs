@@ -1,8 +1,8 @@
 //! A cluster as its nodes describe it: which node owns which slot.
 //!
-//! The nodes are asked at the same time, and one that does not answer delays nobody. They may disagree: a node that is cut
-//! off goes on with the owners that it knows. The view of a node whose cluster is up counts more than that of another,
-//! then the one of a later epoch.
+//! All nodes are asked at the same time, so a node that does not answer delays no other one. Their views may differ: a
+//! node that is cut off continues with the owners that it knows. The view of a node whose cluster is up has priority;
+//! among those, the view with the latest epoch.
 
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
@@ -17,9 +17,9 @@ use super::reply;
 use super::server::{ServerError, failed};
 use super::wire::Wire;
 
-/// The limits of a node that is asked for its view. Others are asked too.
+/// The limits for a node that is asked for its view. Other nodes are asked, too.
 const OF_VIEW: Limits = Limits { connect: Duration::from_secs(1), response: Duration::from_secs(1) };
-/// How long the other nodes are waited for once one has answered. Those that live answer in a fraction of this.
+/// How long to wait for the other nodes after the first answer. Live nodes answer in a fraction of this time.
 const OTHERS: Duration = Duration::from_millis(250);
 
 /// Host and port of a node.
@@ -34,7 +34,7 @@ impl Node {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// Parses `host:port` as a redirection names it. Without a host it is the node that answered.
+    /// Parses `host:port` as a redirection names it. An empty host means the node that answered.
     pub(super) fn of_redirection(text: &str, answered: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let host = if host.is_empty() { answered } else { host };
@@ -55,7 +55,7 @@ pub struct Shard {
 pub struct View {
     /// True if that node serves commands.
     pub is_up: bool,
-    /// The number of the last change of owners that the node knows of. [1]
+    /// The number of the last change of owners that the node has seen. [1]
     pub epoch: u64,
     /// Shards with slots.
     pub shards: Vec<Shard>,
@@ -81,9 +81,9 @@ impl View {
 /// The nodes of a cluster that are known.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    /// Those that the address names.
+    /// The nodes that the address names.
     seeds: Vec<Node>,
-    /// Those of the last view.
+    /// The nodes of the last view.
     known: Mutex<Vec<Node>>,
 }
 
@@ -106,7 +106,7 @@ impl Cluster {
     }
 }
 
-/// Asks the nodes of a cluster for their views, and returns the one that counts. It blocks for at most some seconds.
+/// Asks the nodes of a cluster for their views, and returns the one with priority. Blocks for at most some seconds.
 pub(super) fn view(address: &Address) -> Result<View, ServerError> {
     let Some(cluster) = &address.cluster else {
         return Err(ServerError::NotACluster { server: address.name().to_owned() });
@@ -115,7 +115,7 @@ pub(super) fn view(address: &Address) -> Result<View, ServerError> {
     let (tell, told) = bounded(nodes.len());
     for node in nodes {
         let (tell, address) = (tell.clone(), address.of_node(&node)?.within(OF_VIEW));
-        // A node that does not answer keeps only its own thread waiting.
+        // A node that does not answer blocks only its own thread.
         std::thread::spawn(move || tell.send(view_of(&address, &node)));
     }
     drop(tell);
@@ -155,7 +155,7 @@ fn view_of(address: &Address, node: &Node) -> Result<View, ServerError> {
     pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SHARDS");
     let failed = || failed(address.name(), "to tell its cluster");
     let mut answers = wire.ask(&pipeline).map_err(failed())?.into_iter();
-    let info = reply::text(answers.next().unwrap_or_default(), "CLUSTER INFO is no text");
+    let info = reply::text(answers.next().unwrap_or_default(), "CLUSTER INFO is not a text");
     let info = match info {
         Ok(info) => info_of(&info),
         Err(error) if error.detail().is_some_and(|detail| detail.contains("cluster support disabled")) => {
@@ -182,17 +182,17 @@ fn view_of(address: &Address, node: &Node) -> Result<View, ServerError> {
 /// Reads the answer to `CLUSTER SHARDS`.
 fn shards_of(answer: Value, asked: &Node, is_tls: bool) -> Result<Vec<Shard>, RedisError> {
     let mut shards = Vec::new();
-    for shard in reply::array(answer, "CLUSTER SHARDS is no list")? {
+    for shard in reply::array(answer, "CLUSTER SHARDS is not a list")? {
         let (mut slots, mut primary, mut replicas) = (Vec::new(), None, Vec::new());
         for (name, value) in reply::named(shard)? {
             match name.as_str() {
-                "slots" => slots = ranges(reply::array(value, "slots are no list")?)?,
+                "slots" => slots = ranges(reply::array(value, "slots are not a list")?)?,
                 "nodes" => {
-                    for node in reply::array(value, "nodes are no list")? {
+                    for node in reply::array(value, "nodes are not a list")? {
                         let Some((node, is_primary, is_online)) = node_of_shard(node, asked, is_tls)? else { continue };
                         match primary {
                             None if is_primary => primary = Some((node, is_online)),
-                            // A failed primary may be listed beside its successor.
+                            // A failed primary may be listed next to its successor.
                             Some((_, false)) if is_primary && is_online => primary = Some((node, is_online)),
                             _ => replicas.push(node),
                         }
@@ -220,14 +220,14 @@ fn node_of_shard(answer: Value, asked: &Node, is_tls: bool) -> Result<Option<(No
             (_, Value::Nil) => {}
             ("endpoint", value) => endpoint = text(value)?,
             ("ip", value) => ip = text(value)?,
-            ("port", value) => port = Some(reply::number(value, "a port is no number")?),
-            ("tls-port", value) => tls_port = Some(reply::number(value, "a port is no number")?),
+            ("port", value) => port = Some(reply::number(value, "a port is not a number")?),
+            ("tls-port", value) => tls_port = Some(reply::number(value, "a port is not a number")?),
             ("role", value) => role = text(value)?,
             ("health", value) => health = text(value)?,
             _ => {}
         }
     }
-    // At its other port nobody would speak TLS.
+    // The other port does not use TLS.
     if is_tls && tls_port.is_none() {
         return Err((ErrorKind::UnexpectedReturnType, "the nodes announce no port for TLS: set tls-cluster yes").into());
     }
@@ -240,7 +240,7 @@ fn node_of_shard(answer: Value, asked: &Node, is_tls: bool) -> Result<Option<(No
 
 fn ranges(numbers: Vec<Value>) -> Result<Vec<RangeInclusive<u16>>, RedisError> {
     let number =
-        |value| reply::number(value, "a slot is no number").map(|slot| u16::try_from(slot).unwrap_or(u16::MAX));
+        |value| reply::number(value, "a slot is not a number").map(|slot| u16::try_from(slot).unwrap_or(u16::MAX));
     let numbers = numbers.into_iter().map(number).collect::<Result<Vec<u16>, RedisError>>()?;
     Ok(numbers.chunks_exact(2).map(|range| range[0]..=range[1]).collect())
 }
@@ -248,16 +248,16 @@ fn ranges(numbers: Vec<Value>) -> Result<Vec<RangeInclusive<u16>>, RedisError> {
 /// Reads the answer to `CLUSTER SLOTS`: for each range its ends, its primary and the replicas.
 fn shards_of_slots(answer: Value, asked: &Node) -> Result<Vec<Shard>, RedisError> {
     let mut shards: Vec<Shard> = Vec::new();
-    for range in reply::array(answer, "CLUSTER SLOTS is no list")? {
-        let mut parts = reply::array(range, "a range is no list")?.into_iter();
+    for range in reply::array(answer, "CLUSTER SLOTS is not a list")? {
+        let mut parts = reply::array(range, "a range is not a list")?.into_iter();
         let slots = ranges(parts.by_ref().take(2).collect())?;
         let node = |value| {
-            let mut parts = reply::array(value, "a node is no list")?.into_iter();
+            let mut parts = reply::array(value, "a node is not a list")?.into_iter();
             let host = match parts.next() {
                 None | Some(Value::Nil) => String::new(),
-                Some(host) => reply::text(host, "a host is no text")?,
+                Some(host) => reply::text(host, "a host is not a text")?,
             };
-            let port = reply::number(parts.next().unwrap_or_default(), "a port is no number")?;
+            let port = reply::number(parts.next().unwrap_or_default(), "a port is not a number")?;
             let host = if matches!(host.as_str(), "" | "?") { asked.host.clone() } else { host };
             Ok::<Node, RedisError>(Node { host, port: u16::try_from(port).unwrap_or(0) })
         };

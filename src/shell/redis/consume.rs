@@ -1,11 +1,11 @@
 //! Reads streams: through a consumer group as the holder of the lease, or without it as a standby.
 //!
-//! Promises: a group is read only while the lease is ours. The server checks it in the same transaction (`WATCH`,
+//! Promises: a group is read only while the fence is valid. The server checks it in the same transaction (`WATCH`,
 //! `MULTI`), so a process that was paused and resumes takes no entries from its successor. A round returns the server's
 //! time from before its reads. Only entries that the caller names are acknowledged.
 //!
-//! All of it goes over one connection of its own, whose thread waits for each answer. The replies of a round (`round`)
-//! are walked where they are. The client library reads all others.
+//! It has one connection, whose thread waits for each answer. The replies of a round (`round`) are read in place,
+//! without a copy. The client library parses all other replies.
 
 use std::time::Duration;
 
@@ -67,10 +67,10 @@ pub struct Consumer {
     pub(super) wire: Wire,
     pub(super) streams: Vec<String>,
     pub(super) membership: Membership,
-    /// Value of the lease when the connection began to watch it; `None` if it is not watched.
+    /// Value of the lease when the connection began to watch it; `None` if it does not watch.
     pub(super) watched: Option<String>,
     pub(super) in_flight: Option<InFlight>,
-    /// A round that was used.
+    /// The memory of an earlier round, for the next one.
     pub(super) spare: Round,
 }
 
@@ -81,7 +81,7 @@ impl Consumer {
         Ok(Self { wire, streams, membership, watched: None, in_flight: None, spare: Round::default() })
     }
 
-    /// Returns true if a reply was too large to be taken: fewer entries must be asked for.
+    /// Returns true if a reply was too large: then fewer entries must be requested.
     pub fn had_too_large_a_reply(&self) -> bool {
         self.wire.had_too_large_a_reply
     }
@@ -90,8 +90,8 @@ impl Consumer {
         failed(&self.wire.name, doing)
     }
 
-    /// Waits until a stream has an entry after the one named for it, if one is named, or until the time is over. Returns
-    /// the first of the entries that came.
+    /// Waits until one of the streams has an entry after the one that `after` names for it, or until the time is over.
+    /// A stream without a name is not watched. Returns the first of the new entries.
     pub fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError> {
         let named = || after.iter().zip(&self.streams).filter_map(|(after, name)| Some((name, (*after)?)));
         let (names, ids): (Vec<&String>, Vec<String>) = named().map(|(name, after)| (name, after.to_string())).unzip();
@@ -116,7 +116,7 @@ impl Consumer {
             let lease = replies.into_iter().map(reply::checked).collect::<Result<Vec<Value>, RedisError>>()?.pop();
             lease
                 .filter(|lease| *lease != Value::Nil)
-                .map(|lease| reply::text(lease, "the lease is no text"))
+                .map(|lease| reply::text(lease, "the lease is not a text"))
                 .transpose()
         };
         let lease = read(replies).map_err(self.failed("to watch the lease"))?;
@@ -158,7 +158,7 @@ impl Consumer {
             }
         };
         let failed = || self.failed("to look at the streams");
-        let done = reply::array(done, "EXEC is no list").map_err(failed())?;
+        let done = reply::array(done, "EXEC is not a list").map_err(failed())?;
         let mut surveys = Vec::with_capacity(self.streams.len());
         let mut done = done.into_iter();
         while let (Some(info), Some(next), Some(pending)) = (done.next(), done.next(), done.next()) {
@@ -180,7 +180,7 @@ impl Consumer {
         Ok(count)
     }
 
-    /// Returns the number of entries that a command returns, and the last of them. None of them is kept.
+    /// Returns the number of entries that a command returns, and the last of them. Stores none of them.
     fn count_page(&mut self, command: &redis::Cmd) -> Result<(u64, Option<EntryId>), ServerError> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command.clone());
@@ -234,7 +234,7 @@ impl Consumer {
         let mut info = redis::cmd("XINFO");
         info.arg("GROUPS").arg(&name);
         let listed = self.wire.ask_one(info).map_err(self.failed(&doing))?;
-        let groups = reply::array(listed, "groups are no list").map_err(self.failed(&doing))?;
+        let groups = reply::array(listed, "groups are not a list").map_err(self.failed(&doing))?;
         for named in groups {
             let of_group = reply::named(named).map_err(self.failed(&doing))?;
             if let Some(state) = group_state(of_group, &group).map_err(self.failed(&doing))? {
@@ -275,7 +275,7 @@ impl Consumer {
         command.arg(from.to_string()).arg("COUNT").arg(1000);
         let answered = self.wire.ask_one(command);
         let failed = || self.failed("to claim what is pending");
-        let parts = reply::array(answered.map_err(failed())?, "XAUTOCLAIM is no list").map_err(failed())?;
+        let parts = reply::array(answered.map_err(failed())?, "XAUTOCLAIM is not a list").map_err(failed())?;
         let mut parts = parts.into_iter();
         let next = reply::entry_id(parts.next().unwrap_or_default()).map_err(failed())?;
         let entries = reply::entries(parts.next().unwrap_or_default()).map_err(failed())?;
@@ -298,8 +298,10 @@ fn stream_stats(info: Value, next: Value, pending: Value) -> Result<StreamStats,
     let mut stream_stats = StreamStats { exists: true, ..StreamStats::default() };
     for (name, value) in pairs {
         match name.as_str() {
-            "length" => stream_stats.length = reply::number(value, "length is no number")?,
-            "entries-added" => stream_stats.entries_added = Some(reply::number(value, "entries-added is no number")?),
+            "length" => stream_stats.length = reply::number(value, "length is not a number")?,
+            "entries-added" => {
+                stream_stats.entries_added = Some(reply::number(value, "entries-added is not a number")?)
+            }
             "last-generated-id" => stream_stats.last_id = reply::entry_id(value)?,
             "max-deleted-entry-id" => stream_stats.max_deleted = Some(reply::entry_id(value)?),
             "first-entry" => {
@@ -311,9 +313,9 @@ fn stream_stats(info: Value, next: Value, pending: Value) -> Result<StreamStats,
     stream_stats.fault = Some(StreamFault::IdsExhausted).filter(|_| stream_stats.last_id == EntryId::MAX);
     stream_stats.next_id = reply::entries(next)?.first().map(|entry| entry.id);
     // Without a group nothing is pending.
-    if let Ok(summary) = reply::array(pending, "XPENDING is no list") {
+    if let Ok(summary) = reply::array(pending, "XPENDING is not a list") {
         let mut summary = summary.into_iter();
-        stream_stats.pending = reply::number(summary.next().unwrap_or_default(), "pending is no number")?;
+        stream_stats.pending = reply::number(summary.next().unwrap_or_default(), "pending is not a number")?;
         stream_stats.pending_first = summary.next().and_then(|first| reply::entry_id(first).ok());
     }
     Ok(stream_stats)
@@ -324,9 +326,9 @@ fn group_state(pairs: Vec<(String, Value)>, group: &str) -> Result<Option<GroupS
     let mut is_ours = false;
     for (name, value) in pairs {
         match name.as_str() {
-            "name" => is_ours = reply::text(value, "a group's name is no text")? == group,
+            "name" => is_ours = reply::text(value, "a group's name is not a text")? == group,
             "last-delivered-id" => state.last_delivered = reply::entry_id(value)?,
-            "pending" => state.pending = reply::number(value, "pending is no number")?,
+            "pending" => state.pending = reply::number(value, "pending is not a number")?,
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Writes decisions and their requests exactly once, in one atomic step each, and only for the owner of the lease.
 //!
-//! After every doubt the emitter runs the script again. The script then returns what it wrote before. The memory of
-//! written ids lives as long as the stream itself; it never has a time-to-live.
+//! Whenever an outcome is uncertain, the emitter runs the script again. The script then returns what it wrote before.
+//! The memory of written ids lives as long as the stream itself; it never has a time-to-live.
 
 use redis::{RedisError, Script, Value};
 
@@ -70,14 +70,14 @@ impl Emitter {
             match self.offer_issued_at(&offers[answers.len()..], issued_ms, &mut answers).await {
                 Err(error) => return (answers, Some(error)),
                 Ok(None) => return (answers, None),
-                // The rest of the pipeline was halted. It is offered again with a present time of issue.
+                // The rest of the pipeline was halted. It is offered again with the present time as its time of issue.
                 Ok(Some(Late { id_ms })) => {
                     self.ahead_ms = i64::try_from(id_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(local_ms());
                 }
             }
         }
         // The ids of the stream are not times. Readers would not believe an entry that is signed for such an id, so the
-        // stream is treated as full.
+        // stream counts as full.
         answers.push(Offered::Unfit { key: self.keys.control.clone(), why: StreamFault::IdsExhausted });
         answers.resize(offers.len(), Offered::Halted);
         (answers, None)
@@ -155,8 +155,8 @@ impl Emitter {
         }
     }
 
-    /// Returns the fields of the `harvest.decision` entry. One that is written again gets a new id, for which an earlier
-    /// key, or none, no longer counts.
+    /// Returns the fields of the `harvest.decision` entry. A decision that is written again gets a new id, for which a
+    /// signature of a former key, or none, does not count. So it is signed again if necessary.
     fn fields(&self, row: &OutboxRow) -> FieldTexts {
         let mut fields = row.fields.clone();
         if !row.again {
@@ -174,8 +174,8 @@ impl Emitter {
 
     /// Appends one of our entries to a control stream, once for any number of attempts; signed if there is a key.
     ///
-    /// `tried` is the attempt before, and afterwards this one. An entry that was signed too long ago is signed again,
-    /// unless the attempt before has written it.
+    /// `tried` is the previous attempt, and afterwards this one. If the previous attempt was signed too long ago and
+    /// has written nothing, the entry is signed again.
     pub async fn append(
         &mut self,
         stream: &str,

@@ -86,8 +86,8 @@ pub struct ConsumerInfo {
 }
 
 impl Server {
-    /// Returns the version of the server, such as `7.0.15`. Returns an error if it is too old, or part of a cluster whose
-    /// address was given as that of one server.
+    /// Returns the version of the server, such as `7.0.15`. Returns an error if it is too old, or if it is a node of a
+    /// cluster and the address names a single server.
     pub async fn fitting_version(&mut self) -> Result<Option<String>, ServerError> {
         let answered: RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut self.connection).await;
         let info = info_of(&answered.map_err(self.failed("to tell its version"))?);
@@ -108,15 +108,16 @@ impl Server {
         Ok(ServerInfo { info, eviction, save, user: user.ok() })
     }
 
-    /// Returns a setting of the server; in a cluster, of the owner of the home slot. `None` if our user may not read it.
+    /// Returns a setting of the server; in a cluster, of the owner of the home slot. `None` if our user may not read
+    /// it.
     pub async fn setting(&mut self, name: &str) -> Option<String> {
         let mut command = redis::cmd("CONFIG");
         let answered: RedisResult<Vec<String>> = command.arg("GET").arg(name).query_async(&mut self.connection).await;
         answered.ok()?.into_iter().nth(1)
     }
 
-    /// Returns those commands, each with its arguments, that our user may not use; `None` if the server cannot tell
-    /// (before 7.0).
+    /// Returns those of the commands, each with its arguments, that our user may not use. Returns `None` if the server
+    /// does not support the question (before 7.0).
     pub async fn forbidden(&mut self, user: &str, commands: &[&[&str]]) -> Result<Option<Vec<String>>, ServerError> {
         let mut forbidden = Vec::new();
         for command in commands {
@@ -207,7 +208,7 @@ impl Server {
         Ok(consumers.into_iter().map(of).collect())
     }
 
-    /// Returns the items of a list that `XINFO` answers.
+    /// Returns the items of a list that `XINFO` returned.
     async fn info_list(
         &mut self,
         key: &str,
@@ -244,8 +245,8 @@ impl InfoReply {
     }
 }
 
-/// Returns the reason why this server cannot be used, with the next step, from its `INFO server`. `is_followed` is true if
-/// the owner of a slot is followed.
+/// Returns the reason why this server cannot be used, with the next step, from its `INFO server`. `is_followed` is true
+/// if the connection follows the owner of a slot.
 fn unfit(info: &BTreeMap<String, String>, is_followed: bool) -> Option<String> {
     if !is_followed && info.get("redis_mode").is_some_and(|mode| mode == "cluster") {
         let why = "is one of a cluster, and the address names one server: give nodes of the cluster as \

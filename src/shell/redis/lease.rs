@@ -7,8 +7,8 @@ use redis::Script;
 use super::claims::Claim;
 use super::server::{Server, ServerError};
 
-/// Takes the lease if it is free, or if a process of the same consumer had it. The token grows by one with each
-/// holder. Returns whether it was taken, and its value.
+/// Takes the lease if it is free, or if a process of the same consumer had it. The token grows by one with each holder.
+/// Returns whether it was taken, and its value.
 const TAKE: &str = r"
 local held = redis.call('GET', KEYS[1])
 if held and (ARGV[3] == '' or string.match(held, '^%d+ (.*) %x+$') ~= ARGV[3]) then return {0, held} end
@@ -56,12 +56,12 @@ impl Lease {
         Self { server, keys, owner, lasts, value: None }
     }
 
-    /// Continues with another connection and keeps the lease.
+    /// Continues with another connection, and keeps the lease that it has.
     pub fn reconnected(self, server: Server) -> Self {
         Self { server, ..self }
     }
 
-    /// Takes the lease, or extends it. `inherits_from` names a consumer whose lease is taken over without waiting.
+    /// Takes the lease, or extends it. If `inherits_from` names a consumer, its lease is taken over without waiting.
     ///
     /// Returns the value if the lease is ours, and its present value: `token consumer nonce`.
     pub async fn take_or_renew(
@@ -87,7 +87,8 @@ impl Lease {
         Ok((self.value.clone(), Some(value)))
     }
 
-    /// Makes or renews the claim of the cell whose lease it is. Returns the claim of another cell that meets it.
+    /// Makes or renews the claim of the cell that has the lease. Returns the claim of another cell that overlaps with
+    /// it.
     pub async fn claim(
         &mut self,
         ours: &Claim,
@@ -96,7 +97,7 @@ impl Lease {
         self.server.claim(ours, self.lasts, meets).await
     }
 
-    /// Releases the lease and, if it is ours, the claim beside it.
+    /// Releases the lease and, if we have it, the claim.
     pub async fn give_back(&mut self, claim: Option<&Claim>) -> Result<(), ServerError> {
         if let Some(claim) = claim.filter(|_| self.value.is_some()) {
             self.server.disclaim(&claim.decisions).await?;

@@ -2,12 +2,12 @@
 //!
 //! Without a cluster there is one connection for all streams.
 //!
-//! A transaction and a read of several streams stay within a slot. The streams beside the lease are read as everywhere:
-//! through the group, while the lease is ours. The streams of other slots cannot be fenced by a lease on another server. They
-//! are read by their ids, without the group: that takes nothing from another process.
+//! A transaction, and a read of several streams, must stay within a slot. The streams in the slot of the lease are read
+//! as without a cluster: through the group, while the fence is valid. The streams of other slots cannot be fenced by a
+//! lease on another server. They are read by their ids without the group, which takes nothing from another process.
 //!
-//! A read that waits at one server would keep a reader from entries of another. So each link has a second connection,
-//! which only waits: its answer means that it is worth reading.
+//! A read that waits at one server would keep the reader from the entries of the others. So each link has a second
+//! connection that only waits. Its answer shows that a read will return entries.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::domain::event::ids::EntryId;
 /// The streams of one slot, on the server that owns it.
 struct Link {
     consumer: Consumer,
-    /// Which of the reader's streams they are, in its order.
+    /// The indices of these streams among the reader's streams.
     streams: Vec<usize>,
     waiting: Option<Waiting>,
 }
@@ -35,20 +35,20 @@ struct Link {
 /// A connection that waits for entries.
 struct Waiting {
     wire: Wire,
-    /// True while the server has not answered.
+    /// True until the server has answered.
     is_asked: bool,
 }
 
 /// All connections of a reader.
 pub struct Links {
-    /// The first one is beside the lease.
+    /// The first one is connected to the server of the lease.
     links: Vec<Link>,
-    /// By stream: its link, and which of the link's streams it is.
+    /// By stream: the index of its link, and its index within that link.
     at: Vec<(usize, usize)>,
 }
 
 impl Links {
-    /// Connects to the owners of all streams. Returns an error if one of them is not there or refuses us.
+    /// Connects to the owners of all streams. Returns an error if one of them cannot be reached or refuses us.
     pub fn connect(address: &Address, streams: Vec<String>, membership: &Membership) -> Result<Self, ServerError> {
         if !address.is_cluster() {
             let all = (0..streams.len()).collect();
@@ -66,7 +66,7 @@ impl Links {
         Ok(Self { links, at })
     }
 
-    /// Returns true if a reply was too large to be taken: fewer entries must be asked for.
+    /// Returns true if a reply was too large: then fewer entries must be requested.
     pub fn had_too_large_a_reply(&self) -> bool {
         self.links.iter().any(|link| link.consumer.had_too_large_a_reply())
     }
@@ -116,14 +116,14 @@ impl Links {
         consumer.own_pending(stream, after)
     }
 
-    /// Claims what is pending at other consumers, however long: see [`Consumer::claim`].
+    /// Claims all entries that are pending at other consumers, for however long: see [`Consumer::claim`].
     pub fn claim(&mut self, stream: usize, from: EntryId) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError> {
         let (consumer, stream) = self.of(stream);
-        // The lease is ours, so no other consumer of this group will come back for its entries.
+        // The lease is ours, so no other consumer of this group will continue with its entries.
         consumer.claim(stream, Duration::ZERO, from)
     }
 
-    /// Asks every server for the next entries of its streams. Only the one that has the lease checks the fence.
+    /// Asks every server for the next entries of its streams. Only the server with the lease checks the fence.
     pub fn send_round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Sent, ServerError> {
         if let [only] = &mut self.links[..] {
             return only.consumer.send_round(takes, count, fence);
@@ -143,7 +143,7 @@ impl Links {
         if let [only] = &mut self.links[..] {
             return only.consumer.receive_round();
         }
-        // All replies are taken, so that the refusal of one server leaves none on its way.
+        // All replies are received, so that none is left on a connection if one server refuses.
         let answers: Vec<_> = self.links.iter_mut().map(|link| link.consumer.receive_round()).collect();
         let mut rounds = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -165,7 +165,7 @@ impl Links {
         }
     }
 
-    /// Takes back the space of a round whose entries were taken.
+    /// Keeps the memory of a round for the next one.
     pub fn reuse(&mut self, mut round: Round) {
         let others = round.take_others();
         for (link, round) in self.links.iter_mut().zip(std::iter::once(round).chain(others)) {
@@ -173,8 +173,8 @@ impl Links {
         }
     }
 
-    /// Waits until a stream has an entry after the one named for it, if one is named, or until the time is over. Returns
-    /// the first of the entries that came.
+    /// Waits until one of the streams has an entry after the one that `after` names for it, or until the time is over.
+    /// Returns the first of the new entries.
     pub fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError> {
         if let [only] = &mut self.links[..] {
             return only.consumer.wait(after, limit);
@@ -222,7 +222,7 @@ impl Link {
         Ok(Self { consumer: Consumer::connect(&node, names, membership.clone())?, streams, waiting })
     }
 
-    /// Asks the server to answer once there is an entry, unless it is asked already.
+    /// Asks the server to answer when it has an entry, unless that request is running.
     fn ask_to_wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError> {
         let Some(waiting) = self.waiting.as_mut().filter(|waiting| !waiting.is_asked) else { return Ok(()) };
         let named = self.streams.iter().zip(&self.consumer.streams);
@@ -239,7 +239,7 @@ impl Link {
         Ok(())
     }
 
-    /// Returns the first entry that came, after the server has answered.
+    /// Returns the first new entry after the server has answered.
     fn came(&mut self) -> Result<Option<EntryId>, ServerError> {
         let Some(waiting) = &mut self.waiting else { return Ok(None) };
         waiting.is_asked = false;
@@ -253,10 +253,11 @@ impl Link {
     }
 }
 
-/// A slot, and the streams in it.
+/// A slot, with the indices of its streams.
 type OfSlot = (u16, Vec<usize>);
 
-/// Returns the streams of each slot, that of the lease first, and for each stream its slot and its number within it.
+/// Returns the streams of each slot, beginning with the slot of the lease, and for each stream its slot and its index
+/// there.
 fn by_slot(streams: &[String], home: u16) -> (Vec<OfSlot>, Vec<(usize, usize)>) {
     let mut slots: Vec<OfSlot> = vec![(home, Vec::new())];
     let mut at = Vec::with_capacity(streams.len());

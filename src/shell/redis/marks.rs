@@ -29,14 +29,14 @@ pub struct MarkPlaces {
     pub expiry: Duration,
 }
 
-/// Sets fields of a hash, and its lifetime, in one step. KEYS[1]; ARGV: a field, its value, another, its value, and the
-/// lifetime in ms.
+/// Sets two fields of a hash, and its lifetime, in one step. KEYS[1]; ARGV: a field, its value, the other field, its
+/// value, and the lifetime in ms.
 const WRITE_HASH: &str = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 return redis.call('PEXPIRE', KEYS[1], ARGV[5])";
 
 impl Server {
-    /// Writes mark prices in one round trip, each to all three destinations in one step. In a cluster the destinations are
-    /// on several servers: there each is written in one step.
+    /// Writes mark prices in one round trip, each to all three destinations in one step. In a cluster the destinations
+    /// are on several servers; there, each destination is written in one step.
     pub async fn write_marks(&mut self, places: &MarkPlaces, marks: &[MarkText]) -> Result<(), ServerError> {
         if marks.is_empty() {
             return Ok(());

@@ -3,12 +3,12 @@
 //! Promises: a failure names the server by host and port, never by its URL, which may contain a password.
 //!
 //! In reading order: `address` (the address of the server), `server` (a connection, and the basic commands that every
-//! part needs), `slot`, `cluster` and `route` (the owner of a key in a cluster, and commands to it), `reply` (parsing of
-//! replies), `wire` (a connection of its own) and `frame` (where its replies end, and what is in them), `consume` and
-//! `round` (reading streams), `links` (reading those of several servers), `lease` (the right to read and emit), `claims`
-//! (the accounts of cells), `emit` (writing decisions exactly once), `ranges` (ranges of streams, and appending to them),
-//! `hashes` (hashes of other services), `marks` (writing mark prices), `inspect` (the state of the server, its streams and
-//! their groups).
+//! part needs), `slot`, `cluster` and `route` (the owner of a key in a cluster, and commands to it), `reply` (parses
+//! replies), `wire` (a connection without the client library) and `frame` (the end and the values of its replies),
+//! `consume` and `round` (read streams), `links` (reads from several servers), `lease` (the right to read and emit),
+//! `claims` (the accounts of cells), `emit` (writes decisions exactly once), `ranges` (reads ranges of streams, and
+//! appends to streams), `hashes` (hashes of other services), `marks` (writes mark prices), `inspect` (the state of the
+//! server, its streams and their groups).
 
 mod address;
 mod claims;

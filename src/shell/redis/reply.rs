@@ -31,7 +31,7 @@ fn unexpected(what: &'static str) -> RedisError {
     (ErrorKind::UnexpectedReturnType, what).into()
 }
 
-/// Returns the value, or the error that the server put in its place.
+/// Returns the value, or the error that the server sent in its place.
 pub(super) fn checked(value: Value) -> Result<Value, RedisError> {
     match value {
         Value::ServerError(error) => Err(error.into()),
@@ -39,7 +39,7 @@ pub(super) fn checked(value: Value) -> Result<Value, RedisError> {
     }
 }
 
-/// Returns the first error that the server put in the place of a value.
+/// Returns the first error that the server sent in place of a value.
 pub(super) fn first_error(values: &[Value]) -> Option<RedisError> {
     values.iter().find_map(|value| match value {
         Value::ServerError(error) => Some(error.clone().into()),
@@ -77,24 +77,24 @@ pub(super) fn number(value: Value, what: &'static str) -> Result<u64, RedisError
 }
 
 pub(super) fn entry_id(value: Value) -> Result<EntryId, RedisError> {
-    let text = bytes(value, "an entry id is no text")?;
+    let text = bytes(value, "an entry id is not a text")?;
     EntryId::parse(&text).ok_or_else(|| unexpected("an entry id is not ms-seq"))
 }
 
 /// Parses the answer to `TIME`. [µs since 1970]
 pub(super) fn time_us(value: Value) -> Result<u64, RedisError> {
-    let mut parts = array(value, "TIME is no list")?.into_iter();
-    let mut part = || number(parts.next().unwrap_or_default(), "TIME is no number");
+    let mut parts = array(value, "TIME is not a list")?.into_iter();
+    let mut part = || number(parts.next().unwrap_or_default(), "TIME is not a number");
     Ok(part()? * 1_000_000 + part()?)
 }
 
 /// Parses entries as `XRANGE` lists them.
 pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
-    array(value, "entries are no list")?.into_iter().filter(|value| *value != Value::Nil).map(entry).collect()
+    array(value, "entries are not a list")?.into_iter().filter(|value| *value != Value::Nil).map(entry).collect()
 }
 
 fn entry(value: Value) -> Result<RawEntry, RedisError> {
-    let mut parts = array(value, "an entry is no list")?.into_iter();
+    let mut parts = array(value, "an entry is not a list")?.into_iter();
     let id = entry_id(parts.next().unwrap_or_default())?;
     let fields = match parts.next().unwrap_or_default() {
         Value::Nil => None,
@@ -103,10 +103,13 @@ fn entry(value: Value) -> Result<RawEntry, RedisError> {
             Some(pairs.into_iter().map(pair).collect::<Result<Vec<_>, RedisError>>()?)
         }
         listed => {
-            let mut values = array(listed, "fields are no list")?.into_iter();
+            let mut values = array(listed, "fields are not a list")?.into_iter();
             let mut fields = Vec::with_capacity(values.len() / 2);
             while let (Some(name), Some(value)) = (values.next(), values.next()) {
-                fields.push((bytes(name, "a field's name is no text")?, bytes(value, "a field's value is no text")?));
+                fields.push((
+                    bytes(name, "a field's name is not a text")?,
+                    bytes(value, "a field's value is not a text")?,
+                ));
             }
             Some(fields)
         }
@@ -116,14 +119,14 @@ fn entry(value: Value) -> Result<RawEntry, RedisError> {
 
 /// Parses entries by stream, as `XREAD` and `XREADGROUP` return them. Returns an empty list if there are none.
 pub(super) fn entries_by_stream(value: Value) -> Result<Vec<(String, Vec<RawEntry>)>, RedisError> {
-    let named = |(name, listed): (Value, Value)| Ok((text(name, "a stream's name is no text")?, entries(listed)?));
+    let named = |(name, listed): (Value, Value)| Ok((text(name, "a stream's name is not a text")?, entries(listed)?));
     match checked(value)? {
         Value::Nil => Ok(Vec::new()),
         Value::Map(pairs) => pairs.into_iter().map(named).collect(),
-        value => array(value, "streams are no list")?
+        value => array(value, "streams are not a list")?
             .into_iter()
             .map(|pair| {
-                let mut parts = array(pair, "a stream is no list")?.into_iter();
+                let mut parts = array(pair, "a stream is not a list")?.into_iter();
                 named((parts.next().unwrap_or_default(), parts.next().unwrap_or_default()))
             })
             .collect(),
@@ -134,13 +137,13 @@ pub(super) fn entries_by_stream(value: Value) -> Result<Vec<(String, Vec<RawEntr
 pub(super) fn named(value: Value) -> Result<Vec<(String, Value)>, RedisError> {
     match checked(value)? {
         Value::Map(pairs) => {
-            pairs.into_iter().map(|(name, value)| Ok((text(name, "a name is no text")?, value))).collect()
+            pairs.into_iter().map(|(name, value)| Ok((text(name, "a name is not a text")?, value))).collect()
         }
         value => {
-            let mut values = array(value, "information is no list")?.into_iter();
+            let mut values = array(value, "information is not a list")?.into_iter();
             let mut pairs = Vec::with_capacity(values.len() / 2);
             while let (Some(name), Some(value)) = (values.next(), values.next()) {
-                pairs.push((text(name, "a name is no text")?, value));
+                pairs.push((text(name, "a name is not a text")?, value));
             }
             Ok(pairs)
         }

@@ -1,4 +1,4 @@
-//! Retires a cell for good, and begins the streams of a new one after what its journal has.
+//! Retires a cell for good, and begins the streams of a new cell after the end of its journal.
 
 use redis::{RedisResult, Script, Value};
 
@@ -7,10 +7,11 @@ use super::lease::LeaseKeys;
 use super::server::{Server, ServerError};
 use crate::domain::event::ids::EntryId;
 
-/// The value of a lease that nobody takes any more. It is no `token consumer nonce`, and has no time to live.
+/// The value of a lease that no process takes any more. It is not of the form `token consumer nonce`, and does not
+/// expire.
 const RETIRED: &str = "retired by harvester cells split";
 
-/// Takes a lease for good if no process owns it. Returns its value afterwards. The fencing token grows, so an offer of an
+/// Takes a lease for good if it is free. Returns its value afterwards. The fencing token grows, so an offer of an
 /// earlier holder is refused.
 const RETIRE: &str = r"
 local held = redis.call('GET', KEYS[1])
@@ -19,12 +20,12 @@ redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], ARGV[1])
 return ARGV[1]";
 
-/// Gives a lease back that was taken for good.
+/// Releases a lease that was taken for good.
 const RESTORE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
 
-/// The group with which an empty stream is made, for a moment.
+/// The group that is created for a moment in order to create an empty stream.
 const GROUP: &str = "harvester-cells-split";
 
 impl Server {
@@ -34,7 +35,7 @@ impl Server {
         Ok(owner.filter(|value| value != RETIRED))
     }
 
-    /// Retires a cell: no service takes its lease from now on. Returns the holder, if there is one; then nothing is changed.
+    /// Retires a cell: no service takes its lease from now on. If there is a holder, returns it and changes nothing.
     pub async fn retire(&mut self, keys: &LeaseKeys) -> Result<Option<String>, ServerError> {
         let script = Script::new(RETIRE);
         let mut call = script.key(&keys.lease);
@@ -52,8 +53,8 @@ impl Server {
         done.map(|_| ()).map_err(self.failed("to give a lease back"))
     }
 
-    /// Makes an empty stream that goes on after an id, as if it had had so many entries: the ids of its next entries are
-    /// later, and its counts fit a journal that has those entries.
+    /// Creates an empty stream that continues after an id, as if it had already had this number of entries: the ids of
+    /// its next entries are later, and its counts agree with a journal that contains those entries.
     pub async fn begin_after(&mut self, stream: &str, last: EntryId, entries: u64) -> Result<(), ServerError> {
         let mut create = redis::cmd("XGROUP");
         create.arg("CREATE").arg(stream).arg(GROUP).arg("0").arg("MKSTREAM");

@@ -1,7 +1,7 @@
 //! A round: the next entries of all streams, read in one transaction that the fence allows.
 //!
-//! The commands of a round are sent, and its replies received, by two calls: the server answers the one while the entries
-//! of the one before are folded.
+//! Two calls send the commands of a round and receive its replies. So the server works on one round while the entries
+//! of the round before are folded.
 
 use std::ops::Range;
 
@@ -33,24 +33,24 @@ pub enum Take {
 
 /// The result of one round. It owns the bytes of its entries.
 ///
-/// In a cluster it has rounds of other servers beside it. Each was read after the clock of its own server.
+/// In a cluster it contains the rounds of the other servers. Each was read after the clock of its own server.
 #[derive(Debug, Default)]
 pub struct Round {
-    /// The server's clock before the reads; of several, that of the server that has the lease. [µs since 1970]
+    /// The server's clock before the reads; in a cluster, the clock of the server with the lease. [µs since 1970]
     pub time_us: u64,
     /// True if a key that was not a stream is now a stream or absent.
     pub has_returned: bool,
     replies: Replies,
     entries: Vec<EntryAt>,
-    /// By stream, in the order in which the streams were named: which of the entries are its own.
+    /// By stream, in the order in which the streams were named: the range of its entries.
     of_stream: Vec<Range<usize>>,
     others: Vec<Self>,
-    /// With others: for each stream its round, of which 0 is this one, and its number in that round.
+    /// In a cluster: for each stream the index of its round, 0 for this one, and its index in that round.
     at: Vec<(usize, usize)>,
 }
 
 impl Round {
-    /// Puts rounds of other servers beside this one. `at` names the round of each stream and its number in that round.
+    /// Adds the rounds of other servers. `at` has the round of each stream and its index in that round.
     pub(super) fn beside(mut self, others: Vec<Self>, at: Vec<(usize, usize)>) -> Self {
         self.has_returned |= others.iter().any(|other| other.has_returned);
         Self { others, at, ..self }
@@ -61,7 +61,7 @@ impl Round {
         std::mem::take(&mut self.others)
     }
 
-    /// Returns the round of a stream, and its number in that round.
+    /// Returns the round of a stream, and its index in that round.
     fn round_of(&self, stream: usize) -> (&Self, usize) {
         match self.at.get(stream) {
             None => (self, stream),
@@ -75,18 +75,18 @@ impl Round {
         self.round_of(stream).0.time_us
     }
 
-    /// Returns the clock that is the least advanced of all servers. [µs since 1970]
+    /// Returns the slowest of all servers' clocks. [µs since 1970]
     pub fn slowest_time_us(&self) -> u64 {
         self.others.iter().map(|other| other.time_us).fold(self.time_us, u64::min)
     }
 
-    /// Returns the clock that is the most advanced of all servers. [µs since 1970]
+    /// Returns the fastest of all servers' clocks. [µs since 1970]
     pub fn fastest_time_us(&self) -> u64 {
         self.others.iter().map(|other| other.time_us).fold(self.time_us, u64::max)
     }
 
-    /// Reads a round from the replies to `TIME` and to one read of several streams. Returns `None` if they are anything
-    /// else.
+    /// Reads a round from the replies to `TIME` and to one read of several streams. Returns `None` if the replies have
+    /// another form.
     pub fn parse(replies: Vec<u8>, streams: &[String]) -> Option<Self> {
         let sent = InFlight { asked: vec![Asked::Entries], is_fenced: false, replies: 2, streams: streams.len() };
         let (replies, mut round) = (Replies::of(replies), Self::default());
@@ -116,15 +116,15 @@ impl Round {
     }
 }
 
-/// How a round ended.
+/// The result of a round.
 #[derive(Debug)]
 pub enum RoundAnswer {
     Read(Round),
-    /// The lease was written meanwhile: nothing was read, and the next round determines why.
+    /// The lease was written in the meantime: nothing was read. The next round determines the reason.
     LeaseChanged,
 }
 
-/// How the commands of a round left.
+/// The result of sending a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     Sent,
@@ -132,7 +132,7 @@ pub enum Sent {
     Fenced,
 }
 
-/// The content that a command of a round asks for.
+/// The content that a command of a round requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     /// Several streams.
@@ -141,7 +141,7 @@ enum Asked {
     Kind,
 }
 
-/// A round whose replies are to come.
+/// A round whose replies have not been received.
 #[derive(Debug)]
 pub(super) struct InFlight {
     asked: Vec<Asked>,
@@ -151,7 +151,7 @@ pub(super) struct InFlight {
 }
 
 impl Consumer {
-    /// Asks for the next entries of every stream without waiting for them, at most `count` each. With a fence, the server reads
+    /// Requests at most `count` next entries of every stream without waiting for them. With a fence, the server reads
     /// only while the lease has this value.
     pub fn send_round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Sent, ServerError> {
         assert!(self.in_flight.is_none(), "one round at a time");
@@ -174,7 +174,7 @@ impl Consumer {
         Ok(Sent::Sent)
     }
 
-    /// Returns true if a round was sent whose replies were not received.
+    /// Returns true if a round was sent and its replies were not received yet.
     pub fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
@@ -203,7 +203,7 @@ impl Consumer {
         Ok(RoundAnswer::Read(round))
     }
 
-    /// Takes back the space of a round whose entries were taken.
+    /// Keeps the memory of a round for the next one.
     pub fn reuse(&mut self, mut round: Round) {
         self.wire.reuse(std::mem::take(&mut round.replies));
         self.spare = round;
@@ -256,7 +256,8 @@ impl Consumer {
     }
 }
 
-/// Finds the entries in the replies of a round. Returns true if the transaction was carried out, and the lease after it.
+/// Finds the entries in the replies of a round. Returns true if the transaction was carried out, and the lease after
+/// it.
 fn read<'a>(
     replies: &'a Replies,
     sent: &InFlight,
@@ -271,14 +272,14 @@ fn read<'a>(
     if !sent.is_fenced {
         return read_answers(&mut walk, sent, streams, round).map(|()| (true, None));
     }
-    // MULTI, and for each command that it is queued. A transaction that was not carried out does not contain the reason.
-    // The command that the server refused does.
+    // MULTI, and for each command the reply that it is queued. A transaction that was not executed does not contain the
+    // reason. The reply to the refused command does.
     for _ in 0..sent.asked.len() + 2 {
         next_reply(&mut walk)?;
         walk.value()?;
     }
     next_reply(&mut walk)?;
-    let is_done = walk.list("EXEC is no list")?.is_some();
+    let is_done = walk.list("EXEC is not a list")?.is_some();
     if is_done {
         read_answers(&mut walk, sent, streams, round)?;
     }
@@ -292,7 +293,7 @@ fn read<'a>(
     Ok((is_done, lease))
 }
 
-/// Skips messages that no command asked for.
+/// Skips messages that were not requested by a command.
 pub(super) fn next_reply<'a>(walk: &mut Walk<'a>) -> Result<(), WalkError<'a>> {
     loop {
         let mut after = *walk;
@@ -310,11 +311,11 @@ fn read_answers<'a>(
 ) -> Result<(), WalkError<'a>> {
     let next = |walk: &mut Walk<'a>| if sent.is_fenced { Ok(()) } else { next_reply(walk) };
     next(walk)?;
-    if walk.list("TIME is no list")? != Some(2) {
-        return Err(WalkError::Unexpected("TIME is no pair"));
+    if walk.list("TIME is not a list")? != Some(2) {
+        return Err(WalkError::Unexpected("TIME is not a pair"));
     }
-    round.time_us = walk.number("TIME is no number")?.saturating_mul(1_000_000);
-    round.time_us = round.time_us.saturating_add(walk.number("TIME is no number")?);
+    round.time_us = walk.number("TIME is not a number")?.saturating_mul(1_000_000);
+    round.time_us = round.time_us.saturating_add(walk.number("TIME is not a number")?);
     let Round { entries, of_stream, has_returned, .. } = round;
     for asked in &sent.asked {
         next(walk)?;
@@ -326,7 +327,7 @@ fn read_answers<'a>(
                 of_stream[*stream] = first..entries.len();
             }
             Asked::Kind => {
-                *has_returned |= matches!(walk.bytes("a type is no text")?, b"stream" | b"none");
+                *has_returned |= matches!(walk.bytes("a type is not a text")?, b"stream" | b"none");
             }
         }
     }

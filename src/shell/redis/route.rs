@@ -1,8 +1,8 @@
 //! Commands of a cluster: each goes to the owner of its key, and follows the slot when it moves.
 //!
-//! A node that answers `MOVED`, `ASK`, `TRYAGAIN` or `CLUSTERDOWN` has done nothing, so the command is sent again, to the
-//! owner that is found then. A connection that breaks is an error, as it is with one server: the command may have been
-//! carried out.
+//! A node that answers `MOVED`, `ASK`, `TRYAGAIN` or `CLUSTERDOWN` has not executed the command. So the command is sent
+//! again, to the owner that is then known. A broken connection is an error, as with a single server: the command may
+//! have been executed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use super::reply;
 use super::server::{Server, ServerError, is_redirect, open};
 use super::slot::slot_of;
 
-/// The first delay after a redirection that names no node, and after one that does not help.
+/// The first delay after a redirection that names no node, and after one that did not help.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// A command is redirected at most so often: the delays between double, and are about 2.5 s together. [1]
+/// Maximum number of redirections of a command. The delays between them double, and are about 2.5 s in total. [1]
 const REDIRECTIONS_MAX: u32 = 8;
 
 /// The connections to the nodes of a cluster.
@@ -44,7 +44,7 @@ impl Routes {
     }
 }
 
-/// Returns the view of a cluster that counts now.
+/// Returns the view of a cluster that has priority now.
 async fn view(address: &Address) -> Result<View, ServerError> {
     let (of, name) = (address.clone(), address.name());
     let viewed = tokio::task::spawn_blocking(move || cluster::view(&of)).await;
@@ -70,7 +70,7 @@ impl Server {
         self.routes.is_some()
     }
 
-    /// Returns the cluster as it was seen last; `None` if there is one server.
+    /// Returns the last view of the cluster; `None` if there is a single server.
     pub fn view(&self) -> Option<&View> {
         self.routes.as_ref().map(|routes| &routes.view)
     }
@@ -80,7 +80,7 @@ impl Server {
         self.routes.as_ref().map(|routes| (routes.address.home, routes.view.shard(routes.address.home)))
     }
 
-    /// Returns the name of the server that has a key. [host:port]
+    /// Returns the name of the server that owns a key. [host:port]
     pub fn owner_of(&self, key: &str) -> Option<String> {
         match &self.routes {
             None => Some(self.name.clone()),
@@ -105,8 +105,8 @@ impl Server {
         Ok(redis::from_redis_value(reply::checked(answer)?)?)
     }
 
-    /// Sends commands, each with one of its keys, in one round trip to each server. Returns their answers; an error of a
-    /// server takes the place of an answer. Commands of one slot are carried out in their order.
+    /// Sends commands, each with one of its keys, in one round trip to each server. Returns their answers. An error of
+    /// a server is returned as the answer. Commands of one slot are executed in their order.
     pub(super) async fn query_all(&mut self, commands: &[(String, Cmd)]) -> RedisResult<Vec<Value>> {
         if commands.is_empty() {
             return Ok(Vec::new());
@@ -123,7 +123,7 @@ impl Server {
         pipeline.query_async(&mut self.connection).await
     }
 
-    /// Sends a command to one of the primaries, by its place in [`Server::primaries`].
+    /// Sends a command to one of the primaries, by its index in [`Server::primaries`].
     pub(super) async fn query_primary<T: FromRedisValue>(&mut self, primary: usize, command: &Cmd) -> RedisResult<T> {
         let Some(routes) = &mut self.routes else { return command.query_async(&mut self.connection).await };
         let node = routes.view.shards[primary].primary.clone();
@@ -178,7 +178,7 @@ impl Server {
                 break;
             }
             refused.sort_by_key(|(index, _)| *index);
-            // A slot on its way to another node names that node. For all else the owner is found again.
+            // A slot that moves to another node names that node. In all other cases the owner is looked up again.
             if refused.iter().any(|(_, asked)| asked.is_none()) {
                 if redirections > 0 {
                     tokio::time::sleep(PAUSE_MIN * (1 << redirections.min(7))).await;
@@ -193,20 +193,20 @@ impl Server {
     }
 }
 
-/// Returns the error of a node that has done nothing, because another may have to.
+/// Returns the error of a node that has not executed a command, because another node may have to.
 fn redirection(answer: &Value) -> Option<RedisError> {
     let Value::ServerError(error) = answer else { return None };
     Some(RedisError::from(error.clone())).filter(is_redirect)
 }
 
-/// Returns the node that a slot is on its way to.
+/// Returns the node to which a slot is moving.
 fn asked_of(error: &RedisError, node: &Node) -> Option<Node> {
     let is_ask = error.kind() == redis::ErrorKind::Server(ServerErrorKind::Ask);
     let (to, _) = error.redirect_node().filter(|_| is_ask)?;
     Node::of_redirection(to, &node.host)
 }
 
-/// Returns the answer of a cluster in which no node owns the slot of a key.
+/// Returns the answer for a slot that no node of the cluster owns.
 fn no_owner() -> Value {
     redis::parse_redis_value(b"-CLUSTERDOWN Hash slot not served\r\n").unwrap_or_default()
 }

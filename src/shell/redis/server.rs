@@ -51,7 +51,7 @@ pub enum ServerError {
     Failed { server: String, doing: String, source: RedisError },
 }
 
-/// The reason why a stream takes no entries.
+/// The reason why a stream accepts no entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamFault {
@@ -74,7 +74,7 @@ impl StreamFault {
     pub const fn says(self) -> &'static str {
         match self {
             Self::NotAStream => {
-                "is no stream: the key holds something else; find who writes it, and RENAME the key out of the way"
+                "is not a stream: the key contains something else; find who writes it, and RENAME the key out of the way"
             }
             Self::IdsExhausted => {
                 "can take no more entries: its last id is the greatest there is, and no command takes that back; find who wrote \
@@ -85,7 +85,7 @@ impl StreamFault {
 }
 
 impl ServerError {
-    /// Returns the fault of the stream that the command named, if this fault caused the error.
+    /// Returns the fault of the stream that the command named, if that caused the error.
     pub fn stream_fault(&self) -> Option<StreamFault> {
         let Self::Failed { source, .. } = self else { return None };
         match source.code() {
@@ -123,9 +123,9 @@ impl ServerError {
 /// A field name and its value, in the form that the server receives.
 pub type FieldBytes = (Vec<u8>, Vec<u8>);
 
-/// A connection to a server, or to those of a cluster: each command goes to the owner of its key.
+/// A connection to a server, or to the nodes of a cluster: each command goes to the owner of its key.
 pub struct Server {
-    /// The server that the connection is to.
+    /// The name of that server.
     pub(super) name: String,
     /// The connection. In a cluster it is to the owner of the home slot.
     pub(super) connection: MultiplexedConnection,
@@ -133,7 +133,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns the server that the connection is to. [host:port]
+    /// Returns the name of the server. [host:port]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -250,8 +250,8 @@ pub(super) async fn open(address: &Address) -> Result<MultiplexedConnection, Ser
         .set_response_timeout(Some(address.limits.response));
     match address.client.get_multiplexed_async_connection_with_config(&config).await {
         Ok(connection) => Ok(connection),
-        // The server itself refused: a wrong password, user or database. A server that is loading counts as not yet
-        // there.
+        // The server itself refused: a wrong password, user or database. A server that is loading counts as
+        // unreachable.
         Err(source) if is_refusal(&source) => Err(ServerError::Refused { server: server(), source }),
         Err(source) => Err(ServerError::Unreachable { server: server(), source }),
     }
@@ -268,8 +268,8 @@ fn is_cut_off(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || is_torn
 }
 
-/// Returns true if a node of a cluster has done nothing, because another node may have to: the owner of the slot is to be
-/// found again.
+/// Returns true if a node of a cluster has not executed a command, because another node may have to. Then the owner of
+/// the slot is looked up again.
 pub(super) fn is_redirect(error: &RedisError) -> bool {
     use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, TryAgain};
     matches!(error.kind(), ErrorKind::Server(Moved | Ask | TryAgain | ClusterDown | MasterDown))

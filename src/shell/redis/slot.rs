@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 /// Number of hash slots of a cluster. [1]
 pub const SLOTS: u16 = 16_384;
 
-/// Returns the hash slot of a key: the CRC-16 (XMODEM) of its tag, else of the whole key, modulo [`SLOTS`].
+/// Returns the hash slot of a key: the CRC-16 (XMODEM) of its tag, or of the whole key if it has none, modulo
+/// [`SLOTS`].
 ///
 /// ```
 /// use harvester::shell::redis::slot_of;
@@ -26,14 +27,14 @@ pub fn slot_of(key: &str) -> u16 {
     hashed.as_bytes().iter().fold(0, step) % SLOTS
 }
 
-/// Returns the tag of a key: what is between its first `{` and the next `}`, if that is not empty.
+/// Returns the tag of a key: the text between its first `{` and the next `}`, if that is not empty.
 pub fn tag_of(key: &str) -> Option<&str> {
     let (_, after) = key.split_once('{')?;
     let (tag, _) = after.split_once('}')?;
     (!tag.is_empty()).then_some(tag)
 }
 
-/// Names that one script touches, and that are not in one slot.
+/// Names that one script uses and that are not in one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotsDiffer {
     /// The names by their slots.
@@ -43,7 +44,7 @@ pub struct SlotsDiffer {
 }
 
 impl SlotsDiffer {
-    /// Returns the names with their slots, and a tag that would do.
+    /// Returns the names with their slots, and a tag that would put them into one slot.
     pub fn says(&self) -> String {
         let slots: Vec<String> =
             self.of_slot.iter().map(|(slot, names)| format!("{} in slot {slot}", names.join(", "))).collect();
@@ -58,7 +59,7 @@ impl SlotsDiffer {
     }
 }
 
-/// Checks that names share a slot. The first tag among them is the one that is proposed; without one, `harvest` is.
+/// Checks that names share a slot. The error proposes the first tag among the names, or `harvest` if there is none.
 pub fn one_slot<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), SlotsDiffer> {
     let mut of_slot: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     let mut tag = None;
@@ -79,7 +80,7 @@ pub fn one_slot<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), Slot
 mod tests {
     use super::*;
 
-    /// The examples of the specification of Redis Cluster, and slots that `CLUSTER KEYSLOT` of a server answers.
+    /// The examples in the specification of Redis Cluster, and slots that `CLUSTER KEYSLOT` of a server returns.
     #[test]
     fn slots_are_those_of_the_servers() {
         assert_eq!(tag_of("foo{}{bar}"), None, "an empty tag is none");

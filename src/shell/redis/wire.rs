@@ -1,7 +1,8 @@
-//! A connection of its own: commands out, framed replies in, nothing in between.
+//! A connection without the client library: sends commands, receives framed replies.
 //!
-//! One thread has it, and waits for each answer. The bytes of a reply are handed over as they came, so that they can be
-//! walked while the next command is answered. The connection is set up as the client library sets up its own.
+//! One thread uses it, and waits for each answer. It returns the bytes of a reply as they came, so that they can be
+//! walked while the server works on the next command. The connection is set up in the same way as one of the client
+//! library.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -23,7 +24,7 @@ const SPACE_BYTES_KEPT: usize = 4 << 20;
 /// Replies as they came, all of them framed.
 #[derive(Debug, Default)]
 pub struct Replies {
-    /// More than the replies: the space is filled again by later ones.
+    /// Longer than the replies: the space is filled again by later ones.
     space: Vec<u8>,
     len: usize,
 }
@@ -51,10 +52,10 @@ pub(super) struct Wire {
     pub name: String,
     socket: Socket,
     framer: Framer,
-    /// Space for replies, of which a part is filled.
+    /// Space for replies; a part of it is filled.
     space: Vec<u8>,
     filled: usize,
-    /// Space of replies that were used.
+    /// The space of earlier replies, for the next ones.
     spare: Vec<u8>,
     pub had_too_large_a_reply: bool,
 }
@@ -100,7 +101,7 @@ impl Wire {
             pipeline.cmd("SELECT").arg(info.db());
         }
         let needed = pipeline.len();
-        // An old server does not know these, and a user may not be allowed to use them.
+        // An old server does not know these commands, and the user may not be allowed to use them.
         pipeline.cmd("CLIENT").arg("SETINFO").arg("LIB-NAME").arg(env!("CARGO_PKG_NAME"));
         pipeline.cmd("CLIENT").arg("SETINFO").arg("LIB-VER").arg(env!("CARGO_PKG_VERSION"));
         for (index, value) in self.ask(&pipeline)?.into_iter().take(needed).enumerate() {
@@ -120,7 +121,7 @@ impl Wire {
         Ok(self.socket.flush()?)
     }
 
-    /// Receives so many replies. Messages that no command asked for may be between them.
+    /// Receives this number of replies. Messages that were not requested may be between them.
     pub fn receive(&mut self, replies: usize) -> Result<Replies, RedisError> {
         let mut missing = replies;
         let mut end = 0;
@@ -146,7 +147,7 @@ impl Wire {
         Ok(Replies { space: std::mem::replace(&mut self.space, next), len: end })
     }
 
-    /// Takes back the space of replies that were used.
+    /// Keeps the space of replies for the next ones.
     pub fn reuse(&mut self, replies: Replies) {
         let mut space = replies.space;
         if space.len() > SPACE_BYTES_KEPT {
@@ -158,13 +159,13 @@ impl Wire {
         }
     }
 
-    /// Reads what is there, and waits for it.
+    /// Reads available bytes, or waits for some.
     fn fill(&mut self) -> Result<(), RedisError> {
         if self.filled == self.space.len() {
             if self.space.len() > REPLY_BYTES_MAX {
                 return Err(self.damaged(FrameError::ReplyTooLarge));
             }
-            // Not by what the server announces: it may announce anything.
+            // The size does not depend on the length that the server announces, because it may announce anything.
             self.space.resize(2 * self.space.len(), 0);
         }
         match self.socket.read(&mut self.space[self.filled..]) {
@@ -186,13 +187,13 @@ impl Wire {
         damaged(error)
     }
 
-    /// Sends commands and returns their replies as the client library reads them.
+    /// Sends commands and returns their replies, parsed by the client library.
     pub fn ask(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
         self.send(pipeline)?;
         self.receive_values(pipeline.len())
     }
 
-    /// Receives so many replies, as the client library reads them.
+    /// Receives this number of replies, parsed by the client library.
     pub fn receive_values(&mut self, replies: usize) -> Result<Vec<Value>, RedisError> {
         let replies = self.receive(replies)?;
         let values = values(replies.bytes());
@@ -211,7 +212,7 @@ impl Wire {
     }
 }
 
-/// Returns replies as the client library reads them, without messages that no command asked for.
+/// Returns replies parsed by the client library, without messages that were not requested.
 fn values(bytes: &[u8]) -> Result<Vec<Value>, RedisError> {
     let mut walk = Walk::new(bytes);
     let mut values = Vec::new();
@@ -225,12 +226,12 @@ fn values(bytes: &[u8]) -> Result<Vec<Value>, RedisError> {
     Ok(values)
 }
 
-/// Returns the error of bytes that are not a reply. The connection is of no more use.
+/// Returns the error for bytes that are not a reply. The connection cannot be used any more.
 fn damaged(error: FrameError) -> RedisError {
     io::Error::new(io::ErrorKind::InvalidData, error).into()
 }
 
-/// Returns the error of a reply that is not what was asked for.
+/// Returns the error for a reply of an unexpected form.
 pub(super) fn unlike(error: WalkError<'_>) -> RedisError {
     match error {
         WalkError::Server(text) => {

@@ -99,7 +99,7 @@ impl Store {
     /// Renames the folder to `<dir>.quarantine-<UTC time>` and returns that path, so that the store can be rebuilt.
     ///
     /// # Errors
-    /// `WouldBlock` if it is in use, `InvalidInput` if it is not a store of ours.
+    /// `WouldBlock` if it is in use, `InvalidInput` if it is not a store of harvester.
     pub fn move_aside(dir: &Path) -> io::Result<PathBuf> {
         let refused = |kind, why| io::Error::new(kind, format!("{} {why}", dir.display()));
         let _lock = FolderLock::take(dir, LOCK_WAIT)?

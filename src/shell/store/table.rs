@@ -45,7 +45,7 @@ pub(super) type SyncedHook = Box<dyn FnMut(u64) + Send>;
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl Store {
-    /// Writes the rows (`None` removes) as one commit, all or nothing, and returns once it is durable.
+    /// Writes the rows (`None` removes a row) as one commit, all or nothing, and returns once it is durable.
     ///
     /// # Errors
     /// [`StoreError::TooLong`] before anything is written; all others poison the store.

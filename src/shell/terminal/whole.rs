@@ -1,7 +1,8 @@
-//! The whole terminal: keys as they are pressed, the other screen, and the way back, however the process ends.
+//! Exclusive use of the terminal: keys as they are pressed, the alternate screen, and its restoration at any end of the
+//! process.
 //!
-//! Promises: the terminal is as before when the value is dropped, and before the message of a panic is written. A caller
-//! that is told to end by a signal drops the value.
+//! Promises: the terminal is restored when the value is dropped, and before the message of a panic is written. A caller
+//! that a signal ends has to drop the value.
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -18,17 +19,17 @@ use ratatui::crossterm::{cursor, execute};
 use ratatui::{Frame, Terminal};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// True while the terminal is ours.
+/// True while this process uses the terminal exclusively.
 static IS_OURS: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
-/// A terminal that one command has for itself.
+/// Exclusive use of the terminal by one command.
 pub struct Whole {
     terminal: Terminal<CrosstermBackend<BufWriter<File>>>,
 }
 
 impl Whole {
-    /// Takes the terminal. Fails if standard output is none.
+    /// Takes the terminal. Fails if standard output is not a terminal.
     pub fn take() -> io::Result<Self> {
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
@@ -44,7 +45,7 @@ impl Whole {
     }
 
     fn entered(mut backend: CrosstermBackend<BufWriter<File>>) -> io::Result<Self> {
-        // `Terminal::clear` would ask the terminal where its cursor is, while a thread reads the keys.
+        // `Terminal::clear` would ask the terminal for the position of its cursor while a thread reads the keys.
         execute!(backend, EnterAlternateScreen, Clear(ClearType::All), cursor::Hide)?;
         Ok(Self { terminal: Terminal::new(backend)? })
     }
@@ -65,7 +66,7 @@ pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Returns keys and changes of the size, from a thread of its own. The channel ends with the terminal.
+/// Returns keys and changes of the size, from a separate thread. The channel ends when the terminal is closed.
 pub fn events() -> UnboundedReceiver<Event> {
     let (sender, events) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -83,7 +84,7 @@ fn output() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
-/// Leaves the terminal as it was. Nothing is left to do if that fails: the terminal may be gone.
+/// Restores the terminal. Ignores a failure: the terminal may be gone.
 fn give_back() {
     if !IS_OURS.swap(false, Ordering::Relaxed) {
         return;

@@ -19,11 +19,11 @@ const PAGE_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("{url} is no address of a service (want http://host:port)")]
+    #[error("{url} is not the address of a service: give http://host:port")]
     NoUrl { url: String },
     #[error("no secure connection can be set up: {0}")]
     Tls(#[from] rustls::Error),
-    /// The cause is in the message: it is no link of the chain of errors, which would state it again.
+    /// The message contains the cause. It is not a `source` of this error, because the chain would state it again.
     #[error(
         "the service at {url} cannot be reached: {}. Start it, or give its address: --url, or [run] listen",
         innermost(error)
@@ -55,7 +55,7 @@ fn innermost(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// Returns what a refusal says, and what to do if it says nothing.
+/// Returns the text of a refusal, or the next step if it has no text.
 fn refusal(status: u16, body: &str) -> String {
     match body.trim() {
         "" if status == 404 => ": is it harvester? Check the address (--url)".to_owned(),
@@ -64,7 +64,7 @@ fn refusal(status: u16, body: &str) -> String {
     }
 }
 
-/// Returns an address without anything that may be a password, for messages.
+/// Returns an address for messages, without parts that may be a password.
 fn said(url: &str) -> String {
     if url.contains('@') { masked_url(url) } else { url.to_owned() }
 }

@@ -10,8 +10,8 @@
 //! oldest one that still waits for its request is closed first, then the oldest of all. So a client cannot lock others
 //! out by keeping connections open.
 //!
-//! Streams of events have no time limit. There are at most [`STREAMS_MAX`], and they are not counted as connections: they
-//! never close another connection, and are never closed for one.
+//! Streams of events have no time limit. There are at most [`STREAMS_MAX`], and they are not counted as connections:
+//! they never close another connection, and are never closed for one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,7 +86,7 @@ impl Door {
         });
     }
 
-    /// Locks the state. A panic under the lock leaves no change half done.
+    /// Locks the state. A panic under the lock leaves no change incomplete.
     fn open(&self) -> MutexGuard<'_, OpenConnections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,7 +116,7 @@ impl ConnectionSlot {
         if open.streams.len() >= STREAMS_MAX {
             return false;
         }
-        // A connection that was just closed for a new one has no place any more.
+        // A connection that was just closed for a new one has no slot any more.
         let Some(connection) = open.connections.remove(&self.number) else { return false };
         open.streams.insert(self.number, connection.task);
         true

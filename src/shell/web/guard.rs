@@ -1,7 +1,7 @@
-//! The door before pages that need a token.
+//! Protects pages that need a token.
 //!
-//! A browser asks its user by itself (HTTP Basic), and sends the answer with every request to this server: no cookie, no
-//! page of ours with a password in it. Programs send `Authorization: Bearer TOKEN`.
+//! The browser itself asks the user (HTTP Basic), and sends the password with every request to this server. So there is
+//! no cookie, and no page of ours contains a password. Programs send `Authorization: Bearer TOKEN`.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,20 +12,20 @@ use sha2::{Digest as _, Sha256};
 
 use super::server::Page;
 
-/// Who may read the pages that it guards.
+/// Who may read the protected pages.
 #[derive(Clone, Debug, Default)]
 pub enum Guard {
     /// Everybody.
     #[default]
     Open,
-    /// Who knows the token.
+    /// Clients that know the token.
     Token(SecretString),
-    /// Nobody: every page is this sentence.
+    /// No client: every page is this sentence.
     Closed(String),
 }
 
 impl Guard {
-    /// Returns the refusal of a request; `None` if it may read.
+    /// Returns the refusal of a request; `None` if it may read the page.
     pub(super) fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
         match self {
             Self::Open => None,
@@ -58,7 +58,7 @@ fn knows(token: &SecretString, headers: &HeaderMap) -> bool {
     password.is_some_and(|password| is_same(password, token))
 }
 
-/// Compares by digests: how long that takes says nothing about the token.
+/// Compares digests, so that the time of the comparison depends on no part of the token.
 fn is_same(given: &[u8], token: &SecretString) -> bool {
     Sha256::digest(given) == Sha256::digest(token.expose_secret().as_bytes())
 }

@@ -1,5 +1,5 @@
-//! The check of a request's host. A page in a browser can use any host name that it makes resolve to this machine, but
-//! it cannot choose the `Host` header: the server refuses a name that is not ours.
+//! The check of a request's host. A page in a browser can use any host name that resolves to this machine, but it
+//! cannot choose the `Host` header: the server refuses names that are not ours.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,10 +36,10 @@ fn without_port(host: &str) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Returns the names of a server: those that are configured, and that of this machine.
+/// Returns the names of a server: the configured ones, and the name of this machine.
 pub(super) fn names(configured: &[String], listens_on: SocketAddr) -> Vec<String> {
     let mut names = configured.to_vec();
-    // A server that listens only on loopback is reached as localhost.
+    // A server that listens on loopback only is reached as localhost.
     if !listens_on.ip().is_loopback() {
         names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     }

@@ -1,10 +1,10 @@
 //! HTTP: pages that the service serves, and pages of a running service.
 //!
 //! Promises: the module knows no page by name; the caller passes each one as a handler. No request can change anything.
-//! The number of connections is bounded and new ones are answered, however many connections clients open and however
-//! slowly they send. A client that takes nothing of what is sent to it is given up.
+//! The number of connections is bounded, and new ones are answered however many connections clients open and however
+//! slowly they send. A connection whose client stops receiving is closed.
 //!
-//! In reading order: `server` (serves pages), `door` (the open connections), `patience` (clients that take nothing),
+//! In reading order: `server` (serves pages), `door` (the open connections), `patience` (clients that stop receiving),
 //! `host` (the check of a request's host), `guard` (the token), `client` (fetches a page).
 
 mod client;

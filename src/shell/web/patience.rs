@@ -1,4 +1,4 @@
-//! A connection that ends when its client does not take what is sent.
+//! A connection that ends when its client stops receiving.
 
 use std::future::Future as _;
 use std::io;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a client may take nothing while something waits to be sent.
+/// How long a client may receive nothing while bytes wait to be sent.
 pub(super) const TAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Reads and writes as `inner` does. A write that makes no progress for a time is an error.
+/// Reads and writes like `inner`. A write that makes no progress for [`TAKE_LIMIT`] is an error.
 pub(super) struct Patient<T> {
     inner: T,
     limit: Duration,
-    /// The end of our patience, while a write waits.
+    /// The end of the limit, while a write waits.
     waits: Option<Pin<Box<Sleep>>>,
 }
 
@@ -25,7 +25,7 @@ impl<T> Patient<T> {
         Self { inner, limit, waits: None }
     }
 
-    /// Passes on what a write returned, or ends it.
+    /// Passes on the result of a write, or ends it.
     fn wrote<R>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if written.is_ready() {
             self.waits = None;
@@ -101,7 +101,7 @@ mod tests {
         drop(theirs);
     }
 
-    /// The limit is for a client that takes nothing, however long the whole takes.
+    /// The limit is for a client that receives nothing, not for the duration of the whole answer.
     #[tokio::test]
     async fn each_byte_that_is_taken_begins_the_limit_anew() {
         let (ours, mut theirs) = tokio::io::duplex(4);

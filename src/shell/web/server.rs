@@ -33,10 +33,10 @@ use super::patience::{Patient, TAKE_LIMIT};
 
 /// Time limit for unfinished answers when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
-/// A page loads its script, style and pictures from here, and nothing from anywhere else. Nothing is written in line.
+/// A page loads its script, style and pictures only from this server. Inline scripts and styles are not allowed.
 const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                                 connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-/// What the system may hold of an answer that its client does not take. [bytes]
+/// Maximum size of the part of an answer that the system buffers until the client receives it. [bytes]
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
 /// Connections that wait to be accepted. [1]
 const BACKLOG: u32 = 1024;
@@ -122,11 +122,11 @@ impl Page {
     }
 }
 
-/// An answer that goes on: events as `text/event-stream`, one text each. The next event is asked for when the client has
-/// taken the one before.
+/// A continuing answer: events as `text/event-stream`, one text each. The next event is requested after the client has
+/// received the one before.
 pub struct Events(pub Pin<Box<dyn Stream<Item = String> + Send>>);
 
-/// Marks the answer of a connection that becomes a stream.
+/// Marks the answer that turns its connection into a stream.
 #[derive(Clone, Copy, Debug)]
 struct IsStream;
 
@@ -137,7 +137,7 @@ impl IntoResponse for Events {
             (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            // A proxy must not wait for more.
+            // A proxy must pass on each event without waiting for more.
             (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
         ];
         let mut response = (headers, Body::from_stream(events)).into_response();
@@ -179,7 +179,7 @@ impl Site {
         Self { guard, ..self }
     }
 
-    /// Adds a page, or a stream of events: what `make` returns becomes the answer.
+    /// Adds a page, or a stream of events: the result of `make` becomes the answer.
     #[must_use]
     pub fn page<F, A, R>(self, path: &str, make: F) -> Self
     where
@@ -210,7 +210,7 @@ impl Site {
         Self { router: self.router.fallback(answer), ..self }
     }
 
-    /// Adds hosts that a request may be addressed to, in addition to the address that the server listens on.
+    /// Adds host names that a request may use in addition to the address that the server listens on.
     #[must_use]
     pub fn known_as(self, hosts: &[String]) -> Self {
         Self { hosts: hosts.to_vec(), ..self }
@@ -279,7 +279,7 @@ impl WebServer {
     }
 }
 
-/// Listens, with little room for what clients do not take.
+/// Listens, with small send buffers.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -311,7 +311,7 @@ async fn serve(listener: TcpListener, router: Router, names: Arc<[String]>, mut 
     while connections.join_next().await.is_some() {}
 }
 
-/// Answers the one request of a connection. An error of a connection concerns only its client.
+/// Answers the one request of a connection. An error of a connection affects only its client.
 async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, slot: Arc<ConnectionSlot>) {
     let Ok(local) = stream.local_addr() else { return };
     let pages = TowerToHyperService::new(router);

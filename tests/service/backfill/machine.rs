@@ -300,7 +300,7 @@ fn i05_old_hashes_become_the_weakest_source_and_what_is_absurd_is_named() {
         "{}",
         ran.out
     );
-    assert!(ran.out.contains("entry_price=\"0\" is not believed: a 0 is no value"), "{}", ran.out);
+    assert!(ran.out.contains("entry_price=\"0\" is not believed: a 0 is not a value"), "{}", ran.out);
     assert!(ran.out.contains("[IMPORT] 44 hashes / appended 1 / "), "{}", ran.out);
     assert!(
         ran.out.contains(

@@ -1,4 +1,4 @@
-//! The codes of refusals, and what they mean.
+//! The codes of refusals, and their meanings.
 
 use serde::Deserialize;
 

@@ -22,7 +22,7 @@ pub fn server_time(body: &[u8]) -> Result<u64, Unreadable> {
 }
 
 /// Reads `GET /fapi/v1/premiumIndex`, of one symbol or of all. A row that cannot be read is left out and reported
-/// beside the others: a missing price holds its own position, and must not hold the others.
+/// beside the others: a missing price gives its own position a hold, and must not affect the others.
 pub fn mark_prices(body: &[u8]) -> Result<Marks, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -47,8 +47,8 @@ pub fn mark_prices(body: &[u8]) -> Result<Marks, Unreadable> {
     Ok((prices, bad))
 }
 
-/// Reads `GET /fapi/v3/positionRisk`, and the rows of `v2`. One bad row makes the reply unreadable, because a missing row would mean
-/// flat.
+/// Reads `GET /fapi/v3/positionRisk`, and the rows of `v2`. One bad row makes the reply unreadable, because a missing
+/// row would mean flat.
 pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -73,7 +73,7 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     Ok(rows.into_iter().map(row).collect())
 }
 
-/// Reads `GET /fapi/v2/positionRisk`, which lists every symbol: an empty list is no answer.
+/// Reads `GET /fapi/v2/positionRisk`, which lists every symbol: an empty list is not a valid answer.
 pub fn positions_of_all(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     let rows = positions(body)?;
     if rows.is_empty() { Err(Unreadable::new("v2 lists every symbol, this is none".to_owned())) } else { Ok(rows) }

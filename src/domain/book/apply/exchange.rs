@@ -123,7 +123,8 @@ impl BookFold<'_> {
         let open_qty = book.qty();
         let since_ms = book.known_ms();
         let entry = self.entry;
-        // A look-up that opens a position is no agreement: it confirms neither our history nor a price. The next one does.
+        // A look-up that opens a position does not count as an agreement: it confirms neither our history nor a price.
+        // The next one does.
         let is_opened_by_look_up = open_qty.is_zero() && fact.looked_up;
         let change =
             |cause, delta, price| PositionChange { since_ms, ..PositionChange::new(cause, delta, price, entry) };
@@ -190,7 +191,7 @@ impl BookFold<'_> {
         }
     }
 
-    /// Folds a trade of the exchange. What is new of its order passes the same rules as a part that a result brings.
+    /// Folds a trade of the exchange. The part of its order that is new passes the same rules as a part from a result.
     pub fn trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Result<(), Reason> {
         let Some(key) = self.order_of_trade(book, fact) else { return Ok(()) };
         let step = book.step_size();

@@ -54,7 +54,7 @@ impl BookFold<'_> {
         self.fill_order(book, fact, fill, &resolved, decision_id)
     }
 
-    /// Lets the order of a result that fills nothing keep what the result names of it. Returns the order.
+    /// Adds the names in a result that fills nothing to its order. Returns the order.
     pub fn unfilled_order(
         &mut self,
         book: &mut BookMut<'_>,
@@ -71,9 +71,9 @@ impl BookFold<'_> {
         }
     }
 
-    /// Applies what an order has filled as the outcome of a decision, where an entry names the plan of the decision only
-    /// later. A fill from before the decision, or one that opens, is not of it: some executors refuse under ids that they
-    /// use again.
+    /// Applies what an order has filled as the outcome of a decision, where an entry names the plan of the decision
+    /// only later. A fill from before the decision, or one that opens, is not of it: some executors refuse under ids
+    /// that they use again.
     pub fn outcome_of_order(&self, book: &mut Book, key: &OrderKey, decision_id: Option<&str>) {
         let Some(decision_id) = decision_id else { return };
         let Some(order) = book.orders.get(key).filter(|order| !order.parts.is_empty()) else { return };
@@ -118,7 +118,7 @@ impl BookFold<'_> {
         }
     }
 
-    /// Gives the cumulative quantity of a fill to its order. What is new of it changes the position.
+    /// Gives the cumulative quantity of a fill to its order. The part that is new changes the position.
     fn fill_order(
         &mut self,
         book: &mut BookMut<'_>,

@@ -207,8 +207,8 @@ impl BookFold<'_> {
         Some(found.key)
     }
 
-    /// Lets an order keep what a refusal names of it, and returns the order. A refusal moves and flags nothing. The plan
-    /// that it names with an id which is not known yet is remembered for entries that name the id alone.
+    /// Lets an order keep what a refusal names of it, and returns the order. A refusal moves and flags nothing. The
+    /// plan that it names with an id which is not known yet is remembered for entries that name the id alone.
     pub(super) fn refused_order(
         &mut self,
         book: &mut BookMut<'_>,

@@ -28,8 +28,8 @@ pub(super) struct ReportedPart<'a> {
     /// [quote per base]
     pub price: Option<Price>,
     pub time: EventTime,
-    /// The trade that brings it, with its quantity. Trades explain an opening by a stated quantity together, results one
-    /// by one.
+    /// The trade that brings it, with its quantity. Trades explain an opening by a stated quantity together, results
+    /// one by one.
     pub trade: Option<&'a Trade>,
 }
 
@@ -78,7 +78,8 @@ impl BookFold<'_> {
     /// 2. It explains the change of a look-up, as far as its quantity, time and price fit.
     /// 3. A trade explains both sides of an adoption across zero.
     /// 4. A trade from before an opening by a stated quantity explains that opening, together with others.
-    /// 5. Long before the last look-up, or before the opening after a closed position, the position contains it: flagged.
+    /// 5. Long before the last look-up, or before the opening after a closed position, the position contains it:
+    ///    flagged.
     /// 6. Else it moves the position, flagged if it is near a look-up or before an agreement.
     pub(super) fn place_fill(
         &mut self,
@@ -126,7 +127,8 @@ impl BookFold<'_> {
             self.explain_by_trade(book, opened, reported.part_no, trade)?;
             return Ok(Placement::Contained);
         }
-        // Rule 5. A further part of an order that the open position contains belongs to that position, whatever its event time.
+        // Rule 5. A further part of an order that the open position contains belongs to that position, whatever its
+        // event time.
         let last_ms = moves.last().map(|last| last.at.id.ms);
         let open = book.hot.open.as_ref().filter(|open| !open.has_order(reported.key));
         let opened_ms = open.filter(|_| former.is_some()).map(|open| open.opened.id.ms);
@@ -161,7 +163,7 @@ impl BookFold<'_> {
         Ok(moves)
     }
 
-    /// Returns true if a fill can explain what a look-up has shown.
+    /// Returns true if a fill can explain a change that a look-up has shown.
     fn can_explain(&self, found: &LookedUp, reported: ReportedPart<'_>, time_ms: u64) -> Result<bool, OutOfRange> {
         let opening = found.parts_for(reported).find(|part| part.opens);
         let is_near = match (reported.price, opening.and_then(|part| part.price)) {
@@ -264,8 +266,8 @@ impl LookedUp {
         time_ms < self.at.id.ms && self.parts.iter().any(|part| part.opens)
     }
 
-    /// Returns the quantities by which a trade from before an adoption across zero explains it, if it explains both sides:
-    /// the part that closes, signed, and the rest, which explains the opening with the other trades. [base]
+    /// Returns the quantities by which a trade from before an adoption across zero explains it, if it explains both
+    /// sides: the part that closes, signed, and the rest, which explains the opening with the other trades. [base]
     fn across_zero(&self, reported: ReportedPart<'_>, time_ms: u64) -> Result<Option<(Qty, Qty)>, OutOfRange> {
         let closed = self.unexplained(reported)?;
         let opening = self.parts.iter().find(|part| part.opens && part.is_unexplained_in(reported.delta));

@@ -32,8 +32,8 @@ impl Engine {
         true
     }
 
-    /// Takes a price into use and counts the holds of all books of its symbol for which it changes nothing. Returns the other
-    /// ones, which have to be evaluated, in their order.
+    /// Takes a price into use and counts the holds of all books of its symbol for which it changes nothing. Returns the
+    /// other ones, which have to be evaluated, in their order.
     ///
     /// `None`: it has done nothing, and all books have to be evaluated. The price may be held or refused.
     pub(in crate::domain::engine) fn books_left(
@@ -119,13 +119,14 @@ impl Engine {
 }
 
 impl Slot {
-    /// Returns what decides the order in which books are evaluated.
+    /// Returns the key that defines the order in which books are evaluated.
     fn order_of(&self, nth: u32) -> (&[u8], PositionSide) {
         let book = &self.others[nth as usize - 1].book;
         (book.account_name.as_bytes(), book.side)
     }
 
-    /// Returns the hold of the one-way book of the account without a name, if it is known. `Some(None)`: it has no position.
+    /// Returns the hold of the one-way book of the account without a name, if it is known. `Some(None)`: it has no
+    /// position.
     fn plain_hold_at(
         &mut self,
         accounts: &Accounts,
@@ -170,7 +171,7 @@ impl Slot {
         self.index.add_loose(nth);
     }
 
-    /// Forgets what is remembered of a book.
+    /// Forgets the memory of a book.
     #[inline]
     pub fn forget_memory(&mut self, nth: u32) {
         if nth == 0 {
@@ -181,7 +182,7 @@ impl Slot {
         }
     }
 
-    /// Forgets what is remembered of all books.
+    /// Forgets the memory of all books.
     pub fn forget_memories(&mut self) {
         self.memory.forget();
         if self.others.is_empty() {
@@ -195,7 +196,8 @@ impl Slot {
         }
     }
 
-    /// Remembers the outcome of an evaluation. A quiet book has noted the hold of its band, so another outcome ends the band.
+    /// Remembers the outcome of an evaluation. A quiet book has noted the hold of its band, so another outcome ends the
+    /// band.
     #[inline]
     pub fn remember(&mut self, nth: u32, last: Option<(Hold, EntryTerms)>) {
         if nth == 0 {

@@ -10,12 +10,12 @@
 //!                                invalidated, or its confirmation is too old
 //! ```
 //!
-//! A loose book is asked at the next price. A quiet book is not asked as long as prices stay within its band: its hold is
-//! counted with all others of the same reason. The hold that it has noted last is that of its band, so nothing has to be
-//! brought up to date later.
+//! A loose book is asked at the next price. A quiet book is not asked as long as prices stay within its band: its hold
+//! is counted with all others of the same reason. The hold that it has noted last is that of its band, so nothing has
+//! to be brought up to date later.
 //!
-//! Promises: a price within all bands costs the same however many books are quiet. A price that leaves k of n bands costs k
-//! evaluations and k × log n comparisons.
+//! Promises: a price within all bands costs the same however many books are quiet. A price that leaves k of n bands
+//! costs k evaluations and k × log n comparisons.
 
 use std::collections::BTreeSet;
 

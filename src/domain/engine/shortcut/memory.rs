@@ -1,4 +1,4 @@
-//! What the shortcuts remember of a book, until it changes.
+//! The memory that the shortcuts have of a book, until the book changes.
 
 use super::bands::PriceBand;
 use super::index::Quiet;
@@ -10,7 +10,7 @@ use crate::domain::units::Price;
 /// The outcome of the last evaluation of a book, and the prices at which it is the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// The hold of the last evaluation, and what it used. The next price makes a band of it.
+    /// The hold of the last evaluation, and the terms that it used. The next price makes a band of it.
     last: Option<(Hold, EntryTerms)>,
     band: Option<PriceBand>,
 }
@@ -57,7 +57,7 @@ impl Memory {
         self.last = last;
     }
 
-    /// Forgets what may no longer be true.
+    /// Forgets outcomes that may have changed.
     pub fn forget(&mut self) {
         *self = Self::default();
     }

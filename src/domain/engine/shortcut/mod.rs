@@ -1,9 +1,9 @@
 //! A shortcut for prices that change nothing but the price in use. Nearly all entries are such prices.
 //!
-//! Three doors ask: `try_price` before the slow way of a price, `books_left` before all books of a symbol are evaluated at
-//! one, `recall` before an evaluation. The others keep the memory: `remember` after an evaluation, and `invalidate` for a
-//! book, an account, a symbol or all when anything changes that one reads. Without this folder the engine gives the same
-//! results, later.
+//! Three doors ask: `try_price` before the slow way of a price, `books_left` before all books of a symbol are evaluated
+//! at one, `recall` before an evaluation. The others keep the memory: `remember` after an evaluation, and `invalidate`
+//! for a book, an account, a symbol or all when anything changes that one reads. Without this folder the engine gives
+//! the same results, later.
 //!
 //! Promises: the shortcut never gives a result that the slow way would not give. Builds with debug assertions evaluate
 //! each price that takes it, and compare.
@@ -11,8 +11,8 @@
 //! It pays: without it a replay of a recorded day takes 35 % more instructions, an audit 32 %. That a position of the
 //! exchange which confirms ours keeps the band is 5.4 % of it in a replay, 4.9 % in an audit (docs/decisions/0010).
 //!
-//! In reading order: this file, `memory` (what is remembered of a book), `bands`; for symbols with several books `books`
-//! and `index` (which of them a price concerns).
+//! In reading order: this file, `memory` (the memory of a book), `bands`; for symbols with several books
+//! `books` and `index` (which of them a price concerns).
 
 mod bands;
 mod books;
@@ -79,8 +79,8 @@ impl Engine {
         self.changes.touch_hot(BookId::one_way(id));
     }
 
-    /// Notes that something changed on which the evaluation of the books of an account depends, in one symbol. What names no
-    /// account is for all books.
+    /// Notes that something changed on which the evaluation of the books of an account depends, in one symbol. Without
+    /// a named account, it concerns all books of the symbol.
     pub(super) fn invalidate_account(&mut self, id: SymbolId, account: AccountId) {
         if !account.is_named() {
             return self.invalidate_symbol(id);
@@ -109,13 +109,14 @@ impl Engine {
             // A quiet book of the index has noted the hold of its band, and no other one.
             return None;
         }
-        // What was known of a price that has become old since is true but for the holds that come after its age.
+        // The price has become old since. The remembered hold stays if it comes before `stale_price` in the order of
+        // holds; otherwise `stale_price` applies.
         let hold = hold.map(|hold| if is_stale { hold.min(Hold::StalePrice) } else { hold });
         debug_assert_eq!(self.hold_at(book, now_ms), hold, "the entry changes the outcome");
         hold
     }
 
-    /// Remembers the outcome of an evaluation: a hold with what it used, or none.
+    /// Remembers the outcome of an evaluation: a hold with the terms that it used, or none.
     #[inline]
     pub(super) fn remember(&mut self, id: BookId, last: Option<(Hold, EntryTerms)>) {
         self.slots[id.symbol].remember(id.nth, last);

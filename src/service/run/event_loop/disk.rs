@@ -1,4 +1,4 @@
-//! What goes to the disk and comes from it: lines for the journal, checkpoints, snapshots, old decisions.
+//! The traffic between the event loop and the disk: lines for the journal, checkpoints, snapshots, old decisions.
 //!
 //! ```text
 //!            asked or due               journal durable up to the rows            written
@@ -12,7 +12,8 @@ use crate::codec::state;
 use crate::service::run::disk::{self, JournalTask};
 use crate::service::run::processor::{CheckpointRows, JournalLines};
 
-/// The most bytes of lines that the event loop writes itself. More of them take longer than a thread to wake up. [byte]
+/// Maximum size of the lines that the event loop writes itself. To write more takes longer than to wake a thread.
+/// [byte]
 const OWN_LINES_BYTES: usize = 32 << 10;
 
 /// The checkpoint that is being made.
@@ -36,7 +37,7 @@ impl EventLoop {
         }
     }
 
-    /// Does the same, but writes few lines that a decision waits for itself, unless there is anything else to do.
+    /// Does the same. If a decision waits for a few lines and there is nothing else to do, writes them itself.
     pub(super) fn write_lines(&mut self) -> anyhow::Result<()> {
         let is_alone = self.channels.messages.is_empty() && self.channels.events.is_empty();
         let are_few = self.processor.journal.text.len() <= OWN_LINES_BYTES;

@@ -1,4 +1,4 @@
-//! The end of a service: when it is idle, and how it writes and emits what is left.
+//! The end of a service: when it counts as idle, and how it writes and emits the rest.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ impl EventLoop {
         self.processor.delivery.is_settled() && matches!(self.checkpoint, CheckpointStage::None)
     }
 
-    /// Returns true if nothing was pending or new for the requested time. A standby waits until it could have become
+    /// Returns true if nothing was new or pending for the requested time. A standby waits until it could have become
     /// the leader.
     pub(super) fn is_idle_enough(&mut self) -> bool {
         let Some(limit) = self.until_idle else { return false };
@@ -39,7 +39,7 @@ impl EventLoop {
             self.act()?;
             let (folded, durable) = self.processor.delivery.journal();
             let is_on_disk = folded == durable && matches!(self.checkpoint, CheckpointStage::None);
-            // Our own entries may come back later. This process reads no more.
+            // Our own entries may come back later. This process reads no more entries.
             let is_out = self.processor.delivery.is_published() || !self.processor.delivery.is_leader();
             let is_over = is_on_disk && Instant::now() >= until;
             if is_over || (is_on_disk && is_out && self.processor.delivery.is_idle()) {
@@ -56,7 +56,7 @@ impl EventLoop {
         let rows = self.processor.checkpoint();
         let position = rows.journal;
         let Self { processor, channels, store, mut snapshots, journal, .. } = self;
-        // The task closes it.
+        // The task closes the journal.
         drop(journal);
         let _ = channels.checkpoints.send(rows);
         if let Some((keep_from, older_than_ms)) = snapshots.at_end(&processor.driver.engine, position) {

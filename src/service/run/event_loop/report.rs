@@ -1,4 +1,4 @@
-//! What the event loop reports: log lines, the report of the service, and what the fetcher should ask for.
+//! The reports of the event loop: log lines, the report of the service, and the needs for the fetcher.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::service::pages::Question;
 use crate::service::run::fetching::Lacking;
 use crate::service::write_back::goals;
 
-/// The likely cause of a loss of entries that the server had, with the next step.
+/// The likely cause if the server has lost entries, with the next step.
 const OTHER_SERVER: &str = ". Is this another server than before? Then stop the service and correct REDIS_URL (--redis, \
                             [redis] url); for a new server, start with another --store and --journal";
 
@@ -82,7 +82,7 @@ impl EventLoop {
     pub(super) fn publish(&mut self) {
         if self.published.elapsed() >= PUBLISH_INTERVAL {
             self.published = Instant::now();
-            // A lease that was not renewed ends by itself.
+            // A lease that was not renewed ends without an event.
             self.follow_role();
             self.state.checkpoint = self.checkpointed.0;
             let holder = self.channels.holder.borrow().clone();
@@ -100,7 +100,7 @@ impl EventLoop {
         }
         let engine = &self.processor.driver.engine;
         let server_ms = self.channels.status.server_ms.load(Ordering::Relaxed);
-        // What is still unread in the streams need not be fetched.
+        // Entries that are still unread in the streams need not be fetched.
         let is_behind = server_ms.saturating_sub(engine.globals().last.ms) > CAUGHT_UP_MS;
         if is_behind && !self.channels.status.is_drained.load(Ordering::Relaxed) {
             return;

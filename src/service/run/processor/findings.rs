@@ -1,4 +1,4 @@
-//! What an operator has to know about an entry: log lines, and findings that stay.
+//! Facts about an entry that an operator has to know: log lines, and findings that stay.
 
 use super::Processor;
 use crate::domain::delivery::row::{OutboxRow, SOMEWHERE};
@@ -7,8 +7,8 @@ use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, DecisionFact, Entry, Event, Reason};
 
 impl Processor {
-    /// Returns the finding about an entry that is skipped because a service did not believe it: a store that is folded again
-    /// finds it again.
+    /// Returns the finding about an entry that is skipped because a service did not believe it. A store that is folded
+    /// again gets the finding in this way.
     fn refused_before(&self, entry: &Entry) -> Option<&'static str> {
         let is_refused = match &entry.content {
             Err(unreadable) => unreadable.reason == Reason::BadSignature || entry.kind == StreamKind::Decision,
@@ -20,7 +20,7 @@ impl Processor {
         is_refused.then_some(finding)
     }
 
-    /// Logs and counts what an operator has to know about an entry.
+    /// Logs and counts the facts about an entry that an operator has to know.
     pub(super) fn note(
         &mut self,
         entry: &Entry,
@@ -69,8 +69,8 @@ impl Processor {
         }
     }
 
-    /// Returns true if the fold adopted a decision, or will at its cause, and if it has our signature where there is a
-    /// key.
+    /// Returns true if the fold adopted a decision, or will adopt it at its cause, and if it has our signature in case
+    /// there is a key.
     pub(super) fn is_believed(&self, fact: &DecisionFact, row: &OutboxRow) -> bool {
         let is_adopted =
             self.engine().book_of_decision(&row.decision_id).is_some() || self.engine().awaits_cause_of(fact);

@@ -2,7 +2,7 @@
 
 use super::Processor;
 
-/// How long lines wait for further ones before they are written, unless something waits for them. [ms]
+/// How long lines wait for further ones before they are written, if nothing waits for them. [ms]
 const LINES_WAIT_MS: u64 = 20;
 /// Lines of this size are written at once. [byte]
 const LINES_BYTES: usize = 256 << 10;
@@ -34,8 +34,8 @@ impl JournalLines {
 }
 
 impl Processor {
-    /// Returns when the lines have to be written: at once if a decision waits for them or if they are many, otherwise
-    /// after a moment, so that a disk without a queue has no sync for every price. `None` if there are none. [ms]
+    /// Returns when the lines have to be written: at once if a decision waits for them or there are many of them,
+    /// otherwise after a moment, so that not every price causes a sync. Returns `None` if there are no lines. [ms]
     pub fn lines_due_ms(&self) -> Option<u64> {
         let JournalLines { text, since_ms, .. } = &self.journal;
         let is_urgent = self.delivery.waits_for_sync() || text.len() >= LINES_BYTES;

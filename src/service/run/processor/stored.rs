@@ -1,4 +1,4 @@
-//! What an earlier process left in the store, beside the state of the engine.
+//! The rows that an earlier process left in the store in addition to the state of the engine.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::domain::delivery::row::OutboxRow;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::Streams;
 
-/// The rows of an earlier process beside the engine's state.
+/// The rows of an earlier process other than the engine's state.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     pub checkpoint: Checkpoint,
@@ -26,7 +26,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Reads what an earlier process left beside the engine's state.
+    /// Reads the rows that an earlier process left in addition to the engine's state.
     pub fn read<R: Rows>(rows: &R, streams: &Streams) -> Result<Self, R::Error> {
         let positions: Result<Vec<_>, _> =
             streams.iter().map(|(_, stream)| live::stream_position(rows, &stream.name)).collect();
@@ -36,7 +36,7 @@ impl Stored {
             checkpoint: live::checkpoint(rows)?,
             outbox: live::outbox(rows)?,
             positions: positions?,
-            // An entry that is readable under the present rules is no longer in the quarantine, and has no record.
+            // An entry that the present rules can read is no longer in the quarantine, and has no record.
             unrecorded: unrecorded.filter_map(Result::transpose).collect::<Result<_, _>>()?,
             refused: live::refused(rows)?,
             gaps: live::gaps(rows, streams)?,

@@ -1,4 +1,4 @@
-//! Checks of the streams: gaps, entries that the group skipped, and keys that are no streams.
+//! Checks of the streams: gaps, entries that the group skipped, and keys that contain something else than a stream.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::shell::redis::{ServerError, StreamFault, StreamStats};
 /// Time between two reads of the statistics of all streams, for the gap detector.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When a key was found to be no stream.
+/// When the reader found that a key contains something else than a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Barred {
-    /// At the start: its entries were not read ahead.
+    /// At the start. Then its entries were not read ahead.
     AtStart,
     Since,
 }
@@ -28,8 +28,7 @@ impl Reader {
         self.checked_at.is_none_or(|at| consumer.clock().saturating_sub(at) >= CHECK_INTERVAL)
     }
 
-    /// Checks all streams for trimmed, deleted or forgotten entries, and reports them before any entry after them is
-    /// sent.
+    /// Checks all streams for trimmed, deleted or forgotten entries. Reports them before it sends any entry after them.
     pub(super) fn check_streams(&mut self, consumer: &mut impl Source) -> Result<(), ReadError> {
         let stats = consumer.stream_stats(&self.read)?;
         let is_first = self.checked_at.replace(consumer.clock()).is_none();
@@ -51,8 +50,8 @@ impl Reader {
                     self.send(Message::Gap(gap))?;
                 }
             } else if self.was_skipped(index, stream_stats) {
-                // The group's cursor was moved, or another process reads in our group. Those entries are read by their
-                // ids.
+                // The group's cursor was moved, or another process reads in our group. The skipped entries are read by
+                // their ids.
                 self.range_to[index] = Some(stream_stats.last_id);
             } else {
                 let at = ReadState {
@@ -70,7 +69,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Bars a key that is no stream, and one that is no longer a stream.
+    /// Bars a key that contains something else than a stream, and one that is no longer a stream.
     fn bar(&mut self, index: usize, stream_stats: &StreamStats, is_first: bool) -> Result<(), Shutdown> {
         let is_barred = stream_stats.fault == Some(StreamFault::NotAStream);
         match (self.barred[index], is_barred) {
@@ -107,7 +106,7 @@ impl Reader {
         is_new && !self.was_full[index] && stream_stats.next_id.is_some_and(|next| next > self.read[index])
     }
 
-    /// Finds the key that is no stream, so that the others are read on.
+    /// Finds the key that is not a stream, so that the others can be read.
     pub(super) fn find_barred(&mut self, consumer: &mut impl Source, error: ServerError) -> Result<(), ReadError> {
         let before = self.barred.clone();
         self.mode = Mode::Unsettled;

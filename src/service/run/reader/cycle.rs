@@ -1,4 +1,4 @@
-//! One round after the other: ask, receive, send what may be released, and wait where nothing came.
+//! One round after the other: ask, receive, send the entries that may be released, and wait if there were none.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::service::run::message::Message;
 use crate::service::run::source::Source;
 use crate::shell::redis::{RoundAnswer, ServerError, StreamFault};
 
-/// With a larger lag than this, the watermark is not sent, because no order is sent then. [ms]
+/// With a larger lag than this the watermark is not sent, because no order is sent in this case. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
-/// The watermark is sent in steps of this size, because each one wakes the processor, even between a price and its
+/// The watermark is sent in steps of this size, because each one wakes the processor, possibly between a price and its
 /// decision. [ms]
 const WATERMARK_STEP_MS: u64 = 50;
 /// How long a read waits at the server for new entries: after a round with entries, and after one without.
 const WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
-/// How long nothing is asked after the lease was found to be another's.
+/// Pause without requests after the server has shown that the lease is another's.
 const FENCED_PAUSE: Duration = Duration::from_millis(10);
-/// How long a node of a cluster may not know our lease. Then its successor is looked for.
+/// How long a node of a cluster may not know the lease that we have. After that the reader looks for its successor.
 const FENCED_MAX: Duration = Duration::from_secs(1);
 
 /// The server's clock in a round.
@@ -28,7 +28,7 @@ const FENCED_MAX: Duration = Duration::from_secs(1);
 struct ClockReading {
     /// [µs since 1970]
     time_us: u64,
-    /// When it was read, by the clock of the source: halfway between asking and receiving.
+    /// The time when it was read, by the clock of the source: halfway between request and answer.
     at: Duration,
 }
 
@@ -46,7 +46,7 @@ impl Reader {
             self.fenced = None;
             return Ok(true);
         }
-        // The lease was ours until a moment ago. The lease task will set the new role.
+        // The lease was ours until a moment ago. The lease task is about to set the new role.
         self.mode = Mode::Unsettled;
         let since = *self.fenced.get_or_insert(consumer.clock());
         if self.setup.connect.address().is_cluster() && consumer.clock().saturating_sub(since) > FENCED_MAX {
@@ -75,14 +75,14 @@ impl Reader {
             return self.check_streams(consumer);
         }
         let has_more = self.note_read(&asked.takes, &round);
-        // Requests the next round before this one is buffered. A failure of that request is reported after these entries are
-        // sent.
+        // Requests the next round before this one is buffered. If that request fails, the failure is reported after
+        // these entries are sent.
         let is_next = has_more && self.is_settled() && !self.is_check_due(consumer);
         let asked_next = if is_next { self.ask(consumer).map(drop) } else { Ok(()) };
         let clocks = Clocks::of(&round);
         let is_news = self.buffer(&round, asked.by_group)?;
         consumer.reuse(round);
-        // Before anything is released that may cause an order.
+        // This comes before the release of any entry that may cause an order.
         if let Some(ms) = self.facts_ahead(clocks)
             && self.facts_ahead_to_ms.replace(ms).is_none()
         {
@@ -99,7 +99,7 @@ impl Reader {
         let now = ClockReading { time_us: clocks.slowest_us, at: (asked.sent + received) / 2 };
         match self.reorder.first() {
             Some(first) => rest(consumer, first.ms, now),
-            // The entry that is waited for can be released a millisecond later, and is read then.
+            // The next entry can be released a millisecond later, and is read then.
             None => {
                 if let Some(came) = self.wait(consumer, WAITS[usize::from(is_drained)])? {
                     rest(consumer, came.ms, now);
@@ -109,7 +109,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits for an entry after those that were read. Returns the first one that came.
+    /// Waits for an entry after the ones that were read. Returns the first one.
     fn wait(&mut self, consumer: &mut impl Source, limit: Duration) -> Result<Option<EntryId>, ReadError> {
         let after: Vec<Option<EntryId>> =
             self.read.iter().zip(&self.barred).map(|(read, barred)| barred.is_none().then_some(*read)).collect();
@@ -121,7 +121,8 @@ impl Reader {
         }
     }
 
-    /// Returns the time of the last entry about positions whose id is ahead of all clocks, if one waits. [ms since 1970]
+    /// Returns the time of the last entry about positions whose id is ahead of all clocks, if one waits. [ms since
+    /// 1970]
     fn facts_ahead(&self, clocks: Clocks) -> Option<u64> {
         let now_ms = clocks.fastest_us / 1000;
         let waits = |stream: usize| self.reorder.first_of(StreamId(stream as u16)).is_some();
@@ -130,7 +131,7 @@ impl Reader {
         facts.map(|stream| self.buffered[stream].ms).filter(|ms| *ms > now_ms).max()
     }
 
-    /// Publishes how far the streams were read, by the clock of the server that has the lease.
+    /// Publishes the time up to which the streams were read, by the clock of the server that has the lease.
     fn publish_watermark(&mut self, clocks: Clocks) -> Result<(), Shutdown> {
         let time_us = clocks.home_us;
         let watermark_ms = clocks.home_watermark_ms(self.reorder.watermark_ms());
@@ -150,10 +151,10 @@ impl Reader {
     }
 }
 
-/// Sleeps until the server's clock has passed a millisecond, when the entries of that one can be released. [ms since 1970]
+/// Sleeps until the server's clock has passed a millisecond, so that its entries can be released. [ms since 1970]
 fn rest(consumer: &mut impl Source, ms: u64, server: ClockReading) {
     let until_us = ms.saturating_add(1).saturating_mul(1000);
     let now_us = server.time_us + consumer.clock().saturating_sub(server.at).as_micros() as u64;
-    // An entry of the future must not block the connection, nor a clock that was set back.
+    // Neither an entry of the future nor a clock that was set back may block the connection.
     consumer.pause(Duration::from_micros(until_us.saturating_sub(now_us).min(1000)));
 }

@@ -1,4 +1,4 @@
-//! Leader or standby: what the reader does when the lease changes.
+//! Leader or standby: how the reader follows a change of the lease.
 
 use super::{ReadError, Reader, Shutdown};
 use crate::domain::delivery::fault::Fault;
@@ -10,7 +10,7 @@ use crate::shell::redis::RawEntry;
 /// How streams are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// The mode is not yet settled with the server.
+    /// Not yet agreed with the server.
     Unsettled,
     Standby,
     /// Entries are read with the group.
@@ -20,7 +20,7 @@ pub(super) enum Mode {
 }
 
 impl Reader {
-    /// Becomes leader or standby, if the lease changed.
+    /// Becomes leader or standby if the lease changed.
     pub(super) fn settle(&mut self, consumer: &mut impl Source) -> Result<(), ReadError> {
         if self.is_settled() {
             return Ok(());
@@ -49,8 +49,8 @@ impl Reader {
         }
     }
 
-    /// Claims what the group has delivered: reads our own pending entries, then those of consumers that are gone, and notes
-    /// our own range up to what was delivered.
+    /// Claims the entries that the group has delivered: reads our own pending entries and those of consumers that are
+    /// gone, and notes our own range up to the last delivery.
     fn claim_pending(&mut self, consumer: &mut impl Source) -> Result<(), ReadError> {
         let is_ours = |stream: &usize| self.barred[*stream].is_none() && !self.is_ungrouped[*stream];
         for stream in (0..self.setup.streams.len()).filter(is_ours).collect::<Vec<usize>>() {

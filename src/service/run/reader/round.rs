@@ -1,4 +1,4 @@
-//! One round: what it asks of each stream, and the way of its entries through the reorder buffer to the event loop.
+//! One round: the requests for each stream, and the way of its entries through the reorder buffer to the event loop.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::service::run::message::Message;
 use crate::service::run::source::Source;
 use crate::shell::redis::{Round, Sent, ServerError, Take};
 
-/// The size of the entries that are read together, as far as it can be predicted. [bytes]
+/// Target size of the entries that are read together. [bytes]
 const READ_BYTES: usize = 16 << 20;
 /// The size at which a batch goes to the processor. [bytes]
 const BATCH_BYTES: usize = 1 << 20;
 
-/// An entry that waits for its turn. Its line waits among those of its stream.
+/// An entry that waits for its turn. Its line waits among the lines of its stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     by_group: bool,
@@ -27,12 +27,12 @@ pub(super) struct Waiting {
     len: usize,
 }
 
-/// A round that the server was asked for.
+/// A round that was requested from the server.
 pub(super) struct Asked {
     pub(super) takes: Vec<Take>,
     /// By the clock of the source.
     pub(super) sent: Duration,
-    /// True if the group waits for an acknowledgement of what it delivers.
+    /// True if the group waits for an acknowledgement of the entries that it delivers.
     pub(super) by_group: bool,
 }
 
@@ -69,7 +69,7 @@ impl Reader {
         }
     }
 
-    /// Notes how far a round has read each stream, so that the next one can be asked for. Returns true if more entries
+    /// Notes how far a round has read each stream, so that the next one can be requested. Returns true if more entries
     /// follow.
     pub(super) fn note_read(&mut self, takes: &[Take], round: &Round) -> bool {
         let mut has_more = false;
@@ -85,8 +85,8 @@ impl Reader {
             }
             self.was_full[index] = is_full || *take == Take::Nothing;
             match take {
-                // Otherwise a full buffer of ids ahead of the clock would never drain: it waits for the stream to be read, and
-                // the stream is not read while the buffer is full.
+                // Otherwise a buffer full of ids ahead of the clock would never drain: it waits until the stream is
+                // read further, and the stream is not read while the buffer is full.
                 Take::Nothing => self.reorder.read_to(stream, ReadTo::Entry(self.read[index])),
                 _ if is_full => self.reorder.read_to(stream, ReadTo::Entry(self.read[index])),
                 Take::Range { to, .. } => {

@@ -12,8 +12,8 @@ use crate::shell::redis::server::ServerError;
 const PAGE_DECISIONS: usize = 500;
 
 impl Emitter {
-    /// Returns the `seq` of those decisions that the server has lost. A decision that is remembered and older than all
-    /// entries of the stream was trimmed, not lost.
+    /// Returns the `seq` of those decisions that the server has lost. If Redis remembers a decision and it is older
+    /// than all entries of the stream, it was trimmed and not lost.
     pub async fn lost_of(&mut self, written: &[WrittenDecision]) -> Result<Vec<u64>, ServerError> {
         let failed = || self.server.failed("to look for decisions");
         let (stream, memory) = (&self.keys.decisions, memory_of(&self.keys.decisions));
@@ -57,6 +57,6 @@ impl Emitter {
 
 /// Returns the entry id in an answer of the memory of written ids.
 fn remembered(answered: Value) -> Option<EntryId> {
-    let text = reply::text(answered, "the memory is no text").ok()?;
+    let text = reply::text(answered, "the memory is not a text").ok()?;
     text.split(' ').next()?.parse().ok()
 }

@@ -9,20 +9,20 @@ use crate::shell::redis::server::StreamFault;
 
 /// The script that writes one decision. Its answers, by the first that applies:
 ///
-/// - `stale`: another process owns the lease;
+/// - `stale`: another process has the lease;
 /// - `unfit` (wrong type): a stream to write to, or the memory, is a key of another type; with the key;
 /// - `known`: written before;
 /// - `doubt`: the memory contains the decision, and the stream does not;
 /// - `halted`: the decision before it in the pipeline was not written;
 /// - `unfit` (exhausted ids): a stream has an entry with the greatest id; with the key;
 /// - `lost`: the last written entry is no longer in the stream;
-/// - `behind`: the order rests on data that was read too long ago;
+/// - `behind`: the order is based on data that was read too long ago;
 /// - `late`: an entry of the control stream would get an id far from the time of its issue, so it must be signed again;
 /// - `unfit` (exhausted ids): the greatest id of a stream was given to an entry that was deleted since; with the key;
 /// - `written`.
 ///
-/// The script reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was
-/// set and is now missing still counts, and so does one of another type (docs/spec/emission.md, "Kill key").
+/// The script reads the kill key itself, so that nothing can happen between check and write. A kill key that was set
+/// and is now missing still counts as set, and so does one of another type (docs/spec/emission.md, "Kill key").
 pub(super) const EMIT: &str = concat!(
     r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -135,17 +135,17 @@ return {'written', answer}"
 /// The script's answer to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// Another process owns the lease. Nothing was written.
+    /// Another process has the lease. Nothing was written.
     Stale,
     /// The decision before it in the pipeline was not written. Nothing was written.
     Halted,
-    /// The memory of written ids contains this answer, and the stream disagrees. Nothing was written.
+    /// The memory of written ids contains this answer, and the stream does not confirm it. Nothing was written.
     Doubtful { known: String },
     /// The last written decision is no longer in the stream. Nothing was written.
     Lost,
     /// There may be new entries that are not folded yet. Nothing was written.
     Behind,
-    /// A key to write to takes no entries. Nothing was written.
+    /// A key accepts no entries. Nothing was written.
     Unfit { key: String, why: StreamFault },
     /// The decision is in the stream, written now or by an earlier offer.
     Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },

@@ -1,15 +1,15 @@
-//! The entries of streams in a framed reply, as `XRANGE`, `XREAD` and `XREADGROUP` answer them.
+//! The entries of streams in a framed reply to `XRANGE`, `XREAD` or `XREADGROUP`.
 
 use super::walk::{Token, Walk, WalkError};
 use crate::domain::event::ids::EntryId;
 
-/// Where an entry is in the bytes of a reply.
+/// The location of an entry in the bytes of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryAt {
     pub id: EntryId,
-    /// Its names and values are from here …
+    /// The offset at which its names and values begin …
     start: usize,
-    /// … to here; none if it was trimmed while it was pending.
+    /// … and end; both are equal if it was trimmed while it was pending.
     end: usize,
 }
 
@@ -37,25 +37,25 @@ impl<'a> Iterator for Pairs<'a> {
         if self.0.is_at_end() {
             return None;
         }
-        // They were texts when the entry was found.
+        // They were checked when the entry was found.
         Some((self.0.bytes("a field's name").ok()?, self.0.bytes("a field's value").ok()?))
     }
 }
 
 impl<'a> Walk<'a> {
-    /// Begins the entries of several streams.
+    /// Begins to read the entries of several streams.
     pub fn streams(&mut self) -> Result<Streams, WalkError<'a>> {
         match self.value()? {
             Token::Nil => Ok(Streams { left: 0, is_map: false }),
             Token::Map(left) => Ok(Streams { left, is_map: true }),
             Token::List(left) | Token::Set(left) => Ok(Streams { left, is_map: false }),
-            _ => Err(WalkError::Unexpected("streams are no list")),
+            _ => Err(WalkError::Unexpected("streams are not a list")),
         }
     }
 
-    /// Takes the entries of one stream.
+    /// Passes each entry of one stream to `entry`.
     pub fn entries(&mut self, mut entry: impl FnMut(EntryAt)) -> Result<(), WalkError<'a>> {
-        for _ in 0..self.list("entries are no list")?.unwrap_or(0) {
+        for _ in 0..self.list("entries are not a list")?.unwrap_or(0) {
             if let Some(found) = self.entry()? {
                 entry(found);
             }
@@ -63,32 +63,32 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Returns the next entry; `None` in the place of one that is gone.
+    /// Reads the next entry; `None` for an entry that was trimmed.
     #[inline]
     fn entry(&mut self) -> Result<Option<EntryAt>, WalkError<'a>> {
-        match self.list("an entry is no list")? {
+        match self.list("an entry is not a list")? {
             None => return Ok(None),
             Some(2) => {}
-            Some(_) => return Err(WalkError::Unexpected("an entry is no pair")),
+            Some(_) => return Err(WalkError::Unexpected("an entry is not a pair")),
         }
-        let id = self.bytes("an entry id is no text")?;
+        let id = self.bytes("an entry id is not a text")?;
         let id = EntryId::parse(id).ok_or(WalkError::Unexpected("an entry id is not ms-seq"))?;
         let pairs = match self.value()? {
             Token::Nil => 0,
             Token::Map(pairs) => pairs,
             Token::List(values) | Token::Set(values) if values % 2 == 0 => values / 2,
-            _ => return Err(WalkError::Unexpected("fields are no list of pairs")),
+            _ => return Err(WalkError::Unexpected("fields are not a list of pairs")),
         };
         let start = self.position();
         for _ in 0..pairs {
-            self.bytes("a field's name is no text")?;
-            self.bytes("a field's value is no text")?;
+            self.bytes("a field's name is not a text")?;
+            self.bytes("a field's value is not a text")?;
         }
         Ok(Some(EntryAt { id, start, end: self.position() }))
     }
 }
 
-/// The streams of a reply that are to come.
+/// The streams of a reply that are still to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Streams {
     left: usize,
@@ -102,10 +102,10 @@ impl Streams {
             return Ok(None);
         }
         self.left -= 1;
-        if !self.is_map && walk.list("a stream is no list")? != Some(2) {
-            return Err(WalkError::Unexpected("a stream is no pair"));
+        if !self.is_map && walk.list("a stream is not a list")? != Some(2) {
+            return Err(WalkError::Unexpected("a stream is not a pair"));
         }
-        walk.bytes("a stream's name is no text").map(Some)
+        walk.bytes("a stream's name is not a text").map(Some)
     }
 }
 
@@ -157,19 +157,19 @@ mod tests {
     fn another_shape_is_refused_with_what_is_wrong() {
         let of = |entry: &str| format!("*1\r\n*2\r\n$1\r\ns\r\n*1\r\n{entry}");
         let cases = [
-            (":5\r\n".to_owned(), "streams are no list"),
-            ("*1\r\n:5\r\n".to_owned(), "a stream is no list"),
-            ("*1\r\n*1\r\n+s\r\n".to_owned(), "a stream is no pair"),
-            ("*1\r\n*2\r\n*0\r\n*0\r\n".to_owned(), "a stream's name is no text"),
-            ("*1\r\n*2\r\n+s\r\n:5\r\n".to_owned(), "entries are no list"),
-            (of("$1\r\n5\r\n"), "an entry is no list"),
-            (of("*3\r\n+1-0\r\n*0\r\n*0\r\n"), "an entry is no pair"),
+            (":5\r\n".to_owned(), "streams are not a list"),
+            ("*1\r\n:5\r\n".to_owned(), "a stream is not a list"),
+            ("*1\r\n*1\r\n+s\r\n".to_owned(), "a stream is not a pair"),
+            ("*1\r\n*2\r\n*0\r\n*0\r\n".to_owned(), "a stream's name is not a text"),
+            ("*1\r\n*2\r\n+s\r\n:5\r\n".to_owned(), "entries are not a list"),
+            (of("$1\r\n5\r\n"), "an entry is not a list"),
+            (of("*3\r\n+1-0\r\n*0\r\n*0\r\n"), "an entry is not a pair"),
             (of("*2\r\n+1\r\n*0\r\n"), "an entry id is not ms-seq"),
-            (of("*2\r\n_\r\n*0\r\n"), "an entry id is no text"),
-            (of("*2\r\n+1-0\r\n:5\r\n"), "fields are no list of pairs"),
-            (of("*2\r\n+1-0\r\n*1\r\n+a\r\n"), "fields are no list of pairs"),
-            (of("*2\r\n+1-0\r\n*2\r\n*0\r\n+a\r\n"), "a field's name is no text"),
-            (of("*2\r\n+1-0\r\n*2\r\n+a\r\n_\r\n"), "a field's value is no text"),
+            (of("*2\r\n_\r\n*0\r\n"), "an entry id is not a text"),
+            (of("*2\r\n+1-0\r\n:5\r\n"), "fields are not a list of pairs"),
+            (of("*2\r\n+1-0\r\n*1\r\n+a\r\n"), "fields are not a list of pairs"),
+            (of("*2\r\n+1-0\r\n*2\r\n*0\r\n+a\r\n"), "a field's name is not a text"),
+            (of("*2\r\n+1-0\r\n*2\r\n+a\r\n_\r\n"), "a field's value is not a text"),
             (of("*2\r\n+1-0\r\n*2\r\n+a\r\n"), "the reply ends early"),
         ];
         for (reply, wrong) in cases {

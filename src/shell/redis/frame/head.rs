@@ -2,23 +2,23 @@
 
 use super::{ELEMENTS_MAX, FrameError, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 
-/// The most characters of a number, its sign included. [1]
+/// Maximum number of characters of a number, including its sign. [1]
 pub const NUMBER_BYTES_MAX: usize = 20;
 
 /// The first line of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// A text of so many bytes follows: `$`, `=` or `!`.
+    /// A text with this number of bytes follows: `$`, `=` or `!`.
     Text {
         kind: u8,
         length: usize,
     },
-    /// So many values follow: `*`, `~`, `>`, `%` or `|`. A map has two for each pair, an attribute one more.
+    /// This number of values follows: `*`, `~`, `>`, `%` or `|`. A map has two for each pair, an attribute one more.
     Container {
         kind: u8,
         elements: usize,
     },
-    /// The line is the value, from here to there: `+`, `-`, `,`, `#` or `(`.
+    /// The line itself is the value, within this range: `+`, `-`, `,`, `#` or `(`.
     Line {
         kind: u8,
         start: usize,
@@ -28,24 +28,24 @@ pub(super) enum Head {
     Nil,
 }
 
-/// A line of which a part may be there.
+/// A line, possibly not yet complete.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
     pub start: usize,
-    /// Up to here no end was found. It is not before the start.
+    /// No line end was found up to this offset. It is not before the start.
     pub searched: usize,
 }
 
-/// What was found of a head.
+/// The result of looking for a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// A head, and where the line after it begins.
+    /// A head, and the offset after its line.
     Head(Head, usize),
-    /// The line has no end up to here.
+    /// The line has no end up to this offset.
     Part { searched: usize },
 }
 
-/// Reads the head of the value that begins with a line.
+/// Reads the head of a value.
 #[inline]
 pub(super) fn head(bytes: &[u8], line: Line) -> Result<Found, FrameError> {
     let Some(&kind) = bytes.get(line.start) else { return Ok(Found::Part { searched: line.start }) };
@@ -81,7 +81,7 @@ fn of_number(kind: u8, number: i64) -> Result<Head, FrameError> {
     }
 }
 
-/// Reads a number and the end of its line. Returns `None` if a part of them is missing.
+/// Reads a number and the end of its line. Returns `None` if a part of them has not arrived.
 #[inline]
 fn number(bytes: &[u8], start: usize) -> Result<Option<(i64, usize)>, FrameError> {
     const BAD: FrameError = FrameError::Malformed("a number");
@@ -97,7 +97,7 @@ fn number(bytes: &[u8], start: usize) -> Result<Option<(i64, usize)>, FrameError
         if !byte.is_ascii_digit() || at - start >= NUMBER_BYTES_MAX {
             return Err(BAD);
         }
-        // The least number has no counterpart above zero.
+        // Counts below zero, because the least number has no positive counterpart.
         let digit = i64::from(byte - b'0');
         let shifted = value.checked_mul(10).ok_or(BAD)?;
         value = if sign == Some(b'-') { shifted.checked_sub(digit) } else { shifted.checked_add(digit) }.ok_or(BAD)?;
@@ -124,7 +124,7 @@ fn of_line(bytes: &[u8], kind: u8, line: Line) -> Result<Found, FrameError> {
         };
         from += found;
         match bytes.get(from + 1) {
-            // The end may be in two pieces.
+            // The line end may be split between two pieces.
             None => break None,
             Some(b'\n') => break Some(from),
             Some(_) => from += 1,

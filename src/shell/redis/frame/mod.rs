@@ -1,13 +1,14 @@
-//! Frames replies of RESP2 and RESP3: finds where a reply ends, piece by piece, and checks that it is well formed.
+//! Frames replies of RESP2 and RESP3: finds the end of a reply in bytes that arrive piece by piece, and checks its
+//! form.
 //!
-//! Promises: a byte is looked at a bounded number of times, in whatever pieces a reply arrives. Nothing is allocated.
-//! Nothing that a server answers is a panic. A reply that was framed can be walked without an error of its form.
+//! Promises: each byte is examined a bounded number of times, in whatever pieces a reply arrives. Nothing is allocated.
+//! No bytes from a server can cause a panic. A walk over a framed reply finds no error of form.
 //!
-//! In reading order: `head` (the first line of a value), this file (where a reply ends), `walk` (the values of a framed
+//! In reading order: `head` (the first line of a value), this file (the end of a reply), `walk` (the values of a framed
 //! reply), `entries` (the entries of streams in it).
 //!
-//! The client library's parser is the oracle of the tests. It reads more than a server may send; these are refused here
-//! and accepted there:
+//! The parser of the client library is the oracle of the tests. It accepts more than a server may send. These values
+//! are refused here and accepted there:
 //!
 //! | value | refused here |
 //! |---|---|
@@ -17,7 +18,7 @@
 //! | a number | white space around it, more than [`NUMBER_BYTES_MAX`] characters |
 //! | null | text after the `_` |
 //!
-//! One thing is accepted here and refused there: a push message whose kind is not a text. Nobody looks at the kind.
+//! One thing is accepted here and refused there: a push message whose kind is not a text. No code reads the kind.
 
 mod entries;
 mod head;
@@ -29,15 +30,15 @@ pub use walk::{Token, Walk, WalkError};
 
 use head::{Found, Head, Line, head};
 
-/// The most containers in containers. [1]
+/// Maximum nesting of containers. [1]
 pub const DEPTH_MAX: usize = 16;
-/// The most bytes of a text: what a server takes for one by default. [byte]
+/// Maximum size of a text: the default limit of a server. [byte]
 pub const TEXT_BYTES_MAX: usize = 512 << 20;
-/// The most elements of a container. [1]
+/// Maximum number of elements of a container. [1]
 pub const ELEMENTS_MAX: usize = 1 << 24;
-/// The most bytes of a line: of an error, a status or a number. [byte]
+/// Maximum length of a line: an error, a status or a number. [byte]
 pub const LINE_BYTES_MAX: usize = 64 << 10;
-/// The most bytes of a reply. [byte]
+/// Maximum size of a reply. [byte]
 pub const REPLY_BYTES_MAX: usize = 1 << 30;
 
 /// The reason why bytes are not a reply.
@@ -64,15 +65,15 @@ pub enum FrameError {
 /// Finds the ends of replies in bytes that arrive piece by piece.
 #[derive(Clone, Debug, Default)]
 pub struct Framer {
-    /// Where the reply begins.
+    /// The offset at which the reply begins.
     start: usize,
-    /// Up to here all is framed. It may be beyond the bytes that are there.
+    /// Everything up to this offset is framed. It may be beyond the bytes that have arrived.
     at: usize,
-    /// Up to here the present line was searched for its end.
+    /// The present line was searched for its end up to this offset.
     searched: usize,
-    /// The text that has begun; its end may be beyond the bytes that are there.
+    /// The text that has begun. Its end may be beyond the bytes that have arrived.
     text: Option<Text>,
-    /// The open containers: how many of their elements are to come.
+    /// The number of elements that each open container still needs.
     open: [usize; DEPTH_MAX],
     depth: usize,
 }
@@ -86,10 +87,10 @@ struct Text {
 }
 
 impl Framer {
-    /// Returns the end of the reply at the front, if it is complete. The next call is about the reply after it.
+    /// Returns the end of the first reply if it is complete. The next call looks for the reply after it.
     ///
-    /// `bytes` are all bytes since the framer began, those of earlier calls unchanged. After an error the framer is of
-    /// no more use.
+    /// `bytes` are all bytes since the framer began, with those of earlier calls unchanged. After an error the framer
+    /// must not be used any more.
     pub fn next(&mut self, bytes: &[u8]) -> Result<Option<usize>, FrameError> {
         loop {
             if let Some(text) = self.text {
@@ -107,13 +108,13 @@ impl Framer {
         }
     }
 
-    /// Begins again with other bytes, at their front.
+    /// Restarts with other bytes, at their beginning.
     pub fn restart(&mut self) {
         assert!(self.depth == 0 && self.text.is_none(), "no reply is half framed");
         (self.start, self.at, self.searched) = (0, 0, 0);
     }
 
-    /// Reads the first line of a value. Returns false if it is not all there.
+    /// Reads the first line of a value. Returns false if it has not arrived completely.
     fn take_head(&mut self, bytes: &[u8]) -> Result<bool, FrameError> {
         if self.at - self.start > REPLY_BYTES_MAX {
             return Err(FrameError::ReplyTooLarge);
@@ -137,7 +138,7 @@ impl Framer {
             }
             Head::Container { elements, .. } => {
                 let open = self.open.get_mut(self.depth).ok_or(FrameError::TooDeep)?;
-                // It counts itself, as each of its elements does.
+                // The container itself counts as a value, too.
                 *open = elements + 1;
                 self.depth += 1;
             }
@@ -146,7 +147,7 @@ impl Framer {
         Ok(true)
     }
 
-    /// Counts a value that is complete, or a container that has begun. Returns true if the reply is complete.
+    /// Counts a complete value, or a container that has begun. Returns true if the reply is complete.
     fn is_complete(&mut self) -> bool {
         while self.depth > 0 {
             let open = &mut self.open[self.depth - 1];
@@ -160,7 +161,7 @@ impl Framer {
     }
 }
 
-/// Returns true if a text and the end of its line are there.
+/// Returns true if a text and its line end have arrived.
 fn is_ended(bytes: &[u8], text: Text) -> Result<bool, FrameError> {
     let Some(line_end) = bytes.get(text.end..text.end + 2) else { return Ok(false) };
     if line_end != b"\r\n" {

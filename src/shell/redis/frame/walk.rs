@@ -8,9 +8,9 @@ use super::head::{Found, Head, Line, head};
 pub enum Token<'a> {
     /// A text of any bytes.
     Text(&'a [u8]),
-    /// A status, as `OK`.
+    /// A status, such as `OK`.
     Status(&'a str),
-    /// An error of the server: its code, and what it says.
+    /// An error of the server: its code and its message.
     Error(&'a [u8]),
     Number(i64),
     Nil,
@@ -21,18 +21,18 @@ pub enum Token<'a> {
     Verbatim(&'a [u8]),
     List(usize),
     Set(usize),
-    /// So many names and values.
+    /// A map with this number of names and values.
     Map(usize),
-    /// So many names and values about the value that follows them.
+    /// This number of names and values, which describe the value that follows them.
     Attribute(usize),
-    /// A message that no command asked for.
+    /// A message that was not requested by a command.
     Push(usize),
 }
 
-/// The reason why a reply is not what was asked for.
+/// The reason why a reply does not have the expected form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WalkError<'a> {
-    /// The server put an error in the place of a value.
+    /// The server sent an error in place of a value.
     #[error("{}", String::from_utf8_lossy(.0))]
     Server(&'a [u8]),
     #[error("{0}")]
@@ -59,7 +59,7 @@ impl<'a> Walk<'a> {
         Self { bytes, at: start, end }
     }
 
-    /// Returns where the next value begins.
+    /// Returns the offset at which the next value begins.
     pub fn position(&self) -> usize {
         self.at
     }
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Skips so many values with all that is in them.
+    /// Skips this number of values with all their elements.
     #[inline]
     pub fn skip(&mut self, values: usize) -> Result<(), WalkError<'a>> {
         let mut left = values;

@@ -165,7 +165,8 @@ fn quiet(passes: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Folds a history on this thread, decoded beforehand. Returns the time of the entries from `skipped` on, and their number.
+/// Folds a history on this thread, decoded beforehand. Returns the time of the entries from `skipped` on, and their
+/// number.
 fn fold_after(made: Made, config: &Config, skipped: usize) -> anyhow::Result<(Duration, usize)> {
     let mut projection = Projection::in_memory(config, Decisions::Recorded)?;
     let mut entries: Vec<Entry> = Vec::new();

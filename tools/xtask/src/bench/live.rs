@@ -2,9 +2,9 @@
 //!
 //! In reading order: `place` (server, streams, service), `processes` (time and memory that processes took), `backlog`
 //! (entries/s, against `bare`: a client that reads and acknowledges, and nothing else), `steps` (parts of the way of an
-//! entry, each alone), `latency` (from a price to its decision, against an echo), `disk` (an `fdatasync` alone), `start`
-//! (after a kill, and at rest), `console` (pages, charts, and browsers that follow); `report` prints. `--only` measures
-//! the latency, the start, the memory or the console alone.
+//! entry, each alone), `latency` (from a price to its decision, against an echo), `disk` (an `fdatasync` alone),
+//! `start` (after a kill, and at rest), `console` (pages, charts, and browsers that follow); `report` prints. `--only`
+//! measures the latency, the start, the memory or the console alone.
 
 mod backlog;
 mod bare;
@@ -28,8 +28,8 @@ use super::report::memory;
 
 /// Prices a second whose latency is measured, and for how many seconds.
 const LOADS: [(u64, u64); 2] = [(1000, 20), (20_000, 10)];
-/// How much longer the backlogs are whose memory is compared: after some four million entries a service holds what it ever
-/// will.
+/// How much longer the backlogs are whose memory is compared: after some four million entries a service holds what it
+/// ever will.
 const LONGER: [u64; 2] = [4, 12];
 
 struct Arguments {

@@ -10,7 +10,8 @@ pub(super) const MEMORY: &str = "bench-memory";
 #[cfg(feature = "bench")]
 pub(super) const BOOKS_MEMORY: &str = "bench-books-memory";
 
-/// Builds the project for speed and measures in that build: a replay, with `live` the service, with `books` many accounts.
+/// Builds the project for speed and measures in that build: a replay, with `live` the service, with `books` many
+/// accounts.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "bench", "--"];
     match args.split_first() {

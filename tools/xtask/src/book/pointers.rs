@@ -1,8 +1,8 @@
-//! The pointers of `CONTRIBUTING.md` and `docs/architecture.md` into the code: each path exists, and the file has the names
-//! that the page says are in it.
+//! The pointers of `CONTRIBUTING.md`, `docs/architecture.md` and `docs/internals.md` into the code: each path exists,
+//! and the file has the names that the page gives for it.
 //!
-//! A pointer is a path in backticks. In `docs/architecture.md` it may be the end of a path: `exit/guards.rs`. Names before a
-//! path, as in "`a` and `b` in `exit/guards.rs`", are names in that file.
+//! A pointer is a path in backticks. It may be the end of a path: `exit/guards.rs`. Names
+//! before a path, as in "`a` and `b` in `exit/guards.rs`", are names in that file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use crate::command::root;
 
-const PAGES: [&str; 2] = ["CONTRIBUTING.md", "docs/architecture.md"];
+const PAGES: [&str; 3] = ["CONTRIBUTING.md", "docs/architecture.md", "docs/internals.md"];
 const FOLDERS: [&str; 6] = ["src", "tests", "docs", "schemas", "replay", "tools"];
 
 #[test]

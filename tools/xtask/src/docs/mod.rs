@@ -1,7 +1,7 @@
 //! `docs`: the pages of `docs/reference/`, written from the code that they describe.
 //!
-//! In reading order: `task` runs the test that compares or writes the `pages`, one file each: `command_line`, `metrics`,
-//! `configuration`.
+//! In reading order: `task` runs the test that compares or writes the `pages`, one file each: `command_line`,
+//! `metrics`, `configuration`.
 
 mod task;
 

@@ -62,8 +62,8 @@ pub async fn with_list(file: &Path, entries: u64, config: &Config) -> anyhow::Re
     Ok(Pass { bare, bare_server: between - before, run, without_list: None })
 }
 
-/// Measures the service without a pending list, which does not show what is done. A last entry that cannot be read does: its
-/// record is written once everything before it is folded and durable.
+/// Measures the service without a pending list, which does not show what is done. A last entry that cannot be read
+/// does: its record is written once everything before it is folded and durable.
 async fn without_list(file: &Path, entries: u64, config: &Config) -> anyhow::Result<Run> {
     let server = RedisServer::start()?;
     server.import(file)?;

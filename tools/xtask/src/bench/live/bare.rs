@@ -97,7 +97,8 @@ impl Bare {
         Ok(&self.space[..self.used])
     }
 
-    /// Sends the commands and takes the entries of the streams in their replies, each with its payload. Numbers are skipped.
+    /// Sends the commands and takes the entries of the streams in their replies, each with its payload. Numbers are
+    /// skipped.
     pub fn read(
         &mut self,
         commands: &mut Commands,

@@ -13,8 +13,8 @@ const APPEND_BYTES: u64 = 200;
 /// Where the appends begin. The head before it is written with each of them.
 const HEAD_BYTES: u64 = 4096;
 
-/// Measures what the journal does for a decision, without the journal: an append, a note in the head, and one `fdatasync`.
-/// Returns how long each took, in order. [ms]
+/// Measures what the journal does for a decision, without the journal: an append, a note in the head, and one
+/// `fdatasync`. Returns how long each took, in order. [ms]
 pub fn syncs() -> anyhow::Result<Vec<f64>> {
     let folder = tempfile::tempdir()?;
     let file = File::create(folder.path().join("file"))?;

@@ -14,8 +14,8 @@ use super::processes;
 
 /// Open positions. [1]
 pub const POSITIONS: u64 = 500;
-/// Entries that the journal has and the store has not [1]: a second at either rate of the latencies, and a million; and how
-/// often each is tried. [1]
+/// Entries that the journal has and the store has not [1]: a second at either rate of the latencies, and a million; and
+/// how often each is tried. [1]
 const BEHIND: [(u64, usize); 3] = [(1_000, 9), (20_000, 5), (1_000_000, 3)];
 /// How long a service is watched that has nothing to do.
 const IDLE: Duration = Duration::from_secs(30);
