@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::exit_code::Found;
 use super::moment;
@@ -247,21 +247,26 @@ fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result
 /// Reads the anchors of a file, one JSON document per line.
 fn anchors(path: &PathBuf) -> anyhow::Result<Vec<ChainHead>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the anchor {}", path.display()))?;
-    let read = |line: &str| -> Option<ChainHead> {
-        let anchor: Value = serde_json::from_str(line).ok()?;
-        Some(ChainHead { seq: anchor["seq"].as_u64()?, hash: anchor["hash"].as_str()?.into() })
-    };
     let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let anchors: Option<Vec<ChainHead>> = lines.map(read).collect();
+    let anchors: Result<Vec<ChainHead>, _> = lines.map(serde_json::from_str).collect();
     match anchors {
-        Some(anchors) if !anchors.is_empty() => Ok(anchors),
-        Some(_) | None => {
+        Ok(anchors) if !anchors.is_empty() => Ok(anchors),
+        Ok(_) | Err(_) => {
             bail!(
                 "{} is not an anchor: want lines of {{\"seq\":…,\"hash\":…}}, as `audit anchor` prints them",
                 path.display()
             )
         }
     }
+}
+
+/// The head of a chain, as `audit anchor` prints it.
+#[derive(Serialize)]
+struct Anchor<'a> {
+    decision_id: &'a str,
+    entry: String,
+    hash: &'a str,
+    seq: u64,
 }
 
 /// Prints the head of the chain as one line, if the chain is intact.
@@ -282,12 +287,12 @@ fn anchor(from: &SourceArgs, config: &Config, out: &mut dyn Write) -> anyhow::Re
             "the chain is not whole, so its head proves nothing: see `harvester audit --chain-only`".to_owned()
         ));
     }
-    let head = json!({
-        "seq": chain.head.seq,
-        "hash": *chain.head.hash,
-        "entry": last.id.to_string(),
-        "decision_id": last.decision_id(),
-    });
-    writeln!(out, "{head}")?;
+    let anchor = Anchor {
+        decision_id: last.decision_id(),
+        entry: last.id.to_string(),
+        hash: &chain.head.hash,
+        seq: chain.head.seq,
+    };
+    writeln!(out, "{}", serde_json::to_string(&anchor)?)?;
     Ok(())
 }

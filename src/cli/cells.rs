@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use serde::Serialize;
 
 use super::exit_code::Found;
 use crate::codec::line::{self, FieldValue, Fields};
@@ -52,7 +52,7 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(split(&cells, args.write))?;
     match args.json {
-        true => super::json::write(out, &document(&outcome, args.write))?,
+        true => super::json::write(out, &Document::of(&outcome, args.write))?,
         false => show(&outcome, args.write, &mut Screen::stdout(out))?,
     }
     match outcome.differences.len() {
@@ -265,22 +265,37 @@ async fn append(
     Ok(())
 }
 
-fn document(outcome: &Outcome, write: bool) -> serde_json::Value {
-    let cell = |(number, cell): (usize, &NewCell)| {
-        json!({
-            "cell": number,
-            "accounts": cell.accounts,
-            "open": cell.open,
-            "entries": cell.entries,
-            "decisions": cell.decisions,
-        })
-    };
-    json!({
-        "written": write && outcome.differences.is_empty(),
-        "cells": outcome.cells.iter().enumerate().map(cell).collect::<Vec<_>>(),
-        "differences": outcome.differences,
-        "held": outcome.held,
-    })
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    written: bool,
+    cells: Vec<CellDocument>,
+    differences: &'a [String],
+    held: &'a [String],
+}
+
+#[derive(Serialize)]
+struct CellDocument {
+    cell: usize,
+    accounts: u64,
+    open: u64,
+    entries: u64,
+    decisions: u64,
+}
+
+impl<'a> Document<'a> {
+    fn of(outcome: &'a Outcome, write: bool) -> Self {
+        let cell = |(cell, new): (usize, &NewCell)| {
+            let &NewCell { accounts, open, entries, decisions, .. } = new;
+            CellDocument { cell, accounts, open, entries, decisions }
+        };
+        Self {
+            written: write && outcome.differences.is_empty(),
+            cells: outcome.cells.iter().enumerate().map(cell).collect(),
+            differences: &outcome.differences,
+            held: &outcome.held,
+        }
+    }
 }
 
 fn show(outcome: &Outcome, write: bool, screen: &mut Screen<'_>) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::config::flags::RunFlags;
 use crate::config::{Config, Origin, Setting};
@@ -22,7 +22,7 @@ pub struct Args {
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     if args.json {
-        super::json::write(out, &document(&config))?;
+        super::json::write(out, &Document::of(&config))?;
     } else {
         show(&config, &mut Screen::stdout(out))?;
     }
@@ -33,16 +33,30 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     Ok(())
 }
 
-fn document(config: &Config) -> Value {
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "rules": RULES_VERSION,
-        "mode": config.policy.mode.name(),
-        "policy_hash": &*config.policy.hash,
-        "settings_hash": config.hash(),
-        "settings": config.settings,
-        "warnings": config.warnings,
-    })
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    version: &'static str,
+    rules: &'static str,
+    mode: &'static str,
+    policy_hash: &'a str,
+    settings_hash: String,
+    settings: &'a [Setting],
+    warnings: &'a [String],
+}
+
+impl<'a> Document<'a> {
+    fn of(config: &'a Config) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            rules: RULES_VERSION,
+            mode: config.policy.mode.name(),
+            policy_hash: &config.policy.hash,
+            settings_hash: config.hash(),
+            settings: &config.settings,
+            warnings: &config.warnings,
+        }
+    }
 }
 
 fn show(config: &Config, screen: &mut Screen<'_>) -> anyhow::Result<()> {
@@ -56,11 +70,7 @@ fn show(config: &Config, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.line("")?;
     let cells = |setting: &Setting| {
         let tone = if setting.origin == Origin::Default { Tone::Dim } else { Tone::Plain };
-        let value = match &setting.value {
-            Value::Null => "-".to_owned(),
-            other => other.to_string(),
-        };
-        vec![(setting.key.clone(), Tone::Plain), (value, tone), (setting.origin.to_string(), tone)]
+        vec![(setting.key.clone(), Tone::Plain), (setting.shown(), tone), (setting.origin.to_string(), tone)]
     };
     screen.table(&["SETTING", "VALUE", "FROM"], &[], config.settings.iter().map(cells).collect())?;
     if let Err(reason) = config.exchange.given() {

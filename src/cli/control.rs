@@ -5,14 +5,16 @@
 //! reads with. Before the commands that name a position or a symbol, it asks the service whether it knows that: an entry
 //! that names another has no effect.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::exit_code::Found;
 use crate::codec::operator::{ControlEntry, Word};
+use crate::codec::signing::SigningKey;
 use crate::codec::time;
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
@@ -20,11 +22,9 @@ use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::drive::keys;
-use crate::service::report::Report;
 use crate::service::server;
 use crate::shell::redis::{LeaseKeys, Server, ServerError, append_control};
 use crate::shell::terminal::Screen;
-use crate::shell::web;
 
 mod target;
 
@@ -175,6 +175,47 @@ impl Answer {
     }
 }
 
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    stream: &'a str,
+    id: Option<&'a str>,
+    fields: BTreeMap<&'a str, &'a str>,
+    effect: &'a str,
+    warnings: &'a [String],
+    signed: bool,
+    kill_key: Option<&'static str>,
+    refusal: Option<&'a str>,
+    /// The answer of the service, or whether it knows what the command names.
+    service: Option<&'static str>,
+}
+
+impl<'a> Document<'a> {
+    fn of(plan: &'a Plan, to: &'a To<'_>, done: &'a Done) -> Self {
+        Self {
+            stream: to.stream,
+            id: done.id.as_deref(),
+            fields: plan.entry.fields().into_iter().collect(),
+            effect: &plan.effect,
+            warnings: &plan.warnings,
+            signed: to.key.is_some(),
+            kill_key: done.kill_key,
+            refusal: done.refusal.as_deref(),
+            service: done.answer.as_ref().map(Answer::name).or(done.target.as_ref().map(Target::name)),
+        }
+    }
+}
+
+/// Where a command is written, and who is asked about it.
+struct To<'a> {
+    config: &'a Config,
+    /// The control stream.
+    stream: &'a str,
+    key: Option<SigningKey>,
+    /// Address of the service that is asked.
+    url: Option<String>,
+}
+
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let (word, how) = match &args.order {
         Order::Kill { switch, account, how } => (Word::kill(account.as_deref(), *switch == Switch::On)?, how),
@@ -188,75 +229,90 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let stream =
         streams.find(|stream| stream.kind == StreamKind::Control).context("no control stream is configured")?;
     let key = keys::configured(config)?;
-    let kill_key = &config.emit.kill_key;
     let url = how.url.clone().or_else(|| config.run.listen.map(|address| format!("http://{address}")));
+    let to = To { config, stream: &stream.name, key, url };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (plan, done) = runtime.block_on(async {
-        let mut server = Server::connect(&server::address(config)?).await?;
-        let ahead = ids_ahead(&mut server, &stream.name).await;
-        let effect = effect(&word, kill_key, ahead.as_ref());
-        let mut plan = Plan { entry, effect, warnings: warnings(&word, key.is_some()) };
-        let mut done =
-            Done { target: target::of(url.as_deref(), &word, &config.policy.known_accounts).await, ..Done::default() };
-        if how.yes {
-            if let &Word::Kill(kill) = &word {
-                // The key is set first: it counts for every order from that moment on, even if the entry cannot be
-                // written.
-                let value = if kill { "1" } else { "0" };
-                match server.set(kill_key, value).await {
-                    Ok(()) => done.kill_key = Some(value),
-                    Err(error @ ServerError::Failed { .. }) if !error.is_unreachable() => {
-                        let why = format!("the kill key is not set: {error}; `redis-cli SET {kill_key} {value}`");
-                        plan.warnings.push(why.clone());
-                        done.key_refusal = Some(why);
-                    }
-                    Err(error) => {
-                        return Err(error).context(format!(
-                            "the kill key may be set to {value}, and the entry was not appended: look with \
-                             `redis-cli GET {kill_key}`, or run the command again"
-                        ));
-                    }
-                }
-            }
-            let fields = plan.entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let id = match append_control(&mut server, key.as_ref(), &stream.name, &fields).await {
-                Ok(id) => Some(id),
-                // The key still counts for every order. The output says so, and what is lacking.
-                Err(error) if done.kill_key.is_some() => {
-                    done.is_in_doubt = error.is_unreachable();
-                    done.refusal = Some(match error.stream_fault() {
-                        Some(fault) => format!("{} {}", stream.name, fault.says()),
-                        None => error.to_string(),
-                    });
-                    None
-                }
-                Err(error) => {
-                    let said = error
-                        .stream_fault()
-                        .map(|fault| format!("nothing was written: {} {}", stream.name, fault.says()));
-                    return Err(said.map_or_else(|| error.into(), anyhow::Error::msg));
-                }
-            };
-            done.id = id.map(|id| id.to_string());
-            if let Word::Kill(kill) = &word {
-                done.answer = Some(answer(&mut server, config, url.as_deref(), (&stream.name, id), *kill).await?);
-            }
-        }
-        anyhow::Ok((plan, done))
-    })?;
+    let (plan, done) = runtime.block_on(to.carry_out(&word, entry, how.yes))?;
     if how.json {
-        let fields: Map<String, Value> =
-            plan.entry.fields().map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
-        let document = json!({
-            "stream": stream.name, "id": done.id, "fields": fields, "effect": plan.effect, "warnings": plan.warnings,
-            "signed": key.is_some(), "kill_key": done.kill_key, "refusal": done.refusal,
-            "service": done.answer.as_ref().map(Answer::name).or(done.target.as_ref().map(Target::name)),
-        });
-        super::json::write(out, &document)?;
+        super::json::write(out, &Document::of(&plan, &to, &done))?;
     } else {
-        show(&plan, &stream.name, &done, &mut Screen::stdout(out))?;
+        show(&plan, to.stream, &done, &mut Screen::stdout(out))?;
     }
     verdict(&word, &done)
+}
+
+impl To<'_> {
+    /// Looks at what the command would do and, with `write`, does it.
+    async fn carry_out(&self, word: &Word, entry: ControlEntry, write: bool) -> anyhow::Result<(Plan, Done)> {
+        let mut server = Server::connect(&server::address(self.config)?).await?;
+        let ahead = ids_ahead(&mut server, self.stream).await;
+        let effect = effect(word, &self.config.emit.kill_key, ahead.as_ref());
+        let mut plan = Plan { entry, effect, warnings: warnings(word, self.key.is_some()) };
+        let known_accounts = &self.config.policy.known_accounts;
+        let mut done = Done { target: target::of(self.url.as_deref(), word, known_accounts).await, ..Done::default() };
+        if !write {
+            return Ok((plan, done));
+        }
+        if let &Word::Kill(kill) = word {
+            // The key is set first: it counts for every order from that moment on, even if the entry cannot be written.
+            self.set_kill_key(&mut server, kill, &mut done).await?;
+            plan.warnings.extend(done.key_refusal.clone());
+        }
+        let id = self.append(&mut server, &plan.entry, &mut done).await?;
+        done.id = id.map(|id| id.to_string());
+        if let Word::Kill(kill) = word {
+            let asked = (self.stream, id);
+            done.answer = Some(answer(&mut server, self.config, self.url.as_deref(), asked, *kill).await?);
+        }
+        Ok((plan, done))
+    }
+
+    /// Sets the kill key. A server that answers and refuses it is noted; errors if it may be set or not.
+    async fn set_kill_key(&self, server: &mut Server, kill: bool, done: &mut Done) -> anyhow::Result<()> {
+        let kill_key = &self.config.emit.kill_key;
+        let value = if kill { "1" } else { "0" };
+        match server.set(kill_key, value).await {
+            Ok(()) => done.kill_key = Some(value),
+            Err(error @ ServerError::Failed { .. }) if !error.is_unreachable() => {
+                done.key_refusal =
+                    Some(format!("the kill key is not set: {error}; `redis-cli SET {kill_key} {value}`"));
+            }
+            Err(error) => {
+                return Err(error).context(format!(
+                    "the kill key may be set to {value}, and the entry was not appended: look with \
+                     `redis-cli GET {kill_key}`, or run the command again"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the entry. Once the kill key is set, a failure is noted, and not an error.
+    async fn append(
+        &self,
+        server: &mut Server,
+        entry: &ControlEntry,
+        done: &mut Done,
+    ) -> anyhow::Result<Option<EntryId>> {
+        let fields = entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        match append_control(server, self.key.as_ref(), self.stream, &fields).await {
+            Ok(id) => Ok(Some(id)),
+            // The key still counts for every order. The output says so, and what is lacking.
+            Err(error) if done.kill_key.is_some() => {
+                done.is_in_doubt = error.is_unreachable();
+                done.refusal = Some(match error.stream_fault() {
+                    Some(fault) => format!("{} {}", self.stream, fault.says()),
+                    None => error.to_string(),
+                });
+                Ok(None)
+            }
+            Err(error) => {
+                let said =
+                    error.stream_fault().map(|fault| format!("nothing was written: {} {}", self.stream, fault.says()));
+                Err(said.map_or_else(|| error.into(), anyhow::Error::msg))
+            }
+        }
+    }
 }
 
 /// Returns an error if something is lacking (docs/spec/emission.md, "Kill by command").
@@ -311,7 +367,7 @@ async fn answer(
     let began = Instant::now();
     loop {
         let mut last = Answer::Nobody;
-        if let Some(report) = report_of(url).await {
+        if let Some(report) = target::report_of(url).await {
             last = Answer::Said { by: report.consumer, killed: report.killed };
             if report.killed == kill {
                 return Ok(last);
@@ -335,11 +391,6 @@ async fn answer(
         }
         tokio::time::sleep(ASK_INTERVAL).await;
     }
-}
-
-async fn report_of(url: Option<&str>) -> Option<Report> {
-    let body = web::get(url?, "/status").await.ok()?;
-    serde_json::from_str(&body).ok()
 }
 
 fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyhow::Result<()> {
@@ -387,28 +438,7 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
         )
     });
     let effect = match word {
-        Word::Kill(true) => {
-            let decisions = match &turn {
-                None => "No decision is made until `control kill off`.".to_owned(),
-                Some(turn) => format!(
-                    "Decisions are still made until then, since {turn}: each is recorded, refused and \
-                     (`decision.expired`) taken back at that time; its position is held meanwhile."
-                ),
-            };
-            return format!(
-                "{kill_key} is set to 1 and refuses every order from then on. {decisions} Consumption goes on."
-            );
-        }
-        Word::Kill(false) => match turn {
-            None => {
-                return format!(
-                    "{kill_key} is set to 0. Decisions are made again once the service has read this entry and believes it."
-                );
-            }
-            Some(turn) => {
-                return format!("{kill_key} is set to 0. What is killed stays killed until then: {turn}.");
-            }
-        },
+        Word::Kill(kill) => return effect_of_kill(*kill, kill_key, turn.as_deref()),
         Word::AccountKill { account, kill: true } => {
             format!("No decision is made in the account {account} until `control kill off --account {account}`.")
         }
@@ -444,6 +474,28 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
     match turn {
         Some(turn) => format!("{effect} Not before that: {turn}."),
         None => effect,
+    }
+}
+
+/// Returns the effect of the kill switch for all accounts: the key counts at once, the entry when it has its turn.
+fn effect_of_kill(kill: bool, kill_key: &str, turn: Option<&str>) -> String {
+    match (kill, turn) {
+        (true, turn) => {
+            let decisions = match turn {
+                None => "No decision is made until `control kill off`.".to_owned(),
+                Some(turn) => format!(
+                    "Decisions are still made until then, since {turn}: each is recorded, refused and \
+                     (`decision.expired`) taken back at that time; its position is held meanwhile."
+                ),
+            };
+            format!("{kill_key} is set to 1 and refuses every order from then on. {decisions} Consumption goes on.")
+        }
+        (false, None) => format!(
+            "{kill_key} is set to 0. Decisions are made again once the service has read this entry and believes it."
+        ),
+        (false, Some(turn)) => {
+            format!("{kill_key} is set to 0. What is killed stays killed until then: {turn}.")
+        }
     }
 }
 

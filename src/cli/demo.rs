@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use serde_json::{Map, Value};
+use serde::Deserialize;
 
 use super::replay::{Replayed, Request, decision_table, replay, rounded};
 use crate::codec::view::{self, PositionView, Sourced};
@@ -26,6 +26,12 @@ const SHOWN: [&str; 9] =
     ["ARCUSDT", "ADAUSDT", "ANKRUSDT", "CHESSUSDT", "NEARUSDT", "ETHUSDT", "BTCUSDT", "AVAXUSDT", "XRPUSDT"];
 /// Positions whose risk is larger than their value, by the old reading of their ATR.
 const HIDDEN: [&str; 3] = ["ARCUSDT", "ANKRUSDT", "CHESSUSDT"];
+
+/// A hash that the old service had for a symbol: a position or its prices.
+#[derive(Deserialize)]
+struct Hash {
+    fields: BTreeMap<String, String>,
+}
 
 struct Night {
     folder: tempfile::TempDir,
@@ -76,10 +82,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn old_service(screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let hashes: Vec<Value> = HASHES.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let usable = |hash: &Value, field: &str| {
-        let value = hash["fields"][field].as_str().unwrap_or_default();
-        number::decimal(value).is_ok_and(|value| !value.is_zero())
+    let hashes: Vec<Hash> = HASHES.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let usable = |hash: &Hash, field: &str| {
+        let value = hash.fields.get(field).and_then(|value| number::decimal(value).ok());
+        value.is_some_and(|value| !value.is_zero())
     };
     let without =
         |fields: &[&str]| hashes.iter().filter(|hash| !fields.iter().all(|field| usable(hash, field))).count();
@@ -160,8 +166,7 @@ fn again(night: &Night, decisions: &[String], screen: &mut Screen<'_>) -> anyhow
 fn hidden(night: &Night, decisions: &[String], screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let (flagged, _) = night.replay(&night.config, None)?;
     let mut config = night.config.clone();
-    let as_fraction = Map::from_iter([("risk_too_large".to_owned(), Value::from("as_fraction"))]);
-    config.policy = policy::from_object(as_fraction)?;
+    config.policy = policy::from_json(r#"{"risk_too_large":"as_fraction"}"#)?;
     let (changed, other_decisions) = night.replay(&config, None)?;
     screen.heading("5  What the old figures hid")?;
     screen.line("   An ATR of 0.1 is a tenth of the price, read as 0.1 USDT. These positions \"risk\" more than they are worth:")?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use serde::Serialize;
 
 use super::replay::progress_of;
 use crate::codec::line::{self, FieldValue};
@@ -31,6 +31,15 @@ pub struct Request {
     pub redis: RedisFlag,
     pub skip_bad_lines: bool,
     pub json: bool,
+}
+
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document {
+    written: u64,
+    duplicates: u64,
+    other_streams: u64,
+    bad_lines: u64,
 }
 
 pub fn run(request: &Request, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -110,8 +119,7 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     progress.finish();
     let (other_streams, bad_lines) = (history.other_streams(), history.bad_lines() + bad);
     if request.json {
-        let summary = json!({"written": written, "duplicates": duplicates, "other_streams": other_streams, "bad_lines": bad_lines});
-        return super::json::write(out, &summary);
+        return super::json::write(out, &Document { written, duplicates, other_streams, bad_lines });
     }
     Screen::stdout(out).line(&format!(
         "wrote {written} entries; duplicates {duplicates}, other streams {other_streams}, bad lines {bad_lines}"

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use rust_decimal::Decimal;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::backfill::Legacy;
 use crate::codec::hashes::{self, Disbelief, LegacyPosition};
@@ -129,11 +129,13 @@ fn show(args: &Args, imported: &[Imported], prefixes: &[String], out: &mut dyn W
     let appended = imported.iter().filter(|hash| hash.entry.is_some()).count();
     let doubts: usize = imported.iter().map(|hash| hash.doubts.len()).sum();
     if args.json {
-        let hashes: Vec<Value> = imported.iter().map(json_of).collect();
-        let document = json!({
-            "hashes": imported.len(), "appended": appended, "not_believed": doubts, "dry_run": args.dry_run,
-            "list": hashes,
-        });
+        let document = Document {
+            hashes: imported.len(),
+            appended,
+            not_believed: doubts,
+            dry_run: args.dry_run,
+            list: imported.iter().map(HashDocument::of).collect(),
+        };
         return super::json::write(out, &document);
     }
     for hash in imported {
@@ -162,19 +164,50 @@ fn show(args: &Args, imported: &[Imported], prefixes: &[String], out: &mut dyn W
     Ok(())
 }
 
-fn json_of(hash: &Imported) -> Value {
-    let text = |value: Option<Decimal>| value.map(|value| value.normalize().to_string());
-    let doubts: Vec<Value> =
-        hash.doubts.iter().map(|d| json!({"field": d.field, "value": d.value, "why": d.why})).collect();
-    json!({
-        "key": hash.key,
-        "symbol": hash.symbol,
-        "side": hash.position.side,
-        "quantity": text(hash.position.quantity),
-        "entry_price": text(hash.position.entry_price),
-        "atr_value": text(hash.position.atr_value),
-        "volatility_factor": text(hash.position.volatility_factor),
-        "entry": hash.entry,
-        "not_believed": doubts,
-    })
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    hashes: usize,
+    appended: usize,
+    not_believed: usize,
+    dry_run: bool,
+    list: Vec<HashDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct HashDocument<'a> {
+    key: &'a str,
+    symbol: &'a str,
+    side: Option<&'static str>,
+    quantity: Option<String>,
+    entry_price: Option<String>,
+    atr_value: Option<String>,
+    volatility_factor: Option<String>,
+    entry: Option<&'a str>,
+    not_believed: Vec<DoubtDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct DoubtDocument<'a> {
+    field: &'a str,
+    value: &'a str,
+    why: &'a str,
+}
+
+impl<'a> HashDocument<'a> {
+    fn of(hash: &'a Imported) -> Self {
+        let text = |value: Option<Decimal>| value.map(|value| value.normalize().to_string());
+        let doubt = |doubt: &'a Disbelief| DoubtDocument { field: doubt.field, value: &doubt.value, why: &doubt.why };
+        Self {
+            key: &hash.key,
+            symbol: &hash.symbol,
+            side: hash.position.side,
+            quantity: text(hash.position.quantity),
+            entry_price: text(hash.position.entry_price),
+            atr_value: text(hash.position.atr_value),
+            volatility_factor: text(hash.position.volatility_factor),
+            entry: hash.entry.as_deref(),
+            not_believed: hash.doubts.iter().map(doubt).collect(),
+        }
+    }
 }

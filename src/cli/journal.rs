@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use serde_json::json;
+use serde::Serialize;
 
 use super::exit_code::Found;
 use crate::codec::plural::plural;
-use crate::shell::journal::{FileReport, Journal, Report};
+use crate::shell::journal::{FileReport, Finding, Journal, Report};
 use crate::shell::terminal::{Screen, Tone};
 
 #[derive(Debug, clap::Subcommand)]
@@ -36,7 +36,7 @@ pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         bail!("{} has no journal files: name the folder that `harvester run` has as run.journal", args.dir.display());
     }
     if args.json {
-        super::json::write(out, &as_json(&report))?;
+        super::json::write(out, &Document::of(&report))?;
     } else {
         show(&report, &mut Screen::stdout(out))?;
     }
@@ -46,26 +46,52 @@ pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
     }
 }
 
-fn as_json(report: &Report) -> serde_json::Value {
-    let file = |file: &FileReport| {
-        json!({
-            "file": file.file.display().to_string(),
-            "first": file.first,
-            "entries": file.count,
-            "bytes": file.bytes,
-            "closed": file.is_closed,
-            "unfinished_bytes": file.unfinished_bytes,
-        })
-    };
-    json!({
-        "verdict": if report.findings.is_empty() { "clean" } else { "findings" },
-        "first": report.first(),
-        "entries": report.count(),
-        "files": report.files.iter().map(file).collect::<Vec<_>>(),
-        "findings": report.findings.iter()
-            .map(|finding| json!({"file": finding.file.display().to_string(), "what": finding.what}))
-            .collect::<Vec<_>>(),
-    })
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    verdict: &'static str,
+    first: Option<u64>,
+    entries: u64,
+    files: Vec<FileDocument>,
+    findings: Vec<FindingDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct FileDocument {
+    file: String,
+    first: u64,
+    entries: u64,
+    bytes: u64,
+    closed: bool,
+    unfinished_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct FindingDocument<'a> {
+    file: String,
+    what: &'a str,
+}
+
+impl<'a> Document<'a> {
+    fn of(report: &'a Report) -> Self {
+        let file = |report: &FileReport| FileDocument {
+            file: report.file.display().to_string(),
+            first: report.first,
+            entries: report.count,
+            bytes: report.bytes,
+            closed: report.is_closed,
+            unfinished_bytes: report.unfinished_bytes,
+        };
+        let finding =
+            |finding: &'a Finding| FindingDocument { file: finding.file.display().to_string(), what: &finding.what };
+        Self {
+            verdict: if report.findings.is_empty() { "clean" } else { "findings" },
+            first: report.first(),
+            entries: report.count(),
+            files: report.files.iter().map(file).collect(),
+            findings: report.findings.iter().map(finding).collect(),
+        }
+    }
 }
 
 fn show(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {

@@ -2,7 +2,6 @@
 
 pub mod audit;
 pub mod backfill;
-mod cell;
 pub mod cells;
 pub mod chart;
 mod command_line;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::codec::plural::plural;
 use crate::codec::shown;
@@ -66,15 +66,48 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     }
 }
 
+/// One entry in the document of `list`.
+#[derive(Serialize)]
+struct Listed<'a> {
+    stream: &'a str,
+    id: String,
+    reason: &'a str,
+    line: &'a str,
+}
+
+impl<'a> Listed<'a> {
+    fn of(entry: &'a Quarantined) -> Self {
+        Self { stream: &entry.stream, id: entry.id.to_string(), reason: &entry.reason, line: &entry.line }
+    }
+}
+
+/// One entry in the document of `try`.
+#[derive(Serialize)]
+struct Tried<'a> {
+    stream: &'a str,
+    id: String,
+    was: &'a str,
+    /// The shape as which it reads now.
+    shape: Option<&'static str>,
+    /// Why it still cannot be read.
+    reason: Option<&'a str>,
+}
+
+impl<'a> Tried<'a> {
+    fn of((entry, now): &'a (Quarantined, Now)) -> Self {
+        let (shape, reason) = match now {
+            Now::Reads(shape) => (Some(*shape), None),
+            Now::Still(reason) => (None, Some(&**reason)),
+        };
+        Self { stream: &entry.stream, id: entry.id.to_string(), was: &entry.reason, shape, reason }
+    }
+}
+
 /// Lists all quarantined entries.
 fn list(store: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let (_, all) = projection::quarantined(store)?;
     if json {
-        let all: Vec<_> = all
-            .iter()
-            .map(|q| json!({"stream": q.stream, "id": q.id.to_string(), "reason": q.reason, "line": q.line}))
-            .collect();
-        return super::json::write(out, &all);
+        return super::json::write(out, &all.iter().map(Listed::of).collect::<Vec<_>>());
     }
     let mut screen = Screen::stdout(out);
     let cells = |q: &Quarantined| {
@@ -114,18 +147,7 @@ fn try_again(
     }
     let tried = quarantine::tried(streams, all, config)?;
     if json {
-        let tried: Vec<_> = tried
-            .iter()
-            .map(|(aside, now)| {
-                let (shape, reason) = match now {
-                    Now::Reads(shape) => (Some(*shape), None),
-                    Now::Still(reason) => (None, Some(reason)),
-                };
-                let id = aside.id.to_string();
-                json!({"stream": aside.stream, "id": id, "was": aside.reason, "shape": shape, "reason": reason})
-            })
-            .collect();
-        return super::json::write(out, &tried);
+        return super::json::write(out, &tried.iter().map(Tried::of).collect::<Vec<_>>());
     }
     show_tried(&tried, &mut Screen::stdout(out))
 }

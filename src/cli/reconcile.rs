@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use rust_decimal::Decimal;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::exit_code::Found;
 use super::positions::{self, Sheet};
@@ -117,11 +117,8 @@ impl Coverage {
         Some(format!("theirs: {whose}{says}"))
     }
 
-    fn document(&self) -> Value {
-        json!({
-            "account": self.account, "answered": self.failure.is_none(), "failure": self.failure,
-            "mode": self.mode.as_ref().ok().map(|mode| mode.name()),
-        })
+    fn mode_name(&self) -> Option<&'static str> {
+        self.mode.as_ref().ok().map(|mode| mode.name())
     }
 }
 
@@ -151,7 +148,12 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = |account: &String| runtime.block_on(with_account(account, &sheet, &clients));
     let mut all: Vec<Compared> = accounts.iter().map(ask).collect();
-    show(args, &sheet, &all, out)?;
+    let outcome = Outcome::of(&sheet, &all);
+    if args.json {
+        super::json::write(out, &Document::of(&outcome))?;
+    } else {
+        outcome.show(&mut Screen::stdout(out))?;
+    }
     let is_none_answered = all.iter().all(|compared| compared.coverage.failure.is_some());
     if let (true, [Compared { error: Some(CallError::NoCredentials { .. }), coverage, .. }]) =
         (is_none_answered, &all[..])
@@ -298,6 +300,72 @@ fn not_known(sheet: &Sheet, all: &[Compared]) -> Vec<String> {
     not_known
 }
 
+/// What the command shows.
+struct Outcome<'a> {
+    sheet: &'a Sheet,
+    coverages: Vec<&'a Coverage>,
+    rows: Vec<&'a Row>,
+    not_known: Vec<String>,
+}
+
+impl<'a> Outcome<'a> {
+    fn of(sheet: &'a Sheet, all: &'a [Compared]) -> Self {
+        Self {
+            sheet,
+            coverages: all.iter().map(|compared| &compared.coverage).collect(),
+            rows: all.iter().flat_map(|compared| &compared.rows).collect(),
+            not_known: not_known(sheet, all),
+        }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match () {
+            () if !self.coverages.iter().all(|coverage| coverage.is_comparable()) => "unknown",
+            () if self.rows.iter().all(|row| row.comparison == Comparison::Same) => "same",
+            () => "differs",
+        }
+    }
+
+    /// Returns the number of positions by the result of their comparison. [1]
+    fn counts(&self) -> [(&'static str, usize); 6] {
+        let count = |comparison| self.rows.iter().filter(|row| row.comparison == comparison).count();
+        Comparison::ALL.map(|comparison| (comparison.name(), count(comparison)))
+    }
+
+    fn show(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+        let head = ["SYMBOL", "VERDICT", "QTY HERE", "QTY THERE", "ENTRY HERE", "ENTRY THERE"];
+        screen.table(&head, &[2, 3, 4, 5], self.rows.iter().map(|row| row.cells()).collect())?;
+        let counts = self.counts().map(|(name, count)| format!("{name} {count}"));
+        screen.line(&format!("{}: {}", self.verdict(), counts.join(", ")))?;
+        screen.line(&format!("ours as of {} ({})", self.sheet.as_of, time::iso(self.sheet.as_of_ms())))?;
+        for coverage in &self.coverages {
+            let answer = coverage.failure.as_deref().unwrap_or("answered in full");
+            screen.line(&format!("asked: {}; {answer}", coverage.asked))?;
+        }
+        for not_known in &self.not_known {
+            screen.line(&format!("not known, {not_known}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Row {
+    fn cells(&self) -> Vec<(String, Tone)> {
+        let text = |side: Option<Side>, get: fn(Side) -> Option<String>| side.and_then(get).unwrap_or("-".to_owned());
+        let qty = |side| text(side, |side: Side| Some(side.qty.to_string()));
+        let entry = |side| text(side, |side: Side| side.entry_price.map(|price| price.to_string()));
+        let tone = if self.comparison == Comparison::Same { Tone::Good } else { Tone::Bad };
+        vec![
+            (named(self), Tone::Plain),
+            (self.comparison.name().to_owned(), tone),
+            (qty(self.here), Tone::Plain),
+            (qty(self.there), Tone::Plain),
+            (entry(self.here), Tone::Plain),
+            (entry(self.there), Tone::Plain),
+        ]
+    }
+}
+
 /// Returns the symbol, with its account, and its side in a hedge account.
 fn named(row: &Row) -> String {
     let account = if row.account.is_empty() { String::new() } else { format!("{}/", row.account) };
@@ -305,89 +373,98 @@ fn named(row: &Row) -> String {
     format!("{account}{}{side}", row.symbol)
 }
 
-fn show(args: &Args, sheet: &Sheet, all_accounts: &[Compared], out: &mut dyn Write) -> anyhow::Result<()> {
-    let rows: Vec<&Row> = all_accounts.iter().flat_map(|compared| &compared.rows).collect();
-    let coverages: Vec<&Coverage> = all_accounts.iter().map(|compared| &compared.coverage).collect();
-    let not_known = not_known(sheet, all_accounts);
-    let count = |comparison| rows.iter().filter(|row| row.comparison == comparison).count();
-    let verdict = match () {
-        () if !coverages.iter().all(|coverage| coverage.is_comparable()) => "unknown",
-        () if rows.iter().all(|row| row.comparison == Comparison::Same) => "same",
-        () => "differs",
-    };
-    let all = [
-        Comparison::Same,
-        Comparison::DifferentQuantity,
-        Comparison::DifferentEntry,
-        Comparison::OnlyHere,
-        Comparison::OnlyThere,
-        Comparison::Unknown,
-    ];
-    if args.json {
-        let counts: serde_json::Map<String, Value> =
-            all.iter().map(|&comparison| (comparison.name().to_owned(), count(comparison).into())).collect();
-        let side = |side: Option<Side>| {
-            side.map(|s| json!({"qty": s.qty.to_string(), "entry_price": s.entry_price.map(|p| p.to_string())}))
-        };
-        let positions: Vec<Value> = rows
-            .iter()
-            .map(|row| {
-                let mut document = json!({
-                    "symbol": row.symbol, "position_side": row.position_side, "verdict": row.comparison.name(),
-                    "here": side(row.here), "there": side(row.there),
-                });
-                if !row.account.is_empty() {
-                    document["account"] = row.account.clone().into();
-                }
-                document
-            })
-            .collect();
-        let document = json!({
-            "verdict": verdict, "as_of": sheet.as_of, "counts": counts, "positions": positions,
-            "coverage": {
-                "asked": coverages.iter().map(|coverage| &coverage.asked).collect::<Vec<_>>(),
-                "answered": coverages.iter().all(|coverage| coverage.failure.is_none()),
-                "failure": coverages.iter().find_map(|coverage| coverage.failure.as_ref()),
-                "not_known": not_known,
-                // The mode, as long as there is one account.
-                "account": match &coverages[..] {
-                    [only] => only.mode.as_ref().ok().map(|mode| mode.name()),
-                    _ => None,
-                },
-                "accounts": coverages.iter().map(|coverage| coverage.document()).collect::<Vec<_>>(),
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    verdict: &'static str,
+    as_of: &'a str,
+    counts: BTreeMap<&'static str, usize>,
+    positions: Vec<RowDocument<'a>>,
+    coverage: CoverageDocument<'a>,
+}
+
+#[derive(Serialize)]
+struct RowDocument<'a> {
+    symbol: &'a str,
+    /// Absent for the account without a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    position_side: &'a str,
+    verdict: &'static str,
+    here: Option<SideDocument>,
+    there: Option<SideDocument>,
+}
+
+#[derive(Serialize)]
+struct SideDocument {
+    qty: String,
+    entry_price: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CoverageDocument<'a> {
+    asked: Vec<&'a str>,
+    answered: bool,
+    failure: Option<&'a str>,
+    not_known: &'a [String],
+    /// The mode, as long as there is one account.
+    account: Option<&'static str>,
+    accounts: Vec<AccountDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct AccountDocument<'a> {
+    account: &'a str,
+    answered: bool,
+    failure: Option<&'a str>,
+    mode: Option<&'static str>,
+}
+
+impl<'a> Document<'a> {
+    fn of(outcome: &'a Outcome<'_>) -> Self {
+        let Outcome { sheet, coverages, rows, not_known } = outcome;
+        let coverage = CoverageDocument {
+            asked: coverages.iter().map(|coverage| &*coverage.asked).collect(),
+            answered: coverages.iter().all(|coverage| coverage.failure.is_none()),
+            failure: coverages.iter().find_map(|coverage| coverage.failure.as_deref()),
+            not_known,
+            account: match &coverages[..] {
+                [only] => only.mode_name(),
+                _ => None,
             },
-        });
-        return super::json::write(out, &document);
+            accounts: coverages.iter().map(|coverage| AccountDocument::of(coverage)).collect(),
+        };
+        Self {
+            verdict: outcome.verdict(),
+            as_of: &sheet.as_of,
+            counts: outcome.counts().into(),
+            positions: rows.iter().map(|row| RowDocument::of(row)).collect(),
+            coverage,
+        }
     }
-    let mut screen = Screen::stdout(out);
-    let cells = |row: &Row| {
-        let text = |side: Option<Side>, get: fn(Side) -> Option<String>| side.and_then(get).unwrap_or("-".to_owned());
-        let qty = |side| text(side, |side: Side| Some(side.qty.to_string()));
-        let entry = |side| text(side, |side: Side| side.entry_price.map(|price| price.to_string()));
-        let tone = if row.comparison == Comparison::Same { Tone::Good } else { Tone::Bad };
-        vec![
-            (named(row), Tone::Plain),
-            (row.comparison.name().to_owned(), tone),
-            (qty(row.here), Tone::Plain),
-            (qty(row.there), Tone::Plain),
-            (entry(row.here), Tone::Plain),
-            (entry(row.there), Tone::Plain),
-        ]
-    };
-    screen.table(
-        &["SYMBOL", "VERDICT", "QTY HERE", "QTY THERE", "ENTRY HERE", "ENTRY THERE"],
-        &[2, 3, 4, 5],
-        rows.iter().map(|row| cells(row)).collect(),
-    )?;
-    let counts: Vec<String> = all.iter().map(|&c| format!("{} {}", c.name(), count(c))).collect();
-    screen.line(&format!("{verdict}: {}", counts.join(", ")))?;
-    screen.line(&format!("ours as of {} ({})", sheet.as_of, time::iso(sheet.as_of_ms())))?;
-    for coverage in coverages {
-        let answer = coverage.failure.as_deref().unwrap_or("answered in full");
-        screen.line(&format!("asked: {}; {answer}", coverage.asked))?;
+}
+
+impl<'a> RowDocument<'a> {
+    fn of(row: &'a Row) -> Self {
+        let side = |side: Side| SideDocument {
+            qty: side.qty.to_string(),
+            entry_price: side.entry_price.map(|price| price.to_string()),
+        };
+        Self {
+            symbol: &row.symbol,
+            account: Some(&*row.account).filter(|account| !account.is_empty()),
+            position_side: &row.position_side,
+            verdict: row.comparison.name(),
+            here: row.here.map(side),
+            there: row.there.map(side),
+        }
     }
-    for not_known in &not_known {
-        screen.line(&format!("not known, {not_known}"))?;
+}
+
+impl<'a> AccountDocument<'a> {
+    fn of(coverage: &'a Coverage) -> Self {
+        let Coverage { account, failure, .. } = coverage;
+        let mode = coverage.mode_name();
+        Self { account, answered: failure.is_none(), failure: failure.as_deref(), mode }
     }
-    Ok(())
 }

@@ -1,10 +1,11 @@
 //! `harvester snapshots`: lists or verifies the snapshots beside a store.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::exit_code::Found;
 use crate::codec::plural::plural;
@@ -50,8 +51,7 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     }
     let looked: Vec<Looked> = files.into_iter().map(|(_, path)| Looked::at(path, is_verify, config)).collect();
     if args.json {
-        let all: Vec<Value> = looked.iter().map(Looked::as_json).collect();
-        super::json::write(out, &all)?;
+        super::json::write(out, &looked.iter().map(Looked::document).collect::<Vec<_>>())?;
     } else {
         show(&looked, is_verify, &mut Screen::stdout(out))?;
     }
@@ -84,17 +84,42 @@ impl Looked {
         Self { path, head, fault }
     }
 
-    fn as_json(&self) -> Value {
-        let mut object = json!({"file": self.path.display().to_string(), "fault": self.fault});
-        if let Some(head) = &self.head {
-            object["last"] = head.last.as_str().into();
-            object["journal"] = head.journal.into();
-            object["state"] = head.state.as_str().into();
-            object["rules"] = head.rules.as_str().into();
-            object["policy"] = head.policy.as_str().into();
-            object["cursors"] = json!(head.cursors);
+    fn document(&self) -> Document<'_> {
+        let (file, fault) = (self.path.display().to_string(), self.fault.as_deref());
+        Document { file, fault, head: self.head.as_ref().map(HeadDocument::of) }
+    }
+}
+
+/// One snapshot in the document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    file: String,
+    fault: Option<&'a str>,
+    /// `None` if the file could not be read.
+    #[serde(flatten)]
+    head: Option<HeadDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct HeadDocument<'a> {
+    last: &'a str,
+    journal: Option<u64>,
+    state: &'a str,
+    rules: &'a str,
+    policy: &'a str,
+    cursors: &'a BTreeMap<String, String>,
+}
+
+impl<'a> HeadDocument<'a> {
+    fn of(head: &'a Head) -> Self {
+        Self {
+            last: &head.last,
+            journal: head.journal,
+            state: &head.state,
+            rules: &head.rules,
+            policy: &head.policy,
+            cursors: &head.cursors,
         }
-        object
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use crate::codec::{state, time, view};
 use crate::domain::book::position::Position;
@@ -29,10 +29,33 @@ pub struct Args {
 type Reason = Option<Hold>;
 
 /// The sums of one reason.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Stood {
     ms: u64,
     positions: u64,
+}
+
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    as_of: String,
+    holds: BTreeMap<&'static str, Stood>,
+    symbols: BTreeMap<&'a str, BTreeMap<&'static str, Stood>>,
+}
+
+impl<'a> Document<'a> {
+    fn of(
+        engine: &Engine,
+        all: &BTreeMap<Reason, Stood>,
+        by_symbol: &'a BTreeMap<String, BTreeMap<Reason, Stood>>,
+    ) -> Self {
+        let named = |holds: &BTreeMap<Reason, Stood>| holds.iter().map(|(hold, stood)| (name(*hold), *stood)).collect();
+        Self {
+            as_of: engine.globals().last.to_string(),
+            holds: named(all),
+            symbols: by_symbol.iter().map(|(symbol, holds)| (&**symbol, named(holds))).collect(),
+        }
+    }
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -56,14 +79,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         sum.positions += stood.positions;
     }
     if args.json {
-        let named = |holds: &BTreeMap<Reason, Stood>| -> Map<String, Value> {
-            let item = |stood: &Stood| json!({"ms": stood.ms, "positions": stood.positions});
-            holds.iter().map(|(hold, stood)| (name(*hold).to_owned(), item(stood))).collect()
-        };
-        let symbols: Map<String, Value> =
-            by_symbol.iter().map(|(symbol, holds)| (symbol.clone(), named(holds).into())).collect();
-        let document = json!({"as_of": engine.globals().last.to_string(), "holds": named(&all), "symbols": symbols});
-        return super::json::write(out, &document);
+        return super::json::write(out, &Document::of(&engine, &all, &by_symbol));
     }
     show(&engine, &all, &by_symbol, &mut Screen::stdout(out))
 }

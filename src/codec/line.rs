@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::depth;
 use crate::domain::event::ids::EntryId;
@@ -337,6 +338,12 @@ fn bounded(line: &[u8]) -> Result<(), serde_json::Error> {
     Err(serde_json::Error::custom(format!("it nests deeper than {}", depth::DEPTH_MAX)))
 }
 
+/// Returns true if two lines have the same content, whatever the order of their keys and the blanks between them.
+pub fn same_content(a: &[u8], b: &[u8]) -> bool {
+    let content = |line| serde_json::from_slice::<Value>(line).ok();
+    matches!((content(a), content(b)), (Some(a), Some(b)) if a == b)
+}
+
 /// Checks that a line is complete JSON. The error gives the position.
 pub fn check(line: &[u8]) -> Result<(), serde_json::Error> {
     bounded(line)?;
@@ -364,7 +371,7 @@ mod tests {
         for text in all.chars().flat_map(single).chain([all.clone(), String::new()]) {
             let mut line = String::new();
             quote(&mut line, &text);
-            assert_eq!(line, serde_json::Value::from(text).to_string());
+            assert_eq!(line, Value::from(text).to_string());
         }
     }
 

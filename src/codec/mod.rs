@@ -23,6 +23,7 @@ pub mod fields;
 pub mod journal;
 pub mod live;
 pub mod own_entry;
+pub mod payload;
 pub mod request;
 pub mod scope;
 

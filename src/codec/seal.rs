@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::line::{FieldValue, Fields};
+use super::payload::Payload;
 use super::signing::SigningKey;
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
@@ -74,7 +75,7 @@ pub fn chained(prev: &str, payload: &str) -> String {
 }
 
 /// Returns the sealed content: the decision, and all that it rests on.
-pub fn payload(engine: &Engine, decision: &Decision) -> Value {
+pub fn payload(engine: &Engine, decision: &Decision) -> Payload {
     let valuation = &decision.valuation;
     let book = engine.book(decision.book);
     let mut object = Map::new();
@@ -119,5 +120,5 @@ pub fn payload(engine: &Engine, decision: &Decision) -> Value {
     prove("volatility_factor", risk.source.name(), risk.entry.id.to_string());
     prove("mark_price", engine.source_name(valuation.mark.source), valuation.mark.entry.to_string());
     put("evidence", evidence.into());
-    Value::Object(object)
+    Payload(object)
 }

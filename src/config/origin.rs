@@ -40,3 +40,13 @@ pub struct Setting {
     pub value: Value,
     pub origin: Origin,
 }
+
+impl Setting {
+    /// Returns the value as a person reads it: `-` if there is none.
+    pub fn shown(&self) -> String {
+        match &self.value {
+            Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}

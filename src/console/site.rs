@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
 
 use super::address::Address;
 use super::auditor::{Audit, Auditor};
@@ -83,6 +84,16 @@ impl Place {
             Some(start) => path.strip_prefix(start).filter(|name| !name.is_empty()).map(|name| (place, Some(name))),
         })
     }
+}
+
+/// The end of the history that the pages show, and the browsers that follow one.
+#[derive(Serialize)]
+struct FilmVersion {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<String>,
+    readers: usize,
 }
 
 impl Console {
@@ -290,12 +301,11 @@ impl Console {
         let film = self.pool().ask(move |_| feed.film()).await;
         let readers = self.live.readers();
         match film {
-            Ok(Ok(film)) => Page::json(
-                200,
-                serde_json::json!({"last": film.last.to_string(), "entries": film.entries, "readers": readers})
-                    .to_string(),
-            ),
-            Ok(Err(_)) | Err(NotAnswered) => Page::json(503, serde_json::json!({"readers": readers}).to_string()),
+            Ok(Ok(film)) => {
+                let (entries, last) = (Some(film.entries), Some(film.last.to_string()));
+                Page::document(200, &FilmVersion { entries, last, readers })
+            }
+            Ok(Err(_)) | Err(NotAnswered) => Page::document(503, &FilmVersion { entries: None, last: None, readers }),
         }
     }
 

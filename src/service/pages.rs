@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use serde_json::json;
+use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::report::{self, Health, SharedReport};
+use super::report::{self, Concern, Health, SharedReport};
 use crate::codec::view;
 use crate::drive::sheet::Sheet;
 use crate::shell::web::{Asked, Page, Site};
@@ -55,22 +55,29 @@ pub fn site(shared: &SharedReport, questions: Option<Sender<Question>>) -> Site 
     }
 }
 
+/// What `/healthz` and `/readyz` answer.
+#[derive(Serialize)]
+struct Judged<'a> {
+    reasons: &'a [Concern],
+    status: &'static str,
+}
+
 fn judged(health: &Health) -> Page {
-    let word = if health.ok { "ok" } else { "failing" };
-    Page::json(health.status(), json!({"status": word, "reasons": health.reasons}).to_string())
+    let status = if health.ok { "ok" } else { "failing" };
+    Page::document(health.status(), &Judged { reasons: &health.reasons, status })
 }
 
 fn metrics(shared: &SharedReport) -> Page {
     match report::text(shared) {
         Ok(body) => Page { status: 200, content_type: report::CONTENT_TYPE, body },
-        Err(error) => refused(500, "cannot_write", &error.to_string()),
+        Err(error) => Page::refusal(500, "cannot_write", &error.to_string()),
     }
 }
 
 fn status(shared: &SharedReport) -> Page {
     match serde_json::to_string_pretty(&shared.read()) {
         Ok(body) => Page::json(200, body),
-        Err(error) => refused(500, "cannot_write", &error.to_string()),
+        Err(error) => Page::refusal(500, "cannot_write", &error.to_string()),
     }
 }
 
@@ -81,21 +88,16 @@ async fn positions(questions: Sender<Question>, asked: Asked) -> Page {
     let symbol = asked.name.as_ref().map(|name| view::written_name(name, None));
     let question = Question::Positions { symbol: symbol.clone(), all: asked.is_on("all"), answer };
     if questions.try_send(question).is_err() {
-        return refused(503, "busy", "too many questions wait, or the service is stopping");
+        return Page::refusal(503, "busy", "too many questions wait, or the service is stopping");
     }
     let sheet = match tokio::time::timeout(ANSWER_LIMIT, answered).await {
         Ok(Ok(sheet)) => sheet,
-        Ok(Err(_)) => return refused(503, "not_answered", "the service is starting or stopping"),
-        Err(_) => return refused(503, "not_answered", "the fold is busy"),
+        Ok(Err(_)) => return Page::refusal(503, "not_answered", "the service is starting or stopping"),
+        Err(_) => return Page::refusal(503, "not_answered", "the fold is busy"),
     };
     let Some(sheet) = sheet else {
         let says = format!("no symbol {} was ever seen", symbol.unwrap_or_default());
-        return refused(404, "no_such_symbol", &says);
+        return Page::refusal(404, "no_such_symbol", &says);
     };
-    let document = if asked.is_on("whole") { json!(sheet) } else { json!(sheet.positions) };
-    Page::json(200, document.to_string())
-}
-
-fn refused(status: u16, name: &str, says: &str) -> Page {
-    Page::json(status, json!({"error": name, "says": says}).to_string())
+    if asked.is_on("whole") { Page::document(200, &sheet) } else { Page::document(200, &sheet.positions) }
 }

@@ -113,6 +113,19 @@ fn only_the_driver_decodes_and_links() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// JSON is a format, not a model: a command or a service takes and gives typed documents.
+#[test]
+fn commands_and_services_have_types_for_their_documents() {
+    let mut wrong = Vec::new();
+    for layer in ["service", "cli"] {
+        for path in files(&root().join("src").join(layer)) {
+            let untyped = untyped(&code_of(&read(&path)));
+            wrong.extend(untyped.into_iter().map(|what| format!("{} uses {what}", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// What every part of the shell may use.
 const COMMON: [&str; 1] = ["folder_lock"];
 
@@ -252,6 +265,12 @@ fn the_wall_stops_what_it_is_for() {
     ] {
         assert_ne!(impure(&code_of(broken), 2), Vec::<String>::new(), "{broken}");
     }
+    for typed in ["fn f() { serde_json::from_str::<Report>(body) }", "use serde::Serialize;\nenum Value {}"] {
+        assert_eq!(untyped(&code_of(typed)), [""; 0], "{typed}");
+    }
+    for broken in ["use serde_json::{Map, Value};", "fn f() { serde_json::json!({}) }", "use serde_json as format;"] {
+        assert_ne!(untyped(&code_of(broken)), [""; 0], "{broken}");
+    }
     assert!(names_layer("use crate::{cli::replay, domain};", "cli"));
     assert!(names_layer("fn f() { crate::cli::run() }", "cli"));
     assert!(names_layer("use super::super::cli::replay;", "cli"));
@@ -320,6 +339,21 @@ fn brought_in(code: &str) -> (BTreeSet<String>, Vec<String>) {
         }
     }
     (modules, used)
+}
+
+/// What reads and writes documents that have a type.
+const OF_TYPES: [&str; 6] =
+    ["::Error", "::from_str", "::from_slice", "::to_string", "::to_string_pretty", "::to_value"];
+
+/// What a file uses of `serde_json` to make or read JSON without a type.
+fn untyped(code: &str) -> Vec<String> {
+    let is_untyped = |path: &String| match path.strip_prefix("serde_json") {
+        Some(part) => !OF_TYPES.contains(&part),
+        None => false,
+    };
+    let mut paths = paths_of(code);
+    paths.retain(is_untyped);
+    paths
 }
 
 fn is_primitive(name: &str) -> bool {

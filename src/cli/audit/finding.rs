@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
-use crate::cli::cell::text;
 use crate::codec::chain::{Duplicated, Link, Tampered};
+use crate::codec::payload::{Payload, PayloadValue};
 use crate::domain::book::state::{account_of_position, book_of_position};
 
 /// A fault of the chain, the journal or the history.
@@ -67,12 +66,12 @@ struct Differing {
 /// The two values of a field; null where it is absent.
 #[derive(Debug, Serialize)]
 pub struct Both {
-    pub emitted: Option<Value>,
-    pub recomputed: Option<Value>,
+    pub emitted: Option<PayloadValue>,
+    pub recomputed: Option<PayloadValue>,
 }
 
 /// A decision of the rules: a part of its payload.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct Recomputed {
     decision_id: String,
     symbol: String,
@@ -135,9 +134,8 @@ impl Finding {
     }
 
     /// Creates the finding that a decision was not emitted, from its payload.
-    pub fn missing(payload: Value) -> Self {
-        let recomputed = serde_json::from_value(payload).expect("our payloads have every field");
-        Self { decision: Some(Decision::Recomputed(recomputed)), why: None }
+    pub fn missing(payload: &Payload) -> Self {
+        Self { decision: Some(Decision::Recomputed(Recomputed::of(payload))), why: None }
     }
 
     pub fn unseen(why: impl Into<String>) -> Self {
@@ -169,7 +167,7 @@ impl Finding {
             Some(Decision::Differing(differing)) => (differing.emitted.parts(), Some(&differing.fields)),
             Some(Decision::Recomputed(recomputed)) => (recomputed.parts(), None),
         };
-        let value = |value: &Option<Value>| value.as_ref().map_or_else(|| "-".to_owned(), text);
+        let value = |value: &Option<PayloadValue>| value.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         let fields = fields.into_iter().flatten().map(|(field, Both { emitted, recomputed })| {
             format!("      {field}: emitted {}, recomputed {}", value(emitted), value(recomputed))
         });
@@ -194,6 +192,15 @@ impl Emitted {
 }
 
 impl Recomputed {
+    fn of(payload: &Payload) -> Self {
+        let [decision_id, symbol, position_id, side, qty, r_net, cause] =
+            ["decision_id", "symbol", "position_id", "side", "qty", "r_net", "cause"]
+                .map(|field| payload.text(field).to_owned());
+        let rungs = payload.rungs().into_iter().map(str::to_owned).collect();
+        let attempt = payload.number("attempt").expect("our payloads have every field");
+        Self { decision_id, symbol, position_id, side, qty, rungs, attempt, r_net, cause }
+    }
+
     fn parts(&self) -> Vec<String> {
         let Self { decision_id, symbol, position_id, rungs, qty, cause, .. } = self;
         let symbol = book_of_position(position_id).unwrap_or(symbol);

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Map, Value};
-
 use super::Scope;
 use super::finding::{Both, Finding};
 use crate::codec::chain::{Chain, Link};
+use crate::codec::payload::Payload;
 use crate::codec::{seal, view};
 use crate::domain::book::state::book_of_position;
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
@@ -28,7 +27,7 @@ enum Met {
 /// A recomputed decision that was not emitted for its entry.
 struct Ours {
     decision_id: String,
-    payload: Value,
+    payload: Payload,
     cause: EntryId,
 }
 
@@ -90,20 +89,19 @@ impl<'a> Ledger<'a> {
             }
             return;
         }
-        let mut left: Vec<(&Decision, Value)> =
+        let mut left: Vec<(&Decision, Payload)> =
             ours.iter().map(|decision| (decision, seal::payload(engine, decision))).collect();
-        let mut paired: Vec<(usize, Option<Value>)> = Vec::new();
+        let mut paired: Vec<(usize, Option<Payload>)> = Vec::new();
         for &index in &emitted {
-            let is_it = |(ours, _): &(&Decision, Value)| ours.decision_id == self.chain.links[index].decision_id();
+            let is_it = |(ours, _): &(&Decision, Payload)| ours.decision_id == self.chain.links[index].decision_id();
             let place = left.iter().position(is_it);
             paired.push((index, place.map(|place| left.remove(place).1)));
         }
         // Another decision about the same book is the same decision, differently made. An entry decides once for a book.
         for (index, payload) in paired.iter_mut().filter(|(_, payload)| payload.is_none()) {
             let link = &self.chain.links[*index];
-            let is_of_book = |(_, payload): &(&Decision, Value)| {
-                let text = |key: &str| payload[key].as_str().unwrap_or_default();
-                ["symbol", "account", "position_side"].iter().all(|key| text(key) == link.text(key))
+            let is_of_book = |(_, payload): &(&Decision, Payload)| {
+                ["symbol", "account", "position_side"].iter().all(|field| payload.text(field) == link.text(field))
             };
             let place = left.iter().position(is_of_book).or((ours.len() == 1 && !left.is_empty()).then_some(0));
             *payload = place.map(|place| left.remove(place).1);
@@ -124,14 +122,13 @@ impl<'a> Ledger<'a> {
 
     /// Compares two decisions field by field. The rules version is counted apart: a decision of another version may be
     /// the same.
-    fn compare(&mut self, index: usize, ours: &Value) {
+    fn compare(&mut self, index: usize, ours: &Payload) {
         let link = &self.chain.links[index];
-        if ours.as_object() == Some(&link.object) {
+        if *ours == link.object {
             self.matched += 1;
             return;
         }
-        let theirs = fields(&link.object);
-        let ours = ours.as_object().map(fields).unwrap_or_default();
+        let (theirs, ours) = (link.object.fields(), ours.fields());
         let rules = link.text("engine");
         if rules != RULES_VERSION {
             *self.other_rules.entry(rules.to_owned()).or_default() += 1;
@@ -205,7 +202,7 @@ impl<'a> Ledger<'a> {
         let first = self.chain.links.iter().filter_map(|link| Some(link.cause()?.1)).min();
         let mut missing = Vec::new();
         for Ours { payload, cause, .. } in self.missing {
-            let item = Finding::missing(payload);
+            let item = Finding::missing(&payload);
             let why = if in_flight_from_ms.is_some_and(|from| cause.ms >= from) {
                 Some("it was decided so shortly before that it may still be on its way")
             } else if self.chain.begins > 1 && first.is_some_and(|first| cause < first) {
@@ -257,22 +254,4 @@ fn is_opened_before(position_id: &str, ms: Option<u64>) -> bool {
     let opened = position_id.rsplit_once('@').map(|(_, id)| id.split('/').next().unwrap_or(id));
     let opened: Option<EntryId> = opened.and_then(|id| id.parse().ok());
     opened.zip(ms).is_some_and(|(opened, ms)| opened.ms < ms)
-}
-
-/// Returns the fields of a payload, those of `evidence` by their paths.
-fn fields(object: &Map<String, Value>) -> BTreeMap<String, Value> {
-    let mut all = BTreeMap::new();
-    for (key, value) in object {
-        match value {
-            Value::Object(inner) => {
-                for (name, value) in fields(inner) {
-                    all.insert(format!("{key}.{name}"), value);
-                }
-            }
-            other => {
-                all.insert(key.clone(), other.clone());
-            }
-        }
-    }
-    all
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::codec::chain::{Chain, Link};
+use crate::codec::payload::PayloadValue;
 use crate::codec::view::{Counted, as_text};
 use crate::codec::{number, time};
 use crate::domain::book::execution::{Execution, Outcome, Terms};
@@ -162,8 +162,7 @@ fn terms(link: &Link) -> Option<Terms> {
 }
 
 fn rungs(link: &Link) -> String {
-    let rungs = link.object.get("rungs").and_then(Value::as_array);
-    rungs.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+    link.object.rungs().join(",")
 }
 
 fn day_of(link: &Link) -> String {
@@ -176,7 +175,7 @@ fn day_of(link: &Link) -> String {
 struct ExecutionView {
     decision_id: String,
     symbol: String,
-    rungs: Option<Value>,
+    rungs: Option<PayloadValue>,
     outcome: Option<&'static str>,
     late: bool,
     asked: String,
@@ -196,7 +195,7 @@ impl ExecutionView {
         Self {
             decision_id: link.decision_id().to_owned(),
             symbol: link.text("symbol").to_owned(),
-            rungs: link.object.get("rungs").cloned(),
+            rungs: link.object.value("rungs"),
             outcome: execution.outcome.map(Outcome::name),
             late: execution.late,
             asked: link.text("qty").to_owned(),

@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use serde::Serialize;
 
 use super::gap;
 use super::history;
-use super::lines::{self, Line, Verdict};
+use super::lines::{self, Line, LineDocument, Verdict};
 use crate::cli::exit_code::Found;
 use crate::cli::json;
 use crate::cli::replay::{self, Replayed};
 use crate::codec::line::Fields;
 use crate::codec::plural::plural;
 use crate::codec::shown::shown;
-use crate::codec::view;
+use crate::codec::view::{self, PositionView};
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
 use crate::domain::book::state::parts_of_name;
@@ -81,6 +81,23 @@ struct Outcome {
     fetched: TickReport,
     entries: u64,
     ticks: usize,
+}
+
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    updated: usize,
+    skipped: usize,
+    missing: usize,
+    positions_unknown: bool,
+    dry_run: bool,
+    entries: u64,
+    ticks: usize,
+    api_calls: u64,
+    appended: usize,
+    notes: &'a [String],
+    lines: Vec<LineDocument<'a>>,
+    positions: Vec<PositionView>,
 }
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -226,13 +243,20 @@ fn show(args: &Args, outcome: &Outcome, out: &mut dyn Write) -> anyhow::Result<(
     let (updated, skipped) = (count(lines, Verdict::Updated), count(lines, Verdict::Complete));
     let missing = count(lines, Verdict::Missing);
     if args.json {
-        let of_lines: Vec<_> = lines.iter().map(|line| line.document(changes.get(&line.symbol))).collect();
-        let document = json!({
-            "updated": updated, "skipped": skipped, "missing": missing, "positions_unknown": !known,
-            "dry_run": args.dry_run, "entries": entries, "ticks": ticks, "api_calls": fetched.api_calls,
-            "appended": fetched.appended.len(), "notes": fetched.notes, "lines": of_lines,
-            "positions": view::positions(engine, false),
-        });
+        let document = Document {
+            updated,
+            skipped,
+            missing,
+            positions_unknown: !known,
+            dry_run: args.dry_run,
+            entries: *entries,
+            ticks: *ticks,
+            api_calls: fetched.api_calls,
+            appended: fetched.appended.len(),
+            notes: &fetched.notes,
+            lines: lines.iter().map(|line| line.document(changes.get(&line.symbol))).collect(),
+            positions: view::positions(engine, false),
+        };
         return json::write(out, &document);
     }
     for line in lines {

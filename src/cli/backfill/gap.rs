@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::history;
 use crate::cli::exit_code::Found;
@@ -139,6 +139,35 @@ fn is_within(gap: &Gap, id: EntryId) -> bool {
     gap.after.is_none_or(|after| id > after) && gap.before.is_none_or(|before| id < before)
 }
 
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    gaps: Vec<GapDocument<'a>>,
+    dry_run: bool,
+    /// `None` if the store was not folded again.
+    replay: Option<&'a Summary>,
+}
+
+#[derive(Serialize)]
+struct GapDocument<'a> {
+    stream: &'a str,
+    after: String,
+    before: String,
+    entries: u64,
+}
+
+impl<'a> GapDocument<'a> {
+    fn of(Filling { gap, entries }: &'a Filling) -> Self {
+        let (after, before) = (bound(gap.after), bound(gap.before));
+        Self { stream: &gap.stream, after, before, entries: *entries }
+    }
+}
+
+/// Returns the end of a gap, `-` if it has none.
+fn bound(id: Option<EntryId>) -> String {
+    id.map_or_else(|| "-".to_owned(), |id| id.to_string())
+}
+
 fn show(
     found: &[Filling],
     replay: Option<&Summary>,
@@ -146,11 +175,9 @@ fn show(
     json: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let bound = |id: Option<EntryId>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
     if json {
-        let gap = |Filling { gap, entries }: &Filling| json!({"stream": &*gap.stream, "after": bound(gap.after), "before": bound(gap.before), "entries": entries});
-        let gaps: Vec<Value> = found.iter().map(gap).collect();
-        return json::write(out, &json!({"gaps": gaps, "dry_run": dry_run, "replay": replay}));
+        let gaps = found.iter().map(GapDocument::of).collect();
+        return json::write(out, &Document { gaps, dry_run, replay });
     }
     for Filling { gap, entries } in found {
         let range = format!("{} after {} before {}", gap.stream, bound(gap.after), bound(gap.before));

@@ -1,10 +1,10 @@
 //! The account, the position, the rung or the symbol that a command names, as the running service knows it.
 
-use serde_json::Value;
-
 use crate::codec::operator::Word;
-use crate::codec::view;
+use crate::codec::view::{self, PositionView, Rung};
+use crate::domain::book::rung::RungState;
 use crate::domain::book::state::book_of_position;
+use crate::service::report::Report;
 use crate::shell::web::{self, ClientError};
 
 /// What a service knows of the account, the position, the rung or the symbol that a command names.
@@ -49,7 +49,7 @@ pub async fn of(url: Option<&str>, word: &Word, configured: &[Box<str>]) -> Opti
     };
     let Some(url) = url else { return Some(Target::Nobody) };
     let page = format!("/positions/{}?all=1", web::path_part(&symbol));
-    let positions: Vec<Value> = match web::get(url, &page).await {
+    let positions: Vec<PositionView> = match web::get(url, &page).await {
         Ok(body) => match serde_json::from_str(&body) {
             Ok(positions) => positions,
             Err(_) => return Some(Target::Nobody),
@@ -60,17 +60,16 @@ pub async fn of(url: Option<&str>, word: &Word, configured: &[Box<str>]) -> Opti
         Err(_) => return Some(Target::Nobody),
     };
     let Some(position) = position else { return Some(Target::Known) };
-    let Some(found) = positions.iter().find(|known| known["position_id"] == position.as_str()) else {
-        let ids: Vec<&str> = positions.iter().filter_map(|known| known["position_id"].as_str()).collect();
+    let Some(found) = positions.iter().find(|known| known.position_id == *position) else {
+        let ids: Vec<&str> = positions.iter().map(|known| &*known.position_id).collect();
         let ids = if ids.is_empty() { String::new() } else { format!(" (it knows {})", ids.join(", ")) };
         return Some(Target::Unknown(format!("the service at {url} knows no position {position}{ids}")));
     };
     let Some(r) = rung else { return Some(Target::Known) };
     // A rung that no decision has touched is armed already.
-    let is_taken = |rung: &Value| {
-        rung["r"] == r.to_string().as_str() && (rung["state"] != "armed" || rung["decision_id"].is_string())
-    };
-    if found["rungs"].as_array().is_some_and(|rungs| rungs.iter().any(is_taken)) {
+    let is_taken =
+        |rung: &Rung| rung.r == r.to_string() && (rung.state != RungState::Armed.name() || rung.decision_id.is_some());
+    if found.rungs.iter().any(is_taken) {
         return Some(Target::Known);
     }
     Some(Target::Unknown(format!("by the service at {url}, no rung at {r} R of {position} was ever taken")))
@@ -83,12 +82,17 @@ async fn account_target(url: Option<&str>, account: &str, configured: &[Box<str>
         return Target::Known;
     }
     let Some(url) = url else { return Target::Nobody };
-    let Ok(body) = web::get(url, "/status").await else { return Target::Nobody };
-    match serde_json::from_str::<Value>(&body) {
-        Ok(status) if !status["positions"]["accounts"][account].is_null() => Target::Known,
-        Ok(_) => Target::Unknown(format!(
+    match report_of(Some(url)).await {
+        Some(report) if report.positions.accounts.contains_key(account) => Target::Known,
+        Some(_) => Target::Unknown(format!(
             "the service at {url} has no open position of the account {account}, and the configuration does not name it"
         )),
-        Err(_) => Target::Nobody,
+        None => Target::Nobody,
     }
+}
+
+/// Returns the report of a service, if it answers with one.
+pub async fn report_of(url: Option<&str>) -> Option<Report> {
+    let body = web::get(url?, "/status").await.ok()?;
+    serde_json::from_str(&body).ok()
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::side::{Next, Walk};
 use crate::codec::fields::{self, FieldDifference};
+use crate::codec::line;
 use crate::codec::time;
 use crate::codec::view;
 use crate::domain::book::state::{Book, parts_of_name};
@@ -219,7 +219,7 @@ impl Entries {
         match (of_a, of_b) {
             (Some(a), Some(b)) => {
                 self.both += 1;
-                if a.text != b.text && !says_the_same(&a.text, &b.text) {
+                if a.text != b.text && !line::same_content(&a.text, &b.text) {
                     note("changed", a);
                     self.changed += 1;
                 }
@@ -272,12 +272,6 @@ impl Entries {
         }
         Ok(())
     }
-}
-
-/// Returns true if two entries have the same content, whatever the order of keys and the blanks between them.
-fn says_the_same(a: &[u8], b: &[u8]) -> bool {
-    let said = |text| serde_json::from_slice::<Value>(text).ok();
-    matches!((said(a), said(b)), (Some(a), Some(b)) if a == b)
 }
 
 impl Parting {

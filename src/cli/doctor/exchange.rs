@@ -3,13 +3,11 @@
 
 use std::net::SocketAddr;
 
-use serde_json::Value;
-
 use super::check::Check;
 use crate::codec::exchange::{AccountMode, KeyKind, place_of};
 use crate::config::Config;
 use crate::service::exchange::{self, Client};
-use crate::service::feed;
+use crate::service::feed::{self, Feed, FeedHealth};
 use crate::shell::exchange::CallError;
 use crate::shell::web::{self, ClientError};
 
@@ -155,18 +153,22 @@ async fn delivery(config: &Config) -> Check {
         return Check::ok(AREA, SUBJECT, "not looked at: [feed] listen is not set");
     };
     match web::get(&base(address), "/healthz").await {
-        Ok(body) => match feed_of(&body).as_deref() {
-            Some("user") => {
-                Check::ok(AREA, SUBJECT, format!("the user feed at {address} delivers, as far as REST shows"))
-            }
-            _ => Check::ok(AREA, SUBJECT, format!("not looked at: what answers at {address} is no user feed")),
+        Ok(body) => match health_of_user_feed(&body) {
+            Some(_) => Check::ok(AREA, SUBJECT, format!("the user feed at {address} delivers, as far as REST shows")),
+            None => Check::ok(AREA, SUBJECT, format!("not looked at: what answers at {address} is no user feed")),
         },
-        Err(ClientError::Refused { body, .. }) if feed_of(&body).as_deref() == Some("user") => {
-            let found = format!("the user feed at {address} has findings: {}", reasons(&body).join("; "));
+        Err(error) => {
+            let health = match &error {
+                ClientError::Refused { body, .. } => health_of_user_feed(body),
+                _ => None,
+            };
+            let Some(FeedHealth { reasons, .. }) = health else {
+                return Check::ok(AREA, SUBJECT, format!("not looked at: no user feed at {address}"));
+            };
+            let found = format!("the user feed at {address} has findings: {}", reasons.join("; "));
             let next = "see its log; fills and positions come from REST meanwhile, within [backfill] position_poll_ms";
             Check::problem(AREA, SUBJECT, found, next)
         }
-        Err(_) => Check::ok(AREA, SUBJECT, format!("not looked at: no user feed at {address}")),
     }
 }
 
@@ -174,13 +176,7 @@ fn base(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-fn feed_of(body: &str) -> Option<String> {
-    let document: Value = serde_json::from_str(body).ok()?;
-    document["feed"].as_str().map(str::to_owned)
-}
-
-fn reasons(body: &str) -> Vec<String> {
-    let document: Value = serde_json::from_str(body).unwrap_or_default();
-    let text = |reason: &Value| reason.as_str().map(str::to_owned);
-    document["reasons"].as_array().into_iter().flatten().filter_map(text).collect()
+fn health_of_user_feed(body: &str) -> Option<FeedHealth> {
+    let health: FeedHealth = serde_json::from_str(body).ok()?;
+    (health.feed == Some(Feed::User)).then_some(health)
 }

@@ -1,6 +1,5 @@
 //! An explanation for people.
 
-use crate::cli::cell::text;
 use crate::codec::time;
 use crate::codec::view::PositionView;
 use crate::domain::event::ids::EntryId;
@@ -73,17 +72,17 @@ fn hold(
 fn decision(Decided { decision, emission, .. }: &Decided, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.heading(&format!(
         "Decision {}: {} {} {} at {} R ({})",
-        text(&decision["decision_id"]),
-        text(&decision["side"]),
-        text(&decision["qty"]),
-        text(&decision["symbol"]),
-        text(&decision["r_net"]),
-        text(&decision["mode"])
+        decision.shown("decision_id"),
+        decision.shown("side"),
+        decision.shown("qty"),
+        decision.shown("symbol"),
+        decision.shown("r_net"),
+        decision.shown("mode")
     ))?;
-    let cause = text(&decision["cause"]);
+    let cause = decision.shown("cause");
     let time = cause.rsplit_once('/').map_or_else(|| "-".to_owned(), |(_, id)| when(id));
     screen.line(&format!("  caused by {cause}, {time}"))?;
-    screen.line(&format!("  rungs {} R, attempt {}", text(&decision["rungs"]), text(&decision["attempt"])))?;
+    screen.line(&format!("  rungs {} R, attempt {}", decision.shown("rungs"), decision.shown("attempt")))?;
     if let Some(emitted) = emission.as_ref().and_then(|emission| emission.emitted.as_ref()) {
         let alike = match emitted.recomputed_alike {
             Some(true) => "recomputed: the same",

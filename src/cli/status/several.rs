@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use serde::Serialize;
-use serde_json::json;
 
 use super::report_of;
 use crate::cli::exit_code::Found;
@@ -63,6 +62,12 @@ impl Asked {
     }
 }
 
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    services: Vec<Service<'a>>,
+}
+
 #[derive(Serialize)]
 struct Service<'a> {
     url: &'a str,
@@ -75,6 +80,13 @@ struct Service<'a> {
     report: Option<&'a Report>,
 }
 
+impl<'a> Service<'a> {
+    fn of(asked: &'a Asked) -> Self {
+        let Asked { url, answer, state, concerns } = asked;
+        Self { url, state: state.name(), error: asked.error(), concerns, report: answer.as_ref().ok() }
+    }
+}
+
 /// Runs the command. Fails with [`Found`] if any service needs a person, and with the error of the first one if none
 /// answers.
 pub(super) fn run(urls: &[String], as_json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -83,11 +95,7 @@ pub(super) fn run(urls: &[String], as_json: bool, out: &mut dyn Write) -> anyhow
     let mut all: Vec<Asked> = urls.iter().zip(answers).map(|(url, answer)| Asked::of(url, answer)).collect();
     all.sort_by_key(|asked| (asked.state, std::cmp::Reverse(asked.concerns.len())));
     if as_json {
-        let service = |asked: &'_ Asked| {
-            let Asked { url, answer, state, concerns } = asked;
-            json!(Service { url, state: state.name(), error: asked.error(), concerns, report: answer.as_ref().ok() })
-        };
-        json::write(out, &json!({"services": all.iter().map(service).collect::<Vec<_>>()}))?;
+        json::write(out, &Document { services: all.iter().map(Service::of).collect() })?;
     } else {
         print(&all, &mut Screen::stdout(out))?;
     }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde_json::Value;
 
 use crate::cli::replay::rounded;
 use crate::codec::plural::plural;
@@ -39,11 +38,7 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
     for variant in &compared.variants {
         for made in &variant.made {
             let payload = variant.payload(made);
-            let text = |key: &str| match &payload[key] {
-                Value::String(text) => text.clone(),
-                Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("+"),
-                other => other.to_string(),
-            };
+            let text = |field: &str| payload.text(field).to_owned();
             let fill = |of: &dyn Fn(&Fill) -> Option<String>| made.fill.as_ref().and_then(of).unwrap_or_default();
             table.write_record([
                 variant.name.clone(),
@@ -51,8 +46,8 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
                 text("symbol"),
                 text("side"),
                 text("qty"),
-                text("rungs"),
-                text("attempt"),
+                payload.rungs().join("+"),
+                made.decision.attempt.to_string(),
                 text("r_net"),
                 text("mark_price"),
                 fill(&|fill| Some(fill.price.to_string())),

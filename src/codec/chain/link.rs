@@ -1,8 +1,7 @@
 //! One decision of a chain, as its entry has it.
 
-use serde_json::{Map, Value};
-
 use crate::codec::line::{self, FieldValue};
+use crate::codec::payload::Payload;
 use crate::domain::event::ids::EntryId;
 
 /// Optional fields: the signature, and the mark of a decision that was written again.
@@ -34,7 +33,7 @@ pub struct Link {
     pub signature: Option<String>,
     pub payload: String,
     /// The payload, read.
-    pub object: Map<String, Value>,
+    pub object: Payload,
     /// The entry itself has no fault.
     pub authentic: bool,
     /// The server had lost it. Its place in the chain follows from its number, wherever its entry is.
@@ -51,13 +50,12 @@ impl Link {
 
     /// Returns a text of the payload; empty if it is absent.
     pub fn text(&self, key: &str) -> &str {
-        self.object.get(key).and_then(Value::as_str).unwrap_or_default()
+        self.object.text(key)
     }
 
     /// Returns stream and id of the cause.
     pub fn cause(&self) -> Option<(&str, EntryId)> {
-        let (stream, id) = self.text("cause").rsplit_once('/')?;
-        Some((stream, id.parse().ok()?))
+        self.object.cause()
     }
 
     /// Reads an entry. Errors with the reason if it is not a sealed decision. The fields beside the payload are
@@ -81,7 +79,7 @@ impl Link {
         let [event_type, schema, decision_id, symbol, mode, seq, prev, hash, payload] =
             <[String; 9]>::try_from(values).expect("there is a value for each field");
         let seq = seq.parse().map_err(|_| format!("seq {seq:?} is no number"))?;
-        let object: Map<String, Value> =
+        let object: Payload =
             serde_json::from_str(&payload).map_err(|error| format!("the payload is no JSON object: {error}"))?;
         let signature = fields.has("signature").then(|| text("signature")).transpose()?;
         let again = fields.has(AGAIN).then(|| text(AGAIN)).transpose()?;

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::codec::payload::text_of_line;
 use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
 
@@ -29,16 +30,7 @@ impl DecisionView {
 
     /// Reads a history line, with the id of its entry; `None` if it is not one of our decisions.
     pub fn of_line(line: &str) -> Option<(EntryId, Self)> {
-        #[derive(Deserialize)]
-        struct Line {
-            id: String,
-            fields: Fields,
-        }
-        #[derive(Deserialize)]
-        struct Fields {
-            payload: String,
-        }
-        let line: Line = serde_json::from_str(line).ok()?;
-        Some((line.id.parse().ok()?, serde_json::from_str(&line.fields.payload).ok()?))
+        let (id, payload) = text_of_line(line)?;
+        Some((id, serde_json::from_str(&payload).ok()?))
     }
 }

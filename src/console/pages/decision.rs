@@ -66,7 +66,7 @@ pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     }
     let Explanation { arithmetic, scene: seen, subject, origins, .. } = explanation;
     let Subject::Decision(decided) = subject else { anyhow::bail!("the explanation of {wanted} is not of a decision") };
-    let cause = decided.decision["cause"].as_str().unwrap_or_default().to_owned();
+    let cause = decided.decision.text("cause").to_owned();
     let cause_id = cause.rsplit_once('/').map_or("", |(_, id)| id).to_owned();
     // Ages are those of then, as the arithmetic is.
     let decided_ms = cause_id.parse().map_or_else(|_| scene.now_ms(), |id: EntryId| id.ms);

@@ -173,10 +173,6 @@ impl Row {
         let has = |names: &[&str]| faults.iter().any(|fault| names.contains(&fault.what.name()));
         let cause = link.cause().map(|(_, id)| id);
         let outcome = outcomes.get(link.decision_id());
-        let rungs: Vec<&str> = match link.object.get("rungs") {
-            Some(serde_json::Value::Array(rungs)) => rungs.iter().filter_map(serde_json::Value::as_str).collect(),
-            _ => Vec::new(),
-        };
         let delay = cause.filter(|_| film.is_recorded).map(|cause| link.id.ms.saturating_sub(cause.ms));
         Self {
             seq: link.seq,
@@ -187,7 +183,7 @@ impl Row {
             side: link.text("side").to_owned(),
             qty: Number::of(link.text("qty")),
             share: link.text("close_fraction").to_owned(),
-            rungs: rungs.join(", "),
+            rungs: link.object.rungs().join(", "),
             r: Number::of(link.text("r_net")),
             mark: Number::of(link.text("mark_price")),
             mode: link.text("mode").to_owned(),

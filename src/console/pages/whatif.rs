@@ -195,12 +195,12 @@ impl Outcome {
         });
         let mut makers: BTreeMap<&str, usize> = BTreeMap::new();
         for decision in document.policies.iter().flat_map(|result| &result.decisions) {
-            *makers.entry(decision.payload["decision_id"].as_str().unwrap_or_default()).or_default() += 1;
+            *makers.entry(decision.payload.decision_id()).or_default() += 1;
         }
         let mut only = Vec::new();
         for result in &document.policies {
             for decision in &result.decisions {
-                let text = |key: &str| decision.payload[key].as_str().unwrap_or_default();
+                let text = |field: &str| decision.payload.text(field);
                 if makers.get(text("decision_id")) == Some(&document.policies.len()) {
                     continue;
                 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use serde_json::Value;
 
 use super::document::{Decided, Emission, Emitted, Explanation, Outcome, OutcomeEvent, OutcomeFill, Subject};
 use super::scene::{fold, quantity_line};
 use crate::codec::chain::{self, Link};
+use crate::codec::payload::Payload;
 use crate::codec::{seal, state, time, view};
 use crate::config::Config;
 use crate::domain::book::position::Position;
@@ -36,7 +36,7 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config, stop: &Sto
         }
         let recomputed = ours.map(|decision| seal::payload(engine, decision));
         let decision = match (&emitted, &recomputed) {
-            (Some(link), _) => Value::Object(link.object.clone()),
+            (Some(link), _) => link.object.clone(),
             (None, Some(payload)) => payload.clone(),
             (None, None) => return Ok(()),
         };
@@ -46,11 +46,11 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config, stop: &Sto
             hash: link.hash.clone(),
             recomputed_alike: recomputed.as_ref().map(|recomputed| *recomputed == decision),
         });
-        let text = |key: &str| decision[key].as_str().unwrap_or_default().to_owned();
-        let (book, decision_id) = (book_of(&decision).to_owned(), text("decision_id"));
+        let text = |field: &str| decision.text(field);
+        let (book, decision_id) = (book_of(&decision).to_owned(), decision.decision_id().to_owned());
         let qty = view::named_one(engine, &book)
             .and_then(|book| book.book.hot.open.as_ref())
-            .map(|open| quantity_line(&text("close_fraction"), &text("base"), &text("qty"), open));
+            .map(|open| quantity_line(text("close_fraction"), text("base"), text("qty"), open));
         let decided = Decided { decision, emission: Some(Emission { emitted }), outcome: None };
         let mut explanation = Explanation::of(engine, &book, policy_since, Subject::Decision(decided))?;
         explanation.arithmetic.extend(qty);
@@ -92,20 +92,17 @@ fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result
 pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> {
     let (engine, rows) = projection::read(dir)?;
     let lines = state::decisions(&rows)?;
-    let decision = lines
-        .iter()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|entry| serde_json::from_str::<Value>(entry["fields"]["payload"].as_str()?).ok())
-        .find(|payload| payload["decision_id"].as_str().is_some_and(|id| id.starts_with(wanted)));
+    let mut payloads = lines.iter().filter_map(|line| Some(Payload::of_line(line)?.1));
+    let decision = payloads.find(|payload| payload.decision_id().starts_with(wanted));
     let decision = decision.with_context(|| {
         format!("no decision of the store has an id that begins with {wanted}: give a history, or the journal")
     })?;
-    let text = |key: &str| decision[key].as_str().unwrap_or_default().to_owned();
-    let symbol = text("symbol");
+    let text = |field: &str| decision.text(field);
+    let symbol = text("symbol").to_owned();
     let book = book_of(&decision);
     let closed = state::closed_positions(&rows, book)?;
     let open = view::named_one(&engine, book).and_then(|book| book.book.hot.open.as_ref());
-    let outcome = Outcome::of(closed.iter().chain(open), &text("decision_id"));
+    let outcome = Outcome::of(closed.iter().chain(open), decision.decision_id());
     let r_net = format!(
         "r_net      = (pnl − cost) / risk = ({} − {}) / {} = {}",
         text("unrealized_pnl"),
@@ -129,9 +126,9 @@ pub fn outcomes(engine: &Engine) -> BTreeMap<String, Outcome> {
 }
 
 /// Returns the name of the book of a decision: that of its position, else its symbol.
-fn book_of(payload: &Value) -> &str {
-    let position = payload["position_id"].as_str().unwrap_or_default();
-    book_of_position(position).unwrap_or_else(|| payload["symbol"].as_str().unwrap_or_default())
+fn book_of(payload: &Payload) -> &str {
+    let position = payload.text("position_id");
+    book_of_position(position).unwrap_or_else(|| payload.text("symbol"))
 }
 
 impl Outcome {

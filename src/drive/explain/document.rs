@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
+use crate::codec::payload::Payload;
 use crate::codec::view::PositionView;
 
 /// The document of `--json`.
@@ -88,8 +88,7 @@ pub struct HoldSince {
 /// A decision, how it was emitted, and its result.
 #[derive(Serialize)]
 pub struct Decided {
-    /// The payload.
-    pub decision: Value,
+    pub decision: Payload,
     /// `None` for a decision of a store.
     #[serde(flatten)]
     pub emission: Option<Emission>,

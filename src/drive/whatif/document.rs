@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::Compared;
 use super::variant::{FILL_MODEL, Fill, Made, Variant};
+use crate::codec::payload::Payload;
 use crate::codec::view::{Counted, as_text};
 use crate::domain::units::{OutOfRange, Qty, Quote, RMultiple};
 
@@ -95,7 +95,7 @@ pub struct PolicyResult<'a> {
 
 #[derive(Serialize)]
 pub struct DecisionResult<'a> {
-    pub payload: Value,
+    pub payload: Payload,
     pub fill: Option<&'a Fill>,
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
 
+use crate::codec::payload::Payload;
 use crate::codec::seal;
 use crate::codec::view::{as_text, as_text_or_null};
 use crate::domain::engine::{Decision, Engine};
@@ -86,7 +86,7 @@ impl Variant {
     }
 
     /// Returns the payload of a decision.
-    pub fn payload(&self, made: &Made) -> Value {
+    pub fn payload(&self, made: &Made) -> Payload {
         seal::payload(&self.engine, &made.decision)
     }
 

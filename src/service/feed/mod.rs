@@ -29,7 +29,10 @@ use crate::config::{self, Config};
 use crate::service::exchange::{self, Client};
 use crate::shell::systemd::Manager;
 use crate::shell::web::WebServer;
-use state::{Feed, State};
+use state::State;
+
+pub use pages::FeedHealth;
+pub use state::Feed;
 
 /// An exchange may end a connection after a day; ours is renewed before. [s]
 const CONNECTION_AGE_S: u64 = 23 * 3_600;

@@ -10,13 +10,31 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use super::state::{Feed, State};
 use crate::codec::exchange::Forced;
 use crate::shell::web::{Asked, Page, Site};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What `/healthz` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedHealth {
+    /// `None` if the process has no feed.
+    #[serde(default)]
+    pub feed: Option<Feed>,
+    #[serde(default)]
+    pub reasons: Vec<String>,
+    pub status: Status,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Ok,
+    Failing,
+}
 
 type Number = Gauge<f64, AtomicU64>;
 type Labels = Vec<(&'static str, String)>;
@@ -35,15 +53,14 @@ pub(super) fn site(states: &[State]) -> Site {
 
 fn health(states: &[State]) -> Page {
     let reasons: Vec<String> = states.iter().flat_map(|state| state.health().reasons).collect();
-    let (status, word) = if reasons.is_empty() { (200, "ok") } else { (503, "failing") };
-    let feed = states.first().map(|state| state.feed().name());
-    Page::json(status, json!({"status": word, "feed": feed, "reasons": reasons}).to_string())
+    let (code, status) = if reasons.is_empty() { (200, Status::Ok) } else { (503, Status::Failing) };
+    Page::document(code, &FeedHealth { feed: states.first().map(State::feed), reasons, status })
 }
 
 fn metrics(states: &[State]) -> Page {
     match text(states) {
         Ok(body) => Page { status: 200, content_type: CONTENT_TYPE, body },
-        Err(error) => Page::json(500, json!({"error": "cannot_write", "says": error.to_string()}).to_string()),
+        Err(error) => Page::refusal(500, "cannot_write", &error.to_string()),
     }
 }
 

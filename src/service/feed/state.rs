@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::time;
 use crate::domain::named;
 use crate::service::exchange::of_account;
 
 named! {
     /// The kind of feed.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(super) enum Feed {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Feed {
         Mark => "mark",
         User => "user",
     }

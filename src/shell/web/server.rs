@@ -20,6 +20,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use percent_encoding::percent_decode_str;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -94,6 +95,25 @@ impl Page {
 
     pub fn html(status: u16, body: String) -> Self {
         Self { status, content_type: "text/html; charset=utf-8", body }
+    }
+
+    /// Creates a page of one JSON document, with the keys of each object in alphabetical order.
+    pub fn document(status: u16, document: &impl Serialize) -> Self {
+        match serde_json::to_value(document) {
+            Ok(document) => Self::json(status, document.to_string()),
+            Err(error) => Self::refusal(500, "cannot_write", &error.to_string()),
+        }
+    }
+
+    /// Creates the page of a request that is not answered: a name for programs, and the reason for people.
+    pub fn refusal(status: u16, error: &str, says: &str) -> Self {
+        #[derive(Serialize)]
+        struct Refusal<'a> {
+            error: &'a str,
+            says: &'a str,
+        }
+        let body = serde_json::to_string(&Refusal { error, says }).expect("two texts are JSON");
+        Self::json(status, body)
     }
 
     pub fn text(status: u16, body: String) -> Self {
@@ -305,9 +325,7 @@ async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, slot: A
             if response.extensions().get::<IsStream>().is_some() && !slot.streams() {
                 let says =
                     "too many browsers follow pages: close some, or load the page again to see the present state";
-                return Ok(
-                    Page::json(503, serde_json::json!({"error": "busy", "says": says}).to_string()).into_response()
-                );
+                return Ok(Page::refusal(503, "busy", says).into_response());
             }
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -341,5 +359,5 @@ fn refusal(request: &Request<Incoming>, local: IpAddr, names: &[String]) -> Opti
     }
     let says = "the request is addressed to another host: ask by the address that is listened on, or name the host in \
                 `hosts` of the configuration";
-    Some(Page::json(421, serde_json::json!({"error": "unknown_host", "says": says}).to_string()))
+    Some(Page::refusal(421, "unknown_host", says))
 }
