@@ -24,6 +24,8 @@ const ALL: &[Schema] = embedded![
     "apply.result.v2",
     "audit.report.v1",
     "common.v1",
+    "doctor.v1",
+    "explanation.v1",
     "harvest.control.v1",
     "harvest.decision.v1",
     "harvest.observation.v1",
@@ -37,6 +39,7 @@ const ALL: &[Schema] = embedded![
     "position.snapshot.v1",
     "positions.v1",
     "replay.summary.v1",
+    "status.v1",
     "trade.intent.v1",
 ];
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
-use crate::support::contract::{BASE, DOCUMENTS, faults};
+use crate::support::contract::{BASE, DOCUMENTS, faults, resolve};
 use crate::support::{self, root, shared_history};
 use harvester::domain::book::execution::Outcome;
 use harvester::domain::book::rung::RungState;
@@ -21,16 +21,19 @@ use harvester::domain::exit::Hold;
 use serde_json::{Value, json};
 
 /// Read by us or by anybody: what is not known is ignored.
-const OPEN: [&str; 10] = [
+const OPEN: [&str; 13] = [
     "apply.plan.v1",
     "apply.result.v1",
     "audit.report.v1",
+    "doctor.v1",
+    "explanation.v1",
     "harvest.observation.v1",
     "history-line.v1",
     "market.tick.v1",
     "position.snapshot.v1",
     "positions.v1",
     "replay.summary.v1",
+    "status.v1",
     "trade.intent.v1",
 ];
 
@@ -379,12 +382,6 @@ fn is_number(property: &Value) -> bool {
 
 fn at(name: &str, place: &str) -> String {
     format!("{name}#{place}")
-}
-
-fn resolve<'a>(name: &'a str, reference: &'a str) -> Option<&'static Value> {
-    let (file, pointer) = reference.split_once('#').unwrap_or((reference, ""));
-    let file = if file.is_empty() { name } else { file.strip_suffix(".json")? };
-    DOCUMENTS.get(file)?.pointer(pointer)
 }
 
 /// Every part of a schema with its JSON pointer; what examples and constants hold is no schema.

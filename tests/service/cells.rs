@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Map, Value};
 
 use crate::support::binary::{ended, harvester, run};
+use crate::support::contract::expect_valid;
 use crate::support::lab::entry_line;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::service::{INTENT, PRICE, RESULT, add, field_of_all, import, payloads, until};
@@ -309,6 +310,7 @@ fn status_shows_the_cells_of_the_configuration() {
     let shown = run(&mut place.command(&["status", "--cells", "--json"]));
     assert_eq!(shown.code, Some(1), "{}", shown.log);
     let document: Value = serde_json::from_str(&shown.out).expect("a document");
+    expect_valid("status --cells", "status.v1#/$defs/several", &document);
     let urls: Vec<&str> =
         document["services"].as_array().expect("services").iter().filter_map(|s| s["url"].as_str()).collect();
     let url = |n: u16| format!("http://127.0.0.1:{}", port + n);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::binary::{Ran, harvester, name, run, run_with};
+use crate::support::contract::expect_valid;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::root;
 use harvester::service::report::{Report, Role};
@@ -115,6 +116,7 @@ impl Service {
     fn concerns(&self) -> BTreeSet<String> {
         let ran = self.ask(&["status", "--json"]);
         let document: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}{}", ran.out, ran.log));
+        expect_valid("status", "status.v1", &document);
         let concerns = document["concerns"].as_array().expect("a list");
         assert_eq!(ran.code, Some(i32::from(!concerns.is_empty())), "{}", ran.log);
         concerns.iter().filter_map(|concern| concern["name"].as_str().map(str::to_owned)).collect()

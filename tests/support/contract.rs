@@ -33,6 +33,56 @@ pub fn faults(name: &str, position: &Value) -> Vec<String> {
     faults_at(&uri, position)
 }
 
+/// What a program wrote validates, and every key of it is described.
+pub fn expect_valid(whose: &str, name: &str, document: &Value) {
+    assert_eq!(faults(name, document), Vec::<String>::new(), "{whose}: {name}: {document}");
+    let mut unknown = Vec::new();
+    let (file, part) = name.split_once('#').unwrap_or((name, ""));
+    let schema = DOCUMENTS[file].pointer(part).expect("the schema has this part");
+    undescribed(file, schema, document, "", &mut unknown);
+    assert_eq!(unknown, Vec::<String>::new(), "{whose}: keys of {name} without a description");
+}
+
+/// Collects the keys of a document that its schema does not name.
+fn undescribed(name: &str, schema: &Value, document: &Value, place: &str, unknown: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let of = reference.split_once(".json#").map_or(name, |(file, _)| file);
+        return undescribed(of, resolve(name, reference).expect("it leads somewhere"), document, place, unknown);
+    }
+    // One of several ways: the one that has an answer to the document.
+    if let Some(ways) = schema["anyOf"].as_array() {
+        let lists = ways.iter().map(|way| {
+            let mut list = Vec::new();
+            undescribed(name, way, document, place, &mut list);
+            list
+        });
+        unknown.extend(lists.min_by_key(Vec::len).unwrap_or_default());
+        return;
+    }
+    match document {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let place = format!("{place}/{key}");
+                match (schema["properties"].get(key), schema.get("additionalProperties")) {
+                    (Some(inner), _) | (None, Some(inner)) => undescribed(name, inner, value, &place, unknown),
+                    (None, None) => unknown.push(place),
+                }
+            }
+        }
+        Value::Array(items) => {
+            items.iter().for_each(|item| undescribed(name, &schema["items"], item, &format!("{place}/*"), unknown));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The part of a schema that a `$ref` in `name` leads to.
+pub fn resolve<'a>(name: &'a str, reference: &'a str) -> Option<&'static Value> {
+    let (file, pointer) = reference.split_once('#').unwrap_or((reference, ""));
+    let file = if file.is_empty() { name } else { file.strip_suffix(".json")? };
+    DOCUMENTS.get(file)?.pointer(pointer)
+}
+
 fn faults_at(uri: &str, position: &Value) -> Vec<String> {
     let validator = validator(uri);
     // An evaluation that fails can come without errors (jsonschema 0.46): they are asked for apart.

@@ -158,6 +158,16 @@ pub fn table() -> Vec<Row> {
         ("audit.report.v1", 0, "/chain/head/hash", text("5"), "a hash has 64 digits"),
         ("audit.report.v1", 1, "/tampered/0/why", text(""), "a fault says why"),
 
+        ("doctor.v1", 0, "/checks/0/verdict", text("fine"), "not a verdict"),
+        ("doctor.v1", 0, "/checks/0/next", None, "every key is there"),
+        ("doctor.v1", 0, "/problems", text("1"), "counts are numbers"),
+
+        ("explanation.v1", 0, "/symbol", None, "every explanation names its book"),
+        ("explanation.v1", 0, "/later", None, "neither of a symbol nor of a decision"),
+        ("explanation.v1", 0, "/holds/0/hold", text("later"), "not a hold"),
+        ("explanation.v1", 1, "/decision", Some(json!({})), "a decision has an id"),
+        ("explanation.v1", 1, "/outcome/state", text("done"), "not a state"),
+
         ("position.snapshot.v1", 0, "/position_qty", None, "no_quantity"),
         ("position.snapshot.v1", 0, "/side", None, "no_side"),
         ("position.snapshot.v1", 0, "/side", text("SOLD"), "unknown_word"),
@@ -174,6 +184,12 @@ pub fn table() -> Vec<Row> {
         ("replay.summary.v1", 0, "/quarantined/odd", Some(json!(1)), "not a reason"),
         ("replay.summary.v1", 0, "/holds/later", Some(json!(1)), "not a hold"),
         ("replay.summary.v1", 0, "/seconds", None, "every key is there"),
+
+        ("status.v1", 0, "/role", text("chief"), "not a role"),
+        ("status.v1", 0, "/totals", None, "every key is there"),
+        ("status.v1", 0, "/uptime_ms", text("5000"), "times are numbers"),
+        ("status.v1", 0, "/inputs/0/gap_proof", text("sure"), "not a proof"),
+        ("status.v1", 0, "/concerns/0/says", text(""), "a finding says what it is"),
 
         ("trade.intent.v1", 0, "/payload/symbol", None, "no_symbol"),
         ("trade.intent.v1", 0, "/payload/side", None, "no_direction"),

@@ -4,19 +4,27 @@ use std::path::Path;
 
 use clap::Parser;
 use harvester::cli::audit::{self, Args};
+use harvester::cli::explain;
 use harvester::cli::replay::Request;
 use harvester::codec::policy;
 use harvester::codec::view;
+use harvester::service::report::{Report, concerns};
 use serde_json::{Value, json};
 
-use super::{cases, line_faults, resolve};
-use crate::support::contract::{DOCUMENTS, faults};
+use super::{cases, line_faults};
+use crate::support::contract::{DOCUMENTS, expect_valid, faults};
 use crate::support::{config, replayed};
 
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
     args: Args,
+}
+
+#[derive(Parser)]
+struct ExplainCli {
+    #[command(flatten)]
+    args: explain::Args,
 }
 
 impl Cli {
@@ -31,11 +39,12 @@ fn what_a_replay_writes_validates() {
     let (mut decided, mut audited) = (0, 0);
     let folder = tempfile::tempdir().unwrap();
     for (case, _) in cases() {
+        let named = case.display().to_string();
         let request =
             Request { histories: vec![case.join("events.jsonl")], skip_bad_lines: true, ..Request::default() };
         let (replayed, decisions) = replayed(&request, &config(Some(&case.join("policy.toml"))));
-        expect_valid(&case, "replay.summary.v1", &json!(replayed.summary));
-        expect_valid(&case, "positions.v1", &json!(view::positions(&replayed.engine, true)));
+        expect_valid(&named, "replay.summary.v1", &json!(replayed.summary));
+        expect_valid(&named, "positions.v1", &json!(view::positions(&replayed.engine, true)));
         for line in decisions.iter().map(|line| serde_json::from_str(line).unwrap()) {
             assert_eq!(line_faults(&line), Vec::<String>::new(), "{}: {line}", case.display());
             decided += 1;
@@ -52,13 +61,59 @@ fn what_a_replay_writes_validates() {
             let done = audit::run(&args, &config(Some(&case.join("policy.toml"))), &mut out);
             // Cases about lines that do not read are refused.
             let Ok(report) = serde_json::from_slice(&out) else { continue };
-            expect_valid(&case, "audit.report.v1", &report);
+            expect_valid(&named, "audit.report.v1", &report);
             audited += 1;
             assert_eq!(done.is_ok(), report["verdict"] == "clean");
         }
     }
     assert!(audited > 100, "{audited} reports");
     assert!(decided > 0, "no case decides anything");
+}
+
+#[test]
+fn what_explain_writes_validates() {
+    let (mut of_symbols, mut of_decisions) = (0, 0);
+    for (case, _) in cases() {
+        let config = config(Some(&case.join("policy.toml")));
+        let events = case.join("events.jsonl");
+        let request = Request { histories: vec![events.clone()], skip_bad_lines: true, ..Request::default() };
+        let (replayed, decisions) = replayed(&request, &config);
+        let symbols = replayed.engine.symbols().map(|symbol| symbol.name.to_string()).take(2);
+        let decided = decisions.iter().take(2).filter_map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["fields"]["decision_id"].as_str().map(str::to_owned)
+        });
+        for what in symbols.chain(decided) {
+            let words = ["explain", "--json", "--raw", &what, &events.display().to_string()].map(str::to_owned);
+            let args = ExplainCli::try_parse_from(words).expect("the arguments are right").args;
+            let mut out = Vec::new();
+            // A case about lines that do not read is refused.
+            let Ok(()) = explain::run(&args, &config, &mut out) else { continue };
+            let document: Value = serde_json::from_slice(&out).unwrap();
+            expect_valid(&format!("{} {what}", case.display()), "explanation.v1", &document);
+            *(if document.get("decision").is_some() { &mut of_decisions } else { &mut of_symbols }) += 1;
+        }
+    }
+    assert!(of_symbols > 100 && of_decisions > 50, "{of_symbols} symbols, {of_decisions} decisions");
+}
+
+/// The example has every key, so that the type and the schema describe the same document.
+#[test]
+fn the_report_of_a_service_is_what_its_schema_describes() {
+    let example = &DOCUMENTS["status.v1"]["examples"][0];
+    let report: Report = serde_json::from_value(example.clone()).unwrap();
+    let mut page = example.clone();
+    page.as_object_mut().unwrap().remove("concerns").expect("the example has concerns");
+    assert_eq!(json!(report), page);
+    let described = DOCUMENTS["status.v1"]["properties"].as_object().unwrap();
+    assert_eq!(example.as_object().unwrap().keys().collect::<Vec<_>>(), described.keys().collect::<Vec<_>>());
+    for report in [report, Report::default()] {
+        expect_valid("the page", "status.v1", &json!(report));
+        let mut document = json!(report);
+        document["concerns"] = json!(concerns(&report));
+        assert_ne!(document["concerns"], json!([]), "something needs an operator");
+        expect_valid("the screen", "status.v1", &document);
+    }
 }
 
 #[test]
@@ -69,46 +124,5 @@ fn the_canonical_policy_validates() {
         assert_eq!(faults("harvest.policy.v1", &canonical), Vec::<String>::new(), "{canonical}");
         let adopted = json!({"event_type": "policy.adopted", "payload": json!({"policy": canonical}).to_string()});
         assert_eq!(faults("harvest.control.v1", &adopted), Vec::<String>::new(), "{adopted}");
-    }
-}
-
-/// What is written validates, and every key of it is described.
-fn expect_valid(case: &Path, name: &str, document: &Value) {
-    assert_eq!(faults(name, document), Vec::<String>::new(), "{}: {name}: {document}", case.display());
-    let mut unknown = Vec::new();
-    undescribed(name, &DOCUMENTS[name], document, "", &mut unknown);
-    assert_eq!(unknown, Vec::<String>::new(), "{}: keys of {name} without a description", case.display());
-}
-
-/// Collects the keys of a document that its schema does not name.
-fn undescribed(name: &str, schema: &Value, document: &Value, place: &str, unknown: &mut Vec<String>) {
-    if let Some(reference) = schema["$ref"].as_str() {
-        let of = reference.split_once(".json#").map_or(name, |(file, _)| file);
-        return undescribed(of, resolve(name, reference).expect("it leads somewhere"), document, place, unknown);
-    }
-    // One of several ways: the one that has an answer to the document.
-    if let Some(ways) = schema["anyOf"].as_array() {
-        let lists = ways.iter().map(|way| {
-            let mut list = Vec::new();
-            undescribed(name, way, document, place, &mut list);
-            list
-        });
-        unknown.extend(lists.min_by_key(Vec::len).unwrap_or_default());
-        return;
-    }
-    match document {
-        Value::Object(members) => {
-            for (key, value) in members {
-                let place = format!("{place}/{key}");
-                match (schema["properties"].get(key), schema.get("additionalProperties")) {
-                    (Some(inner), _) | (None, Some(inner)) => undescribed(name, inner, value, &place, unknown),
-                    (None, None) => unknown.push(place),
-                }
-            }
-        }
-        Value::Array(items) => {
-            items.iter().for_each(|item| undescribed(name, &schema["items"], item, &format!("{place}/*"), unknown));
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

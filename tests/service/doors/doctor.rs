@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::binary::{harvester, name, run};
+use crate::support::contract::expect_valid;
 use crate::support::redis::RedisServer;
 
 const TICK: &str = "quantum:stream:market.tick";
@@ -32,6 +33,7 @@ impl Said {
         let ran = run(&mut command);
         assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
         let document = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}{}", ran.out, ran.log));
+        expect_valid("the doctor", "doctor.v1", &document);
         Self { document, _folder: folder }
     }
 
