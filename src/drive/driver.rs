@@ -99,8 +99,13 @@ impl Driver {
         Ok(Self::with_key(engine.with_decisions(decisions), keys::configured(config)?))
     }
 
-    /// Creates a driver with a key other than the configured one, or with none. Without a key every entry is read as it
-    /// is written, believed or not.
+    /// Creates a driver that decodes entries of the configured streams and folds none. Without a key every entry is read
+    /// as it is written, believed or not.
+    pub fn as_written(config: &Config, key: Option<SigningKey>) -> Self {
+        Self::with_key(Engine::new(config.streams.clone(), config.policy.clone()), key)
+    }
+
+    /// Creates a driver with a key other than the configured one, or with none.
     pub fn with_key(engine: Engine, key: Option<SigningKey>) -> Self {
         let names = Symbols::of(&engine);
         let decoder = Decoder::new(engine.streams().clone(), names).with_key(key);

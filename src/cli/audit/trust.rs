@@ -11,7 +11,6 @@ use crate::codec::chain::{Chain, Link, Signatures};
 use crate::codec::line::{self, FieldValue};
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
-use crate::domain::engine::Engine;
 use crate::domain::engine::nonces::{Nonces, NotBelieved};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Event, Reason};
@@ -73,9 +72,8 @@ pub struct Trust {
 impl Trust {
     /// Checks all control entries.
     pub fn of(history: &History, config: &Config, key: Option<&SigningKey>, scope: Scope) -> Self {
-        let driver = |key| Driver::with_key(Engine::new(config.streams.clone(), config.policy.clone()), key);
-        // One reads every entry as it is written: whether it was to be believed is part of the audit.
-        let (mut reader, mut verifier) = (driver(None), driver(key.cloned()));
+        // The reader has no key: whether an entry was to be believed is part of the audit.
+        let (mut reader, mut verifier) = (Driver::as_written(config, None), Driver::as_written(config, key.cloned()));
         let skipped = reader.skipped(history, scope.until);
         let mut nonces = Nonces::default();
         let mut said = Vec::new();

@@ -8,7 +8,7 @@ use crate::codec::line::Fields;
 use crate::codec::plural::plural;
 use crate::codec::time::{self, span};
 use crate::config::Config;
-use crate::domain::engine::{Engine, FIRST_TIME_MS, IDS_AHEAD_MAX_MS};
+use crate::domain::engine::{FIRST_TIME_MS, IDS_AHEAD_MAX_MS};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{Stream, StreamKind};
 use crate::drive::driver::Driver;
@@ -24,7 +24,7 @@ const SHORT_HISTORY_MS: u64 = 24 * 3_600_000;
 
 pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Check> {
     let mut checks = Vec::new();
-    let mut driver = Driver::with_key(Engine::new(config.streams.clone(), config.policy.clone()), None);
+    let mut driver = Driver::as_written(config, None);
     for (id, stream) in config.streams.iter() {
         let of_stream = of_stream(server, config, now_ms, &mut driver, id).await;
         checks.extend(found_or_said(AREA, &stream.name, of_stream));
