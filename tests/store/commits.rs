@@ -177,7 +177,10 @@ fn a_folder_of_something_else_is_never_touched() {
         let refused = refused.expect_err("not ours");
         assert_eq!(
             refused.to_string(),
-            format!("{} is not a store of ours (it holds db) and is left as it is", dir.display())
+            format!(
+                "{} is not a store of harvester: it contains db. Nothing was changed: give another folder with --store",
+                dir.display()
+            )
         );
     }
     assert_eq!(Store::move_aside(&dir).expect_err("not ours").kind(), std::io::ErrorKind::InvalidInput);
@@ -277,5 +280,6 @@ fn assert_full(child: &mut Spawned, dir: &Path) -> u64 {
 #[test]
 fn an_error_names_what_and_where() {
     let error = StoreError::Poisoned { dir: "state/store".into() };
-    assert_eq!(error.to_string(), "the store state/store takes no more calls after one that failed: open it again");
+    let says = "an earlier call of the store state/store failed, so it refuses further calls: restart the process";
+    assert_eq!(error.to_string(), says);
 }

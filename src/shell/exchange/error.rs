@@ -22,7 +22,7 @@ pub enum SetupError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// Not sent.
-    #[error("{call}: no credentials")]
+    #[error("{call}: no credentials: set key and secret of the account")]
     NoCredentials { call: &'static Call },
     /// Not sent: the exchange demanded a wait, now or before a restart.
     #[error("{call}: not sent, the exchange answered {status} and wants no call before {}", time::iso(*until_ms))]

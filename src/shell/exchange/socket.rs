@@ -18,7 +18,7 @@ const MESSAGE_MAX: usize = 16 << 20;
 /// The error that ends a socket. It names the host, never the path: the path of the account's stream is a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SocketError {
-    #[error("the address of the socket is none (want wss://host/…)")]
+    #[error("the address of the socket is not a URL of one: set feed.mark_url and feed.user_url to wss://host/…")]
     Address,
     #[error("secure sockets cannot be set up: {0}")]
     Tls(String),

@@ -29,10 +29,10 @@ pub enum JournalError {
     )]
     Unchained { file: PathBuf, why: String },
     /// The disk is full. Nothing of this commit counts, and the same commit can be repeated once there is space.
-    #[error("the disk of the journal is full: {}: {source}", file.display())]
+    #[error("the disk of the journal is full: {}: {source}; free space on it and start again", file.display())]
     DiskFull { file: PathBuf, source: io::Error },
     /// An earlier write failed. The state on disk is known only after the journal is opened again.
-    #[error("the journal {} takes no more entries after a write that failed: open it again", dir.display())]
+    #[error("an earlier write to the journal {} failed, so it refuses further entries: restart the process", dir.display())]
     Broken { dir: PathBuf },
     /// It was written by a service that reads other accounts.
     #[error(

@@ -43,7 +43,9 @@ pub enum ServerError {
     Tls { server: String, source: RedisError },
     #[error("Redis at {server} cannot be reached: {source} (its address: --redis, REDIS_URL, or [redis] url)")]
     Unreachable { server: String, source: RedisError },
-    #[error("Redis at {server} refuses us: {source}")]
+    #[error(
+        "Redis at {server} refuses us: {source} (user and password are in its address: --redis, REDIS_URL, or [redis] url)"
+    )]
     Refused { server: String, source: RedisError },
     #[error("Redis at {server} failed {doing}: {source}")]
     Failed { server: String, doing: String, source: RedisError },

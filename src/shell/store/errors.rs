@@ -27,7 +27,10 @@ pub enum OpenError {
     #[error("the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})", dir.display())]
     Damaged { dir: PathBuf, reason: String },
     /// The folder contains something else, which is left untouched.
-    #[error("{} is not a store of ours (it holds {holds}) and is left as it is", dir.display())]
+    #[error(
+        "{} is not a store of harvester: it contains {holds}. Nothing was changed: give another folder with --store",
+        dir.display()
+    )]
     Foreign { dir: PathBuf, holds: String },
     /// There is no store to read.
     #[error("there is no store at {}: `harvester run` or `harvester replay HISTORY --store` makes one", dir.display())]
@@ -40,13 +43,13 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// An earlier call failed. Memory may differ from the disk until the store is opened again.
-    #[error("the store {} takes no more calls after one that failed: open it again", dir.display())]
+    #[error("an earlier call of the store {} failed, so it refuses further calls: restart the process", dir.display())]
     Poisoned { dir: PathBuf },
     /// The value that was read is not the value that was written.
     #[error("the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})", dir.display())]
     Damaged { dir: PathBuf, reason: String },
     /// The disk has no space for the commit, or for the one after it.
-    #[error("the disk of the store {} is full: {doing}: {source}", dir.display())]
+    #[error("the disk of the store {} is full: {doing}: {source}; free space on it and start again", dir.display())]
     DiskFull { dir: PathBuf, doing: &'static str, source: io::Error },
     /// A key or a value is longer than the limit. Nothing was written, and the store continues.
     #[error("a {part} of {len} bytes is too long for the store {}, the limit is {max}", dir.display())]

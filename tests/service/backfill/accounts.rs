@@ -119,7 +119,8 @@ fn each_account_is_asked_with_its_own_key_and_its_answers_are_its_own() {
     assert_eq!(of("hedged", Some("SHORT")), exchange_says("10", "0.31"));
     let line = document["lines"].as_array().unwrap().iter().find(|line| line["symbol"] == "nobody/ETHUSDT").unwrap();
     let why = line["missing"]["entry_price"].as_str().unwrap();
-    assert!(why.contains("no credentials ([accounts.nobody] is not configured)"), "{why}");
+    let says = "no credentials: set key and secret of the account ([accounts.nobody] is not configured)";
+    assert!(why.contains(says), "{why}");
     assert!(!ran.out.contains(&MAIN.0[..8]) && !ran.log.contains(&MAIN.0[..8]), "no key is shown");
 }
 
