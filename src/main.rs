@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::Parser as _;
 use harvester::cli::{self, Cli, Command};
 use harvester::codec::shown::shown;
-use harvester::config::Config;
+use harvester::config::{Config, ConfigError};
 use harvester::service;
 use harvester::shell::exchange::CallError;
 use harvester::shell::redis::ServerError;
@@ -100,20 +100,7 @@ fn trace(level: LevelFilter) {
 }
 
 fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
-    let cell = match (&cli.command, cli.cell) {
-        (Command::Run(_), cells) => cells.map(|cells| cells.first),
-        (Command::Status(args), cells) if args.is_of_cells() => Some(cells.map_or(0, |cells| cells.first)),
-        (Command::Cells(_), _) => Some(0),
-        (_, Some(cells)) if !cells.is_one() => {
-            bail!("--cell {cells}: only `run` and `status --cells` take several cells")
-        }
-        (_, cells) => cells.map(|cells| cells.first),
-    };
-    // Who looks for faults finds those of the configuration, too.
-    let (config, refused) = match &cli.command {
-        Command::Doctor(_) => Config::load_partly(cli.config.as_deref(), cell),
-        _ => (Config::load(cli.config.as_deref(), cell)?, Vec::new()),
-    };
+    let (config, refused) = configuration(&cli)?;
     trace(config.log_level);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -170,5 +157,23 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut cli::command_line(), "harvester", &mut script);
             Ok(out.write_all(&script)?)
         }
+    }
+}
+
+/// Returns the configuration of the command and, for `doctor`, the settings in it that are invalid.
+fn configuration(cli: &Cli) -> anyhow::Result<(Config, Vec<ConfigError>)> {
+    let cell = match (&cli.command, cli.cell) {
+        (Command::Run(_), cells) => cells.map(|cells| cells.first),
+        (Command::Status(args), cells) if args.is_of_cells() => Some(cells.map_or(0, |cells| cells.first)),
+        (Command::Cells(_), _) => Some(0),
+        (_, Some(cells)) if !cells.is_one() => {
+            bail!("--cell {cells}: only `run` and `status --cells` take several cells")
+        }
+        (_, cells) => cells.map(|cells| cells.first),
+    };
+    // Who looks for faults finds those of the configuration, too.
+    match &cli.command {
+        Command::Doctor(_) => Ok(Config::load_partly(cli.config.as_deref(), cell)),
+        _ => Ok((Config::load(cli.config.as_deref(), cell)?, Vec::new())),
     }
 }

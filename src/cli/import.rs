@@ -33,13 +33,25 @@ pub struct Request {
     pub json: bool,
 }
 
-/// The document of `--json`.
-#[derive(Serialize)]
-struct Document {
+/// What was written and what was not. The document of `--json`.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
     written: u64,
     duplicates: u64,
     other_streams: u64,
     bad_lines: u64,
+}
+
+/// An entry that is appended: its stream, its id and its fields.
+type Appended = (String, EntryId, Vec<FieldBytes>);
+
+/// Why a line cannot be written.
+#[derive(Debug, thiserror::Error)]
+enum BadLine {
+    #[error(transparent)]
+    Unreadable(#[from] serde_json::Error),
+    #[error("an entry without fields cannot be written")]
+    NoFields,
 }
 
 pub fn run(request: &Request, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -54,36 +66,60 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     let config = &request.redis.over(config)?;
     let mut server = Server::connect(&server::address(config)?).await?;
     for (stream, first) in streams_of(&inputs, &options, config)? {
-        let length = server.stream_length(&stream).await?;
-        if length > 0 {
-            bail!(
-                "the stream {stream} holds {} already: import writes into empty streams only. Use an \
-                 empty server (--redis), or other names in [streams]",
-                plural(length, "entry")
-            );
-        }
-        // A stream that was emptied accepts only ids after every id that it ever had.
-        let last = server.stream_info(&stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
-        if last > EntryId::default() && first.is_none_or(|first| first <= last) {
-            bail!("the stream {stream} was emptied and takes only entries after {last}: delete it first");
-        }
+        check_accepts(&mut server, &stream, first).await?;
     }
+    let summary = write_all(&mut server, &mut history, request.skip_bad_lines, config).await?;
+    if request.json {
+        return super::json::write(out, &summary);
+    }
+    let Summary { written, duplicates, other_streams, bad_lines } = summary;
+    Screen::stdout(out).line(&format!(
+        "wrote {written} entries; duplicates {duplicates}, other streams {other_streams}, bad lines {bad_lines}"
+    ))?;
+    Ok(())
+}
 
-    let progress = progress_of(&history);
-    let mut batch: Vec<(String, EntryId, Vec<FieldBytes>)> = Vec::with_capacity(BATCH_ENTRIES);
-    let (mut bytes, mut written, mut duplicates, mut bad) = (0, 0_u64, 0_u64, 0_u64);
+/// Checks that a stream is empty, and takes entries from the first one of the history on.
+async fn check_accepts(server: &mut Server, stream: &str, first: Option<EntryId>) -> anyhow::Result<()> {
+    let length = server.stream_length(stream).await?;
+    if length > 0 {
+        bail!(
+            "the stream {stream} holds {} already: import writes into empty streams only. Use an \
+             empty server (--redis), or other names in [streams]",
+            plural(length, "entry")
+        );
+    }
+    // A stream that was emptied accepts only ids after every id that it ever had.
+    let last = server.stream_info(stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
+    if last > EntryId::default() && first.is_none_or(|first| first <= last) {
+        bail!("the stream {stream} was emptied and takes only entries after {last}: delete it first");
+    }
+    Ok(())
+}
+
+/// Writes all entries of a history, in batches.
+async fn write_all(
+    server: &mut Server,
+    history: &mut History,
+    skip_bad_lines: bool,
+    config: &Config,
+) -> anyhow::Result<Summary> {
+    let progress = progress_of(history);
+    let mut summary = Summary::default();
+    let mut batch: Vec<Appended> = Vec::with_capacity(BATCH_ENTRIES);
+    let mut bytes = 0;
     let mut last = vec![None; config.streams.len()];
     while let Some(at) = history.next_line()? {
         // The server accepts an id once. A second copy of the entry adds nothing.
         if last[usize::from(at.stream.0)] == Some(at.id) {
-            duplicates += 1;
+            summary.duplicates += 1;
             continue;
         }
         last[usize::from(at.stream.0)] = Some(at.id);
-        let fields = match line::fields(at.bytes) {
+        let fields = match fields_of(at.bytes) {
             Ok(fields) => fields,
-            Err(_) if request.skip_bad_lines => {
-                bad += 1;
+            Err(BadLine::Unreadable(_)) if skip_bad_lines => {
+                summary.bad_lines += 1;
                 continue;
             }
             Err(error) => {
@@ -91,40 +127,40 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
                 bail!("{}: {error}", history.location(file, number));
             }
         };
-        if fields.pairs.is_empty() {
-            let (file, number) = (at.file, at.number);
-            bail!("{}: an entry without fields cannot be written", history.location(file, number));
-        }
-        let fields = fields.pairs.into_iter().map(|(name, value)| {
-            let value = match value {
-                FieldValue::Text(text) => text.into_owned().into_bytes(),
-                FieldValue::Bytes(bytes) => bytes,
-            };
-            (name.into_owned().into_bytes(), value)
-        });
         bytes += at.bytes.len();
-        batch.push((config.streams.get(at.stream).name.clone(), at.id, fields.collect()));
+        batch.push((config.streams.get(at.stream).name.clone(), at.id, fields));
         if batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
             server.append(&batch).await?;
-            written += batch.len() as u64;
-            progress.at(written, String::new);
+            summary.written += batch.len() as u64;
+            progress.at(summary.written, String::new);
             batch.clear();
             bytes = 0;
         }
     }
     if !batch.is_empty() {
         server.append(&batch).await?;
-        written += batch.len() as u64;
+        summary.written += batch.len() as u64;
     }
     progress.finish();
-    let (other_streams, bad_lines) = (history.other_streams(), history.bad_lines() + bad);
-    if request.json {
-        return super::json::write(out, &Document { written, duplicates, other_streams, bad_lines });
+    summary.other_streams = history.other_streams();
+    summary.bad_lines += history.bad_lines();
+    Ok(summary)
+}
+
+/// Returns the fields of a line as the server takes them.
+fn fields_of(line: &[u8]) -> Result<Vec<FieldBytes>, BadLine> {
+    let fields = line::fields(line)?;
+    if fields.pairs.is_empty() {
+        return Err(BadLine::NoFields);
     }
-    Screen::stdout(out).line(&format!(
-        "wrote {written} entries; duplicates {duplicates}, other streams {other_streams}, bad lines {bad_lines}"
-    ))?;
-    Ok(())
+    let fields = fields.pairs.into_iter().map(|(name, value)| {
+        let value = match value {
+            FieldValue::Text(text) => text.into_owned().into_bytes(),
+            FieldValue::Bytes(bytes) => bytes,
+        };
+        (name.into_owned().into_bytes(), value)
+    });
+    Ok(fields.collect())
 }
 
 /// Returns the streams that a history writes to, and their first entries. Standard input can be read only once: then

@@ -2,7 +2,7 @@
 //!
 //! It reads without a group and acknowledges nothing. It goes on after the last entries of the journal.
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,9 @@ use crate::domain::delivery::fault::Faults;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::drive::projection::close_to_others;
-use crate::service::run::{Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams, stop_on_signal};
+use crate::service::run::{
+    Batch, Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams, stop_on_signal,
+};
 use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::{LeaseKeys, Membership};
@@ -41,13 +43,9 @@ pub struct Args {
 /// Records until it is stopped.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
-    let until_idle = args.until_idle;
     close_to_others(&config.run.journal);
     let limits = Limits { rotate_bytes: config.journal.rotate_bytes };
     let mut journal = Journal::open(&config.run.journal, limits)?.with_scope(&config.scope())?;
-    let held = held(&journal)?;
-    let begin_at = |(last, seen): &(EntryId, u64)| (*last, StreamPosition { seen: *seen, added: 0 });
-    let cursors_and_counts = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(begin_at)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let connect = Connect::new(server::address(&config)?);
     let from = runtime.block_on(async {
@@ -61,20 +59,16 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let status = Arc::new(ReaderStatus::default());
     let (to_journal, messages) = bounded(BATCHES_WAITING);
     let (folded, to_fill) = bounded(BATCHES_WAITING);
+    let held = held(&journal)?;
+    let begin_at = |(last, seen): &(EntryId, u64)| (*last, StreamPosition { seen: *seen, added: 0 });
     let setup = ReaderSetup {
         connect,
-        // Nothing is ever read through this group.
-        membership: Membership {
-            group: config.run.group.clone(),
-            consumer: String::new(),
-            lease_key: LeaseKeys::beside(&server::decision_stream(&config.streams)).lease,
-            pending_list: false,
-        },
+        membership: membership(&config),
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         // Nothing is folded or emitted here: entries of all kinds are only read, as prices are.
         kinds: vec![StreamKind::Price; config.streams.len()],
         kill_gate: Arc::default(),
-        cursors_and_counts,
+        cursors_and_counts: config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(begin_at)).collect(),
         from: vec![from; config.streams.len()],
         count: config.run.read_count,
         role,
@@ -87,40 +81,71 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || read_streams(setup))?;
 
     tracing::info!(journal = %config.run.journal.display(), entries = journal.position(), "recording");
-    let mut busy = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        match messages.recv_timeout(WAIT) {
-            Ok(Message::Entries(mut batch)) => {
-                for (released, line) in batch.iter() {
-                    if let Some(line) = line {
-                        journal.append(line, released.id.ms);
-                    }
-                }
-                journal.commit()?;
-                batch.clear();
-                let _ = folded.try_send(batch);
-                busy = Instant::now();
-            }
-            Ok(Message::Gap(gap)) => {
-                let stream = &config.streams.get(gap.stream).name;
-                tracing::error!(stream = %stream, count = gap.count, why = gap.why.text(), "entries are lost: the journal has a gap");
-            }
-            Ok(Message::Ended(error)) => return Err(error),
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) if stop.load(Ordering::Relaxed) => break,
-            Err(RecvTimeoutError::Disconnected) => bail!("the reader ended by itself"),
-        }
-        let is_drained = status.is_drained.load(Ordering::Relaxed);
-        if until_idle.is_some_and(|limit| is_drained && busy.elapsed() >= limit) {
-            break;
-        }
-    }
+    let recorder =
+        Recorder { messages, folded, config: &config, until_idle: args.until_idle, stop: &stop, status: &status };
+    recorder.record(&mut journal)?;
     stop.store(true, Ordering::Relaxed);
-    drop(messages);
+    drop(recorder);
     let _ = reading.join();
     tracing::info!(entries = journal.position(), "recorded");
     journal.close()?;
     Ok(())
+}
+
+/// Returns the group of the reader. Nothing is ever read through it.
+fn membership(config: &Config) -> Membership {
+    Membership {
+        group: config.run.group.clone(),
+        consumer: String::new(),
+        lease_key: LeaseKeys::beside(&server::decision_stream(&config.streams)).lease,
+        pending_list: false,
+    }
+}
+
+/// Takes what the reader has read into the journal.
+struct Recorder<'a> {
+    messages: Receiver<Message>,
+    /// Batches that are written, for the reader to fill again.
+    folded: Sender<Batch>,
+    config: &'a Config,
+    until_idle: Option<Duration>,
+    stop: &'a AtomicBool,
+    status: &'a ReaderStatus,
+}
+
+impl Recorder<'_> {
+    /// Writes the journal until it is stopped, or nothing has come for long enough.
+    fn record(&self, journal: &mut Journal) -> anyhow::Result<()> {
+        let mut busy = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.messages.recv_timeout(WAIT) {
+                Ok(Message::Entries(mut batch)) => {
+                    for (released, line) in batch.iter() {
+                        if let Some(line) = line {
+                            journal.append(line, released.id.ms);
+                        }
+                    }
+                    journal.commit()?;
+                    batch.clear();
+                    let _ = self.folded.try_send(batch);
+                    busy = Instant::now();
+                }
+                Ok(Message::Gap(gap)) => {
+                    let stream = &self.config.streams.get(gap.stream).name;
+                    tracing::error!(stream = %stream, count = gap.count, why = gap.why.text(), "entries are lost: the journal has a gap");
+                }
+                Ok(Message::Ended(error)) => return Err(error),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) if self.stop.load(Ordering::Relaxed) => break,
+                Err(RecvTimeoutError::Disconnected) => bail!("the reader ended by itself"),
+            }
+            let is_drained = self.status.is_drained.load(Ordering::Relaxed);
+            if self.until_idle.is_some_and(|limit| is_drained && busy.elapsed() >= limit) {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Returns the last entry of each stream in the journal, and the number of its entries. [1]

@@ -157,15 +157,38 @@ impl<'a> Ledger<'a> {
         lacks_before_ms: Option<u64>,
         in_flight_from_ms: Option<u64>,
     ) -> Balance {
-        let mut unseen = Vec::new();
-        let begins_ms = begins_ms.max(lacks_before_ms);
-        let (differs, unsure) = std::mem::take(&mut self.differs)
+        let (differs, unsure): (Vec<Finding>, Vec<Finding>) = std::mem::take(&mut self.differs)
             .into_iter()
             .partition(|item: &Finding| !is_opened_before(item.position_id(), lacks_before_ms));
         self.differs = differs;
-        unseen.extend(Vec::into_iter(unsure).map(|item| item.because(LACKING)));
-        for index in 0..self.chain.links.len() {
-            let link = &self.chain.links[index];
+        let mut unseen: Vec<Finding> = unsure.into_iter().map(|item| item.because(LACKING)).collect();
+        self.expect_causes(in_coverage, &mut unseen);
+        self.settle_unexpected(begins_ms.max(lacks_before_ms), &mut unseen);
+        let first_cause = self.chain.links.iter().filter_map(|link| Some(link.cause()?.1)).min();
+        let decision_stream = Seen { from: first_cause.filter(|_| self.chain.begins > 1), in_flight_from_ms };
+        let mut missing = Vec::new();
+        for ours in std::mem::take(&mut self.missing) {
+            let item = Finding::missing(&ours.payload);
+            match decision_stream.why_not(ours.cause, item.position_id(), lacks_before_ms) {
+                Some(why) => unseen.push(item.because(why)),
+                None => missing.push(item),
+            }
+        }
+        let unexpected =
+            self.unexpected.into_iter().map(|(index, why)| Finding::emitted(&self.chain.links[index], why)).collect();
+        Balance {
+            matched: self.matched,
+            differs: self.differs,
+            missing,
+            unexpected,
+            unseen,
+            other_rules: self.other_rules,
+        }
+    }
+
+    /// Notes the emitted decisions whose cause was not folded.
+    fn expect_causes(&mut self, in_coverage: impl Fn(&str, EntryId) -> bool, unseen: &mut Vec<Finding>) {
+        for (index, link) in self.chain.links.iter().enumerate() {
             if self.met[index] == Met::Yes || link.forged {
                 continue;
             }
@@ -181,9 +204,13 @@ impl<'a> Ledger<'a> {
                 None => self.unexpected.push((index, "it names no cause".to_owned())),
             }
         }
-        // The same decision at another entry is one with a wrong cause.
+    }
+
+    /// Takes the unexpected decisions that have an explanation from the others.
+    fn settle_unexpected(&mut self, begins_ms: Option<u64>, unseen: &mut Vec<Finding>) {
         for (index, why) in std::mem::take(&mut self.unexpected) {
             let link = &self.chain.links[index];
+            // The same decision at another entry is one with a wrong cause.
             let same = self.missing.iter().position(|ours| ours.decision_id == link.decision_id());
             if let Some(same) = same {
                 let ours = self.missing.remove(same);
@@ -199,33 +226,28 @@ impl<'a> Ledger<'a> {
                 self.unexpected.push((index, why));
             }
         }
-        let first = self.chain.links.iter().filter_map(|link| Some(link.cause()?.1)).min();
-        let mut missing = Vec::new();
-        for Ours { payload, cause, .. } in self.missing {
-            let item = Finding::missing(&payload);
-            let why = if in_flight_from_ms.is_some_and(|from| cause.ms >= from) {
-                Some("it was decided so shortly before that it may still be on its way")
-            } else if self.chain.begins > 1 && first.is_some_and(|first| cause < first) {
-                Some("the decision stream begins behind it, where an anchor says")
-            } else if is_opened_before(item.position_id(), lacks_before_ms) {
-                Some(LACKING)
-            } else {
-                None
-            };
-            match why {
-                Some(why) => unseen.push(item.because(why)),
-                None => missing.push(item),
-            }
-        }
-        let unexpected =
-            self.unexpected.into_iter().map(|(index, why)| Finding::emitted(&self.chain.links[index], why)).collect();
-        Balance {
-            matched: self.matched,
-            differs: self.differs,
-            missing,
-            unexpected,
-            unseen,
-            other_rules: self.other_rules,
+    }
+}
+
+/// The part of the decision stream that can be expected to have a decision.
+struct Seen {
+    /// Cause of its first decision, if an anchor states that others were before it.
+    from: Option<EntryId>,
+    /// Decisions caused from this time on may still be on their way. [ms since 1970]
+    in_flight_from_ms: Option<u64>,
+}
+
+impl Seen {
+    /// Returns why a decision that was not emitted is no finding, if there is a reason.
+    fn why_not(&self, cause: EntryId, position_id: &str, lacks_before_ms: Option<u64>) -> Option<&'static str> {
+        if self.in_flight_from_ms.is_some_and(|from| cause.ms >= from) {
+            Some("it was decided so shortly before that it may still be on its way")
+        } else if self.from.is_some_and(|first| cause < first) {
+            Some("the decision stream begins behind it, where an anchor says")
+        } else if is_opened_before(position_id, lacks_before_ms) {
+            Some(LACKING)
+        } else {
+            None
         }
     }
 }

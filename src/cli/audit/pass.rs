@@ -39,32 +39,23 @@ pub fn pass(
     let trusted: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
     let mut driver = Driver::auditing(&history, config, key.cloned(), scope.until, Some(&trusted));
 
-    let mut ledger = Ledger::new(chain, &config.streams, scope);
-    let mut coverage = Coverage::new(&config.streams);
-    let mut executions = Executions::new(chain);
-    let mut unreadable_gaps: u64 = 0;
+    let mut seen = Seen {
+        ledger: Ledger::new(chain, &config.streams, scope),
+        coverage: Coverage::new(&config.streams),
+        executions: Executions::new(chain),
+        unreadable_gaps: 0,
+    };
     let bad_fields = driver.pipeline(&mut history, true, |engine, batch| {
         for (entry, place) in &batch.entries {
             stop.check()?;
-            coverage.see(entry.stream, entry.id);
-            unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
-            // An altered decision is not a recorded decision: the state follows the rules there.
-            if entry.kind == StreamKind::Decision && !trusted.contains(&entry.id) {
-                continue;
-            }
-            let step = engine.step(entry);
-            if step.disposition != Disposition::Duplicate {
-                ledger.meet(engine, entry, &step.decisions);
-            }
-            if let Some(why) = refusal(engine, entry, &batch.bytes[place.clone()]) {
-                *executions.refusals.entry(why).or_default() += 1;
-            }
+            seen.fold(engine, entry, &batch.bytes[place.clone()], &trusted);
         }
         let changes = engine.take_changes();
-        executions.see_closed(engine, &changes);
+        seen.executions.see_closed(engine, &changes);
         Ok(())
     })?;
     let engine = driver.engine;
+    let Seen { ledger, coverage, mut executions, unreadable_gaps } = seen;
     executions.see_all(&engine);
 
     let mut report = Report::of_chain(sources, chain, faults);
@@ -95,6 +86,34 @@ pub fn pass(
     report.count(&engine, &history);
     report.notices = history.notices();
     Ok(report)
+}
+
+/// What an audit has seen so far.
+struct Seen<'a> {
+    ledger: Ledger<'a>,
+    coverage: Coverage,
+    executions: Executions,
+    /// Entries that cannot be read and would report a gap. [1]
+    unreadable_gaps: u64,
+}
+
+impl Seen<'_> {
+    /// Folds an entry, and compares its decisions. `text` is its line.
+    fn fold(&mut self, engine: &mut Engine, entry: &Entry, text: &[u8], trusted: &BTreeSet<EntryId>) {
+        self.coverage.see(entry.stream, entry.id);
+        self.unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
+        // An altered decision is not a recorded decision: the state follows the rules there.
+        if entry.kind == StreamKind::Decision && !trusted.contains(&entry.id) {
+            return;
+        }
+        let step = engine.step(entry);
+        if step.disposition != Disposition::Duplicate {
+            self.ledger.meet(engine, entry, &step.decisions);
+        }
+        if let Some(why) = refusal(engine, entry, text) {
+            *self.executions.refusals.entry(why).or_default() += 1;
+        }
+    }
 }
 
 /// Returns the executor's reason, if an entry refused a decision of ours.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::Link;
 use super::decisions::lacking;
 use crate::codec::plural::plural;
+use crate::codec::view::PositionView;
 use crate::console::frame::Scene;
+use crate::domain::exit::{Flag, Hold};
 use crate::drive::film::Origin;
 use crate::drive::sheet::Sheet;
 
@@ -49,141 +51,178 @@ pub struct Need {
 
 /// Returns the list. `faults` are those of the chain. [1]
 pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) -> Vec<Need> {
-    let origin = &scene.film.origin;
-    let source = origin.arguments();
-    let mut needs = Vec::new();
-    let mut add = |severity, what: String, who: Vec<Link>, next: String| {
+    let mut list = List { scene, sheet, source: scene.film.origin.arguments(), needs: Vec::new() };
+    list.findings();
+    list.kill_switch();
+    list.chain(faults);
+    list.unknown_positions();
+    list.flags();
+    list.missing();
+    list.holds();
+    list.quarantine(quarantined);
+    list.unconfirmed();
+    list.needs.sort_by_key(|need| need.severity);
+    list.needs
+}
+
+/// The list in the making.
+struct List<'a> {
+    scene: &'a Scene<'a>,
+    sheet: &'a Sheet,
+    /// The arguments that name the history or the store.
+    source: String,
+    needs: Vec<Need>,
+}
+
+impl List<'_> {
+    fn add(&mut self, severity: Severity, what: String, who: Vec<Link>, next: String) {
         let more = who.len().saturating_sub(NAMED_MAX);
-        needs.push(Need { severity, what, who: who.into_iter().take(NAMED_MAX).collect(), here: None, more, next });
-    };
-    for finding in scene.present.iter().flat_map(|present| &present.findings) {
-        let about = finding.about.as_deref().filter(|about| !finding.says.contains(about)).unwrap_or_default();
-        let what = if about.is_empty() { finding.says.clone() } else { format!("{about}: {}", finding.says) };
-        add(of_finding(finding.name), sentence(&what), Vec::new(), next_of(finding.name).to_owned());
+        let who = who.into_iter().take(NAMED_MAX).collect();
+        self.needs.push(Need { severity, what, who, here: None, more, next });
     }
-    if sheet.killed {
-        let next = "harvester control kill off --reason \"…\"".to_owned();
-        add(Severity::Act, "The kill switch is set: nothing is harvested.".to_owned(), Vec::new(), next);
-    }
-    if faults > 0 {
-        let what = format!("The chain of decisions has {}.", plural(faults, "fault"));
-        let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
-        add(Severity::Act, what, vec![link], format!("harvester audit {source}"));
-    }
-    let lacking = lacking(scene);
-    if lacking > 0 {
-        let what = format!(
-            "{} made here and not recorded: the end of the chain may be missing.",
-            if lacking == 1 { "1 decision is".to_owned() } else { format!("{lacking} decisions are") }
-        );
-        let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
-        add(Severity::Check, what, vec![link], format!("harvester audit {source}"));
-    }
-    if sheet.positions_unknown {
-        let what = "No source has ever reported a position. That is not the same as flat.".to_owned();
-        add(Severity::Act, what, Vec::new(), "harvester doctor".to_owned());
-    }
-    let link = |symbol: &str, id: &str| Link { text: symbol.to_owned(), href: scene.position(id) };
-    let open = || sheet.positions.iter().filter(|position| position.closed.is_none());
-    let with_flag = |flag: &str| -> Vec<Link> {
-        open().filter(|p| p.flags.iter().any(|of| of == flag)).map(|p| link(&p.symbol, &p.position_id)).collect()
-    };
-    for (flag, severity, what, next) in [
-        (
-            "diverged",
-            Severity::Act,
-            "The exchange reports another quantity",
-            "harvester reconcile --store DIR".to_owned(),
-        ),
-        (
-            "result_unknown",
-            Severity::Act,
-            "An order has no result, and its time is up",
-            format!("harvester explain SYMBOL {source}"),
-        ),
-        (
-            "history_gap",
-            Severity::Act,
-            "Entries of the history are missing",
-            "harvester control gap-accept SYMBOL --reason \"…\"".to_owned(),
-        ),
-        (
-            "rung_failed",
-            Severity::Check,
-            "A rung was refused too often and is given up",
-            format!("harvester explain SYMBOL {source}"),
-        ),
-        ("risk_too_large", Severity::Check, RISK_TOO_LARGE, format!("harvester whatif --policy FILE {source}")),
-        (
-            "risk_too_small",
-            Severity::Check,
-            "The risk per unit is very small: its ATR may be in another unit",
-            format!("harvester explain SYMBOL {source}"),
-        ),
-        (
-            "entry_price_disagrees",
-            Severity::Check,
-            "Exchange and fills state different entry prices",
-            format!("harvester explain SYMBOL {source}"),
-        ),
-    ] {
-        let who = with_flag(flag);
-        if !who.is_empty() {
-            add(severity, format!("{what} ({}).", who.len()), who, next);
+
+    /// Adds the findings of the running service.
+    fn findings(&mut self) {
+        for finding in self.scene.present.iter().flat_map(|present| &present.findings) {
+            let about = finding.about.as_deref().filter(|about| !finding.says.contains(about)).unwrap_or_default();
+            let what = if about.is_empty() { finding.says.clone() } else { format!("{about}: {}", finding.says) };
+            self.add(of_finding(finding.name), sentence(&what), Vec::new(), next_of(finding.name).to_owned());
         }
     }
-    let mut missing: BTreeMap<&str, Vec<Link>> = BTreeMap::new();
-    for position in open() {
-        for field in &position.missing {
-            missing.entry(field).or_default().push(link(&position.symbol, &position.position_id));
+
+    fn kill_switch(&mut self) {
+        if self.sheet.killed {
+            let next = "harvester control kill off --reason \"…\"".to_owned();
+            self.add(Severity::Act, "The kill switch is set: nothing is harvested.".to_owned(), Vec::new(), next);
         }
     }
-    for (field, who) in missing {
-        let next = match origin {
+
+    fn chain(&mut self, faults: usize) {
+        let next = format!("harvester audit {}", self.source);
+        let link = Link { text: "decisions".to_owned(), href: self.scene.to("/console/decisions") };
+        if faults > 0 {
+            let what = format!("The chain of decisions has {}.", plural(faults, "fault"));
+            self.add(Severity::Act, what, vec![link.clone()], next.clone());
+        }
+        let lacking = lacking(self.scene);
+        if lacking > 0 {
+            let what = format!(
+                "{} made here and not recorded: the end of the chain may be missing.",
+                if lacking == 1 { "1 decision is".to_owned() } else { format!("{lacking} decisions are") }
+            );
+            self.add(Severity::Check, what, vec![link], next);
+        }
+    }
+
+    fn unknown_positions(&mut self) {
+        if self.sheet.positions_unknown {
+            let what = "No source has ever reported a position. That is not the same as flat.".to_owned();
+            self.add(Severity::Act, what, Vec::new(), "harvester doctor".to_owned());
+        }
+    }
+
+    /// Adds the flags of open positions.
+    fn flags(&mut self) {
+        let explain = format!("harvester explain SYMBOL {}", self.source);
+        let whatif = format!("harvester whatif --policy FILE {}", self.source);
+        let accept = "harvester control gap-accept SYMBOL --reason \"…\"".to_owned();
+        let reconcile = "harvester reconcile --store DIR".to_owned();
+        for (flag, severity, what, next) in [
+            (Flag::Diverged, Severity::Act, "The exchange reports another quantity", &reconcile),
+            (Flag::ResultUnknown, Severity::Act, "An order has no result, and its time is up", &explain),
+            (Flag::HistoryGap, Severity::Act, "Entries of the history are missing", &accept),
+            (Flag::RungFailed, Severity::Check, "A rung was refused too often and is given up", &explain),
+            (Flag::RiskTooLarge, Severity::Check, RISK_TOO_LARGE, &whatif),
+            (
+                Flag::RiskTooSmall,
+                Severity::Check,
+                "The risk per unit is very small: its ATR may be in another unit",
+                &explain,
+            ),
+            (Flag::EntryPriceDisagrees, Severity::Check, "Exchange and fills state different entry prices", &explain),
+        ] {
+            let who = self.open(|position| position.flags.iter().any(|of| of == flag.name()));
+            if who.is_empty() {
+                continue;
+            }
+            self.add(severity, format!("{what} ({}).", who.len()), who, next.clone());
+            if flag == Flag::RiskTooLarge && self.scene.film.has_past() {
+                let href = self.scene.to("/console/whatif").with("b", super::whatif::EXAMPLE);
+                let here = Link { text: "Compare it in What if".to_owned(), href };
+                self.needs.last_mut().expect("one was added").here = Some(here);
+            }
+        }
+    }
+
+    /// Adds the fields that open positions lack.
+    fn missing(&mut self) {
+        let mut missing: BTreeMap<&str, Vec<Link>> = BTreeMap::new();
+        for position in self.sheet.positions.iter().filter(|position| position.closed.is_none()) {
+            for field in &position.missing {
+                missing.entry(field).or_default().push(self.link(position));
+            }
+        }
+        let next = match &self.scene.film.origin {
             Origin::Store(dir) => format!("harvester needs --store {}", dir.display()),
             Origin::Histories(_) | Origin::Journal(_) => "harvester needs --store DIR".to_owned(),
         };
-        add(Severity::Act, format!("{field} is missing: {}.", plural(who.len(), "open position")), who, next);
-    }
-    let held_by = |hold: &str| -> Vec<Link> {
-        open().filter(|p| p.hold.as_deref() == Some(hold)).map(|p| link(&p.symbol, &p.position_id)).collect()
-    };
-    for (hold, what) in
-        [("stale_price", "have a price that is too old"), ("stale_position", "were not confirmed for too long")]
-    {
-        let who = held_by(hold);
-        if !who.is_empty() {
-            add(Severity::Act, format!("{} open positions {what}.", who.len()), who, "harvester doctor".to_owned());
+        for (field, who) in missing {
+            let what = format!("{field} is missing: {}.", plural(who.len(), "open position"));
+            self.add(Severity::Act, what, who, next.clone());
         }
     }
-    let who = held_by("price_jump");
-    if !who.is_empty() {
-        let what =
-            format!("The last price jumped, and a second one must confirm it: {}.", plural(who.len(), "position"));
-        add(Severity::Know, what, who, format!("harvester explain SYMBOL {source}"));
+
+    /// Adds the holds that do not end by themselves, and those that need a second price.
+    fn holds(&mut self) {
+        for (hold, what) in [
+            (Hold::StalePrice, "have a price that is too old"),
+            (Hold::StalePosition, "were not confirmed for too long"),
+        ] {
+            let who = self.held_by(hold);
+            if !who.is_empty() {
+                let what = format!("{} open positions {what}.", who.len());
+                self.add(Severity::Act, what, who, "harvester doctor".to_owned());
+            }
+        }
+        let who = self.held_by(Hold::PriceJump);
+        if !who.is_empty() {
+            let held = plural(who.len(), "position");
+            let what = format!("The last price jumped, and a second one must confirm it: {held}.");
+            self.add(Severity::Know, what, who, format!("harvester explain SYMBOL {}", self.source));
+        }
     }
-    if quarantined > 0 {
-        let next = "harvester quarantine list --store DIR".to_owned();
-        let link = Link { text: "quarantine".to_owned(), href: scene.to("/console/streams") };
-        add(Severity::Check, format!("In quarantine: {}.", plural(quarantined, "entry")), vec![link], next);
+
+    fn quarantine(&mut self, quarantined: u64) {
+        if quarantined > 0 {
+            let next = "harvester quarantine list --store DIR".to_owned();
+            let link = Link { text: "quarantine".to_owned(), href: self.scene.to("/console/streams") };
+            let what = format!("In quarantine: {}.", plural(quarantined, "entry"));
+            self.add(Severity::Check, what, vec![link], next);
+        }
     }
-    if !sheet.unconfirmed.is_empty() {
-        let what = format!(
-            "Seen once and not confirmed: {} ({}).",
-            plural(sheet.unconfirmed.len(), "position"),
-            sheet.unconfirmed.join(" ")
-        );
-        add(Severity::Know, what, Vec::new(), "harvester reconcile --store DIR".to_owned());
+
+    fn unconfirmed(&mut self) {
+        let unconfirmed = &self.sheet.unconfirmed;
+        if !unconfirmed.is_empty() {
+            let named = unconfirmed.join(" ");
+            let what = format!("Seen once and not confirmed: {} ({named}).", plural(unconfirmed.len(), "position"));
+            self.add(Severity::Know, what, Vec::new(), "harvester reconcile --store DIR".to_owned());
+        }
     }
-    let fraction = || Link {
-        text: "Compare it in What if".to_owned(),
-        href: scene.to("/console/whatif").with("b", super::whatif::EXAMPLE),
-    };
-    for need in needs.iter_mut().filter(|need| need.what.starts_with(RISK_TOO_LARGE)) {
-        need.here = scene.film.has_past().then(fraction);
+
+    fn held_by(&self, hold: Hold) -> Vec<Link> {
+        self.open(|position| position.hold.as_deref() == Some(hold.name()))
     }
-    needs.sort_by_key(|need| need.severity);
-    needs
+
+    /// Returns links to the open positions that are meant.
+    fn open(&self, is_meant: impl Fn(&PositionView) -> bool) -> Vec<Link> {
+        let open = self.sheet.positions.iter().filter(|position| position.closed.is_none());
+        open.filter(|position| is_meant(position)).map(|position| self.link(position)).collect()
+    }
+
+    fn link(&self, position: &PositionView) -> Link {
+        Link { text: position.symbol.clone(), href: self.scene.position(&position.position_id) }
+    }
 }
 
 /// Returns how much a finding of a running service matters.

@@ -15,6 +15,7 @@ use crate::console::format::When;
 use crate::console::frame::{Frame, Scene};
 use crate::console::running::{Present, PresentInput};
 use crate::drive::film::held_since;
+use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
@@ -100,28 +101,6 @@ struct NowPage {
 pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
     let sheet = scene.sheet(false)?;
     let (engine, film) = (&scene.engine, scene.film);
-    let since = held_since(engine, scene.now_ms());
-    let mut by_hold: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
-    for position in &sheet.positions {
-        let (positions, longest) = by_hold.entry(position.hold.as_deref().unwrap_or("nothing")).or_default();
-        *positions += 1;
-        let held_ms = since.get(&position.position_id).map_or(0, |since| age_ms(scene.now_ms(), *since));
-        *longest = held_ms.max(*longest);
-    }
-    let open = sheet.positions.len();
-    let mut holds: Vec<HoldRow> = by_hold
-        .into_iter()
-        .map(|(name, (positions, longest))| HoldRow {
-            tone: tone_of(Some(name).filter(|name| *name != "nothing")),
-            positions,
-            share: positions * 100 / open.max(1),
-            longest: if longest > 0 { time::span(longest) } else { String::new() },
-            href: scene.to("/console/positions").with("hold", name),
-            meaning: meaning_of(name),
-            name: name.to_owned(),
-        })
-        .collect();
-    holds.sort_by(|a, b| b.positions.cmp(&a.positions).then(a.name.cmp(&b.name)));
     let all = rows(scene);
     let (verdict, _) = verdict(scene);
     let lacking = lacking(scene);
@@ -134,28 +113,9 @@ pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> 
         engine.counters.quarantined.iter().map(|(reason, n)| (reason.name(), *n)).collect();
     let quarantined = quarantine.iter().map(|(_, n)| n).sum();
     let policy = engine.policy();
-    let counts = scene.counts(stop)?;
-    let inputs =
-        engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {
-            let last = engine.cursor(id);
-            let present = scene.present.map(|present| present.inputs.iter().find(|input| input.stream == stream.name));
-            InputRow {
-                name: stream.short_name().to_owned(),
-                last: last.map(When::of),
-                age: match present {
-                    Some(of) => of.and_then(|input| input.age_ms).map_or_else(String::new, time::span),
-                    None => last.map_or_else(String::new, |last| time::span(age_ms(scene.now_ms(), last))),
-                },
-                present: present.flatten().map(InputNow::of),
-                rate: count
-                    .first
-                    .zip(last)
-                    .map_or_else(String::new, |(first, last)| per_minute(*entries, first.ms, last.ms)),
-            }
-        });
     let page = NowPage {
         needs: needs(scene, &sheet, quarantined, film.decisions.tampered.len()),
-        open,
+        open: sheet.positions.len(),
         evaluable: sheet.positions.iter().filter(|position| position.missing.is_empty()).count(),
         positions_href: scene.to("/console/positions"),
         decisions_href: scene.to("/console/decisions"),
@@ -165,8 +125,8 @@ pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> 
         policy_since: film.policy_since(scene.until()).map(When::of),
         min_r: policy.min_r.to_string(),
         cost_bps: policy.cost_bps.to_string(),
-        holds,
-        inputs: inputs.collect(),
+        holds: holds(scene, &sheet),
+        inputs: inputs(scene, stop)?,
         recent: all.into_iter().rev().take(DECISIONS_SHOWN).collect(),
         quarantine,
         quarantine_href: scene.to("/console/streams"),
@@ -175,6 +135,52 @@ pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> 
         frame: Frame::of(scene, "Now", None),
     };
     Ok(page.render()?)
+}
+
+/// Returns the holds of the open positions, the most frequent one first.
+fn holds(scene: &Scene<'_>, sheet: &Sheet) -> Vec<HoldRow> {
+    let since = held_since(&scene.engine, scene.now_ms());
+    let mut by_hold: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for position in &sheet.positions {
+        let (positions, longest) = by_hold.entry(position.hold.as_deref().unwrap_or("nothing")).or_default();
+        *positions += 1;
+        let held_ms = since.get(&position.position_id).map_or(0, |since| age_ms(scene.now_ms(), *since));
+        *longest = held_ms.max(*longest);
+    }
+    let open = sheet.positions.len();
+    let row = |(name, (positions, longest)): (&str, (usize, u64))| HoldRow {
+        tone: tone_of(Some(name).filter(|name| *name != "nothing")),
+        positions,
+        share: positions * 100 / open.max(1),
+        longest: if longest > 0 { time::span(longest) } else { String::new() },
+        href: scene.to("/console/positions").with("hold", name),
+        meaning: meaning_of(name),
+        name: name.to_owned(),
+    };
+    let mut holds: Vec<HoldRow> = by_hold.into_iter().map(row).collect();
+    holds.sort_by(|a, b| b.positions.cmp(&a.positions).then(a.name.cmp(&b.name)));
+    holds
+}
+
+fn inputs(scene: &Scene<'_>, stop: &Stop) -> anyhow::Result<Vec<InputRow>> {
+    let counts = scene.counts(stop)?;
+    let streams = scene.engine.streams().iter().zip(&scene.film.streams).zip(counts.iter());
+    let rows = streams.map(|(((id, stream), count), entries)| {
+        let last = scene.engine.cursor(id);
+        let present = scene.present.map(|present| present.inputs.iter().find(|input| input.stream == stream.name));
+        let rate = count.first.zip(last).map(|(first, last)| per_minute(*entries, first.ms, last.ms));
+        InputRow {
+            name: stream.short_name().to_owned(),
+            last: last.map(When::of),
+            age: match present {
+                Some(of) => of.and_then(|input| input.age_ms).map_or_else(String::new, time::span),
+                None => last.map_or_else(String::new, |last| time::span(age_ms(scene.now_ms(), last))),
+            },
+            present: present.flatten().map(InputNow::of),
+            rate: rate.unwrap_or_default(),
+        }
+    });
+    Ok(rows.collect())
 }
 
 /// Returns the rate of entries between the first and the last one, with three digits; nothing if the time is too short.

@@ -11,7 +11,7 @@ use super::{Field, Link, Missing, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::shown;
 use crate::codec::time;
-use crate::codec::view::{Fill, PositionView};
+use crate::codec::view::{Fill, PositionView, Rung};
 use crate::console::address::Address;
 use crate::console::chart::{self, Lines, Mark, MarkKind, PositionChart, RungLine, Size};
 use crate::console::format::{self, Number, When};
@@ -132,17 +132,7 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     // The name of a symbol leads to its open position, else to the last one.
     let found = found(&sheet, wanted);
     let film = scene.film;
-    let Some(view) = found.cloned() else {
-        let end = film.state(None, stop)?;
-        let all = Sheet::of(&end, &film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
-        let later = all
-            .iter()
-            .find(|position| position.position_id == wanted || position.symbol == wanted.trim().to_uppercase());
-        let later = later.ok_or_else(|| Missing(format!("There is no position {wanted}.")))?;
-        let opened = When::of_text(&later.opened).unwrap_or_default();
-        let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
-        return Ok(not_yet(scene, &says, Some(&later.symbol))?);
-    };
+    let Some(view) = found.cloned() else { return opened_later(scene, wanted, stop) };
     let is_open = view.closed.is_none();
     let closed: Option<EntryId> = view.closed.as_ref().and_then(|id| id.parse().ok());
     let (lived, range_ms) = lived(scene, &view, stop)?;
@@ -159,36 +149,19 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     let none = Origins::new();
     let since = held_since(&scene.engine, scene.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
-    let rung_rows = view.rungs.iter().map(|rung| {
-        let price = rungs.iter().find(|line| line.r_text == rung.r);
-        let mark = view.mark_price.as_ref().map(|mark| &mark.value);
-        RungRow {
-            r: rung.r.clone(),
-            price: price.map_or_else(String::new, |line| line.price_text.clone()),
-            away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
-            fraction: rung.fraction.clone(),
-            state: rung.state.clone(),
-            decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: scene.decision(id) }),
-        }
-    });
-    let rung_rows: Vec<RungRow> = rung_rows.collect();
-    let drawn = draw(scene, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms);
+    let rung_rows = rung_rows(scene, &view, &rungs);
     let (story, story_cut) = story(scene, &lived);
     let siblings = of_siblings(scene, &sheet.positions, &view);
     let page = PositionPage {
         is_open,
         opened: When::of_text(&view.opened),
         closed: closed.map(When::of),
-        hold: match (&view.hold, is_open) {
-            (Some(hold), _) => hold.clone(),
-            (None, true) => "nothing".to_owned(),
-            (None, false) => "closed".to_owned(),
-        },
+        hold: view.hold.clone().unwrap_or_else(|| if is_open { "nothing" } else { "closed" }.to_owned()),
         tone: tone_of(view.hold.as_deref()),
         since: since.map(|id| (When::of(id), time::span(age_ms(scene.now_ms(), id)))),
         why: if is_open { seen.why } else { Vec::new() },
         later: Later::of(&scene.engine, book_of(&view), scene.now_ms()).filter(|_| is_open),
-        charts: drawn,
+        charts: draw(scene, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms),
         prices_seen: plural(lived.prices_seen, "price"),
         bar: super::positions::bar(&view),
         fields: fields(scene, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none), scene.now_ms()),
@@ -212,6 +185,34 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         view,
     };
     Ok(page.render()?)
+}
+
+/// Makes the page of a position that was opened after the moment. Errors if there is none.
+fn opened_later(scene: &Scene<'_>, wanted: &str, stop: &Stop) -> anyhow::Result<String> {
+    let end = scene.film.state(None, stop)?;
+    let all = Sheet::of(&end, &scene.film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
+    let symbol = wanted.trim().to_uppercase();
+    let later = all.iter().find(|position| position.position_id == wanted || position.symbol == symbol);
+    let later = later.ok_or_else(|| Missing(format!("There is no position {wanted}.")))?;
+    let opened = When::of_text(&later.opened).unwrap_or_default();
+    let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
+    Ok(not_yet(scene, &says, Some(&later.symbol))?)
+}
+
+fn rung_rows(scene: &Scene<'_>, view: &PositionView, lines: &[RungLine]) -> Vec<RungRow> {
+    let mark = view.mark_price.as_ref().map(|mark| &mark.value);
+    let row = |rung: &Rung| {
+        let price = lines.iter().find(|line| line.r_text == rung.r);
+        RungRow {
+            r: rung.r.clone(),
+            price: price.map_or_else(String::new, |line| line.price_text.clone()),
+            away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
+            fraction: rung.fraction.clone(),
+            state: rung.state.clone(),
+            decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: scene.decision(id) }),
+        }
+    };
+    view.rungs.iter().map(row).collect()
 }
 
 fn short_id(id: &str) -> String {
@@ -256,7 +257,7 @@ fn rung_lines(view: &PositionView, cost_bps: &str) -> Vec<RungLine> {
         Some((entry, risk, cost))
     };
     let Some((entry, risk, cost)) = parts() else { return Vec::new() };
-    let line = |rung: &crate::codec::view::Rung| {
+    let line = |rung: &Rung| {
         let distance = number(&rung.r)?.checked_mul(risk)?.checked_add(cost)?;
         let price = if is_short(view) { entry.checked_sub(distance)? } else { entry.checked_add(distance)? };
         let price_text = price.normalize().to_string();

@@ -123,6 +123,39 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
     let of = |position| Row::of(scene, position, since.get(&position.position_id).copied());
     let all: Vec<Row> = sheet.positions.iter().map(of).collect();
     let total = all.len();
+    let selects = selects(scene, &all);
+    let mut rows: Vec<Row> = all.into_iter().filter(|row| row.passes(scene)).collect();
+    let (by, is_descending) = (scene.parameter("sort"), scene.parameter("dir") == "desc");
+    rows.sort_by(|a, b| {
+        let order = a.cmp_by(b, by, is_descending);
+        order.then_with(|| a.symbol.cmp(&b.symbol)).then_with(|| a.position_id.cmp(&b.position_id))
+    });
+    let filters = ["q", "account", "side", "hold", "flag", "missing", "source", "within"];
+    let is_filtered = filters.iter().any(|name| !scene.parameter(name).is_empty());
+    let kept = scene.here.query().iter().filter(|(name, _)| matches!(&**name, "at" | "sort" | "dir"));
+    let is_open = |name: &String| sheet.positions.iter().any(|p| p.symbol == *name && p.closed.is_none());
+    let page = PositionsPage {
+        columns: columns(scene, by, is_descending),
+        part: Part::of(scene, &mut rows, ROWS_SHOWN),
+        total,
+        text: scene.parameter("q").to_owned(),
+        within: scene.parameter("within").to_owned(),
+        within_refused: within(scene).is_some_and(|most| most.is_err()),
+        closed,
+        selects,
+        kept: kept.cloned().collect(),
+        clear: is_filtered.then(|| filters.iter().fold(scene.here.clone(), |here, name| here.with(name, ""))),
+        positions_unknown: sheet.positions_unknown,
+        gap_only: sheet.history_gap.iter().filter(|name| !is_open(name)).cloned().collect(),
+        unconfirmed: sheet.unconfirmed,
+        rows,
+        frame: Frame::of(scene, "Positions", None),
+    };
+    Ok(page.render()?)
+}
+
+/// Returns the filters, each with the values that the rows have.
+fn selects(scene: &Scene<'_>, all: &[Row]) -> Vec<Select> {
     let names = |of: fn(&Row) -> Vec<String>| -> BTreeSet<String> { all.iter().flat_map(of).collect() };
     let select = |name: &'static str, label: &'static str, values: BTreeSet<String>| {
         let chosen = scene.parameter(name).to_owned();
@@ -141,13 +174,12 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
     if !accounts.is_empty() {
         selects.insert(0, select("account", "Account", accounts));
     }
-    let mut rows: Vec<Row> = all.into_iter().filter(|row| row.passes(scene)).collect();
-    let (by, is_descending) = (scene.parameter("sort"), scene.parameter("dir") == "desc");
-    rows.sort_by(|a, b| {
-        let order = a.cmp_by(b, by, is_descending);
-        order.then_with(|| a.symbol.cmp(&b.symbol)).then_with(|| a.position_id.cmp(&b.position_id))
-    });
-    let columns = COLUMNS.iter().map(|(key, head, is_number)| {
+    selects
+}
+
+/// Returns the heads of the columns, with the address of the page in the order of each.
+fn columns(scene: &Scene<'_>, by: &str, is_descending: bool) -> Vec<Column> {
+    let column = |(key, head, is_number): &(&str, &'static str, bool)| {
         let is_order = if by.is_empty() { *key == "symbol" } else { by == *key };
         // The first click on a number shows the largest first.
         let turned = if is_order { !is_descending } else { *is_number };
@@ -158,29 +190,8 @@ pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<S
             href: (!key.is_empty()).then_some(to),
             order: is_order.then_some(if is_descending { "descending" } else { "ascending" }),
         }
-    });
-    let filters = ["q", "account", "side", "hold", "flag", "missing", "source", "within"];
-    let is_filtered = filters.iter().any(|name| !scene.parameter(name).is_empty());
-    let kept = scene.here.query().iter().filter(|(name, _)| matches!(&**name, "at" | "sort" | "dir"));
-    let is_open = |name: &String| sheet.positions.iter().any(|p| p.symbol == *name && p.closed.is_none());
-    let page = PositionsPage {
-        columns: columns.collect(),
-        part: Part::of(scene, &mut rows, ROWS_SHOWN),
-        total,
-        text: scene.parameter("q").to_owned(),
-        within: scene.parameter("within").to_owned(),
-        within_refused: within(scene).is_some_and(|most| most.is_err()),
-        closed,
-        selects,
-        kept: kept.cloned().collect(),
-        clear: is_filtered.then(|| filters.iter().fold(scene.here.clone(), |here, name| here.with(name, ""))),
-        positions_unknown: sheet.positions_unknown,
-        gap_only: sheet.history_gap.iter().filter(|name| !is_open(name)).cloned().collect(),
-        unconfirmed: sheet.unconfirmed,
-        rows,
-        frame: Frame::of(scene, "Positions", None),
     };
-    Ok(page.render()?)
+    COLUMNS.iter().map(column).collect()
 }
 
 /// Returns the distance to the next rung that the address asks for, or that it is none. [percent]

@@ -1,10 +1,13 @@
 //! Streams and quarantine: how far each stream was read, the shapes of its entries, gaps, and the entries that could not
 //! be read, with what the present decoder makes of them.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 
 use super::age_ms;
 use crate::codec::shown;
+use crate::codec::state::Quarantined;
 use crate::codec::time;
 use crate::console::address::Address;
 use crate::console::format::When;
@@ -73,63 +76,19 @@ struct StreamsPage {
 
 /// Makes the page.
 pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
-    let (engine, film, until) = (&scene.engine, scene.film, scene.until());
-    let counts = scene.counts(stop)?;
-    let rows = engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {
-        let cursor = engine.cursor(id);
-        StreamRow {
-            name: stream.name.clone(),
-            kind: stream.kind.name(),
-            entries: Some(*entries).filter(|_| film.has_past()),
-            first: count.first.filter(|first| *first <= until).map(When::of),
-            href: cursor.map(|id| scene.entry(&id.to_string())),
-            age: cursor.map_or_else(String::new, |id| time::span(age_ms(scene.now_ms(), id))),
-            cursor: cursor.map(When::of),
-        }
-    });
-    let mut shapes = Vec::new();
-    for (kind, of_kind) in engine.counters.shapes() {
-        let all: u64 = of_kind.values().sum();
-        let row = |(shape, entries)| ShapeRow { kind, shape, entries, share: entries * 100 / all.max(1) };
-        shapes.extend(of_kind.into_iter().map(row));
-    }
-    let gaps = engine.globals().gaps.iter().map(|gap| GapRow {
-        stream: gap.stream.to_string(),
-        after: gap.after.map_or_else(|| "the beginning".to_owned(), |id| id.to_string()),
-        before: gap.before.map_or_else(|| "the end".to_owned(), |id| id.to_string()),
-        reported: When::of(gap.reported),
-        href: scene.entry(&gap.reported.to_string()),
-    });
-    let past: Vec<_> = film.quarantined.iter().filter(|quarantined| quarantined.id <= until).cloned().collect();
+    let (engine, film) = (&scene.engine, scene.film);
+    let past: Vec<_> = film.quarantined.iter().filter(|entry| entry.id <= scene.until()).cloned().collect();
     let total = past.len();
     let wanted = scene.parameter("reason").to_owned();
-    let mut reasons: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
-    past.iter().for_each(|quarantined| *reasons.entry(&quarantined.reason).or_default() += 1);
-    let reasons: Vec<_> = reasons
-        .into_iter()
-        .map(|(reason, n)| (reason.to_owned(), n, scene.here.clone().with("reason", reason), reason == wanted))
-        .collect();
+    let reasons = reasons(scene, &past, &wanted);
     let listed = past.into_iter().filter(|of| wanted.is_empty() || of.reason == wanted).take(QUARANTINED_SHOWN);
     let listed = tried(engine.streams().clone(), listed.collect(), &film.config)?;
-    let quarantined = listed.into_iter().map(|(quarantined, now)| QuarantineRow {
-        href: scene.entry(&quarantined.id.to_string()),
-        when: When::of(quarantined.id),
-        reads: matches!(now, Now::Reads(_)),
-        now: match now {
-            Now::Reads(shape) => format!("reads now as {shape}"),
-            Now::Still(reason) => format!("still {reason}"),
-        },
-        line: shown::json(&quarantined.line.chars().take(LINE_SHOWN).collect::<String>()).into_owned(),
-        stream: quarantined.stream,
-        reason: quarantined.reason,
-    });
-    let symbols = scene.sheet(false)?.history_gap;
     let page = StreamsPage {
-        streams: rows.collect(),
-        shapes,
-        gaps: gaps.collect(),
-        gap_symbols: symbols,
-        quarantined: quarantined.collect(),
+        streams: stream_rows(scene, stop)?,
+        shapes: shapes(scene),
+        gaps: gaps(scene),
+        gap_symbols: scene.sheet(false)?.history_gap,
+        quarantined: listed.into_iter().map(|tried| QuarantineRow::of(scene, tried)).collect(),
         total,
         reasons,
         reason: wanted,
@@ -139,4 +98,70 @@ pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<Stri
         frame: Frame::of(scene, "Streams and quarantine", None),
     };
     Ok(page.render()?)
+}
+
+fn stream_rows(scene: &Scene<'_>, stop: &Stop) -> anyhow::Result<Vec<StreamRow>> {
+    let (engine, film) = (&scene.engine, scene.film);
+    let counts = scene.counts(stop)?;
+    let rows = engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {
+        let cursor = engine.cursor(id);
+        StreamRow {
+            name: stream.name.clone(),
+            kind: stream.kind.name(),
+            entries: Some(*entries).filter(|_| film.has_past()),
+            first: count.first.filter(|first| *first <= scene.until()).map(When::of),
+            href: cursor.map(|id| scene.entry(&id.to_string())),
+            age: cursor.map_or_else(String::new, |id| time::span(age_ms(scene.now_ms(), id))),
+            cursor: cursor.map(When::of),
+        }
+    });
+    Ok(rows.collect())
+}
+
+fn shapes(scene: &Scene<'_>) -> Vec<ShapeRow> {
+    let mut shapes = Vec::new();
+    for (kind, of_kind) in scene.engine.counters.shapes() {
+        let all: u64 = of_kind.values().sum();
+        let row = |(shape, entries)| ShapeRow { kind, shape, entries, share: entries * 100 / all.max(1) };
+        shapes.extend(of_kind.into_iter().map(row));
+    }
+    shapes
+}
+
+fn gaps(scene: &Scene<'_>) -> Vec<GapRow> {
+    let gaps = scene.engine.globals().gaps.iter().map(|gap| GapRow {
+        stream: gap.stream.to_string(),
+        after: gap.after.map_or_else(|| "the beginning".to_owned(), |id| id.to_string()),
+        before: gap.before.map_or_else(|| "the end".to_owned(), |id| id.to_string()),
+        reported: When::of(gap.reported),
+        href: scene.entry(&gap.reported.to_string()),
+    });
+    gaps.collect()
+}
+
+/// Returns the reasons of quarantined entries with their numbers, and true for the one that is selected. [1]
+fn reasons(scene: &Scene<'_>, quarantined: &[Quarantined], wanted: &str) -> Vec<(String, usize, Address, bool)> {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    quarantined.iter().for_each(|entry| *reasons.entry(&entry.reason).or_default() += 1);
+    let row = |(reason, n): (&str, usize)| {
+        (reason.to_owned(), n, scene.here.clone().with("reason", reason), reason == wanted)
+    };
+    reasons.into_iter().map(row).collect()
+}
+
+impl QuarantineRow {
+    fn of(scene: &Scene<'_>, (entry, now): (Quarantined, Now)) -> Self {
+        Self {
+            href: scene.entry(&entry.id.to_string()),
+            when: When::of(entry.id),
+            reads: matches!(now, Now::Reads(_)),
+            now: match now {
+                Now::Reads(shape) => format!("reads now as {shape}"),
+                Now::Still(reason) => format!("still {reason}"),
+            },
+            line: shown::json(&entry.line.chars().take(LINE_SHOWN).collect::<String>()).into_owned(),
+            stream: entry.stream,
+            reason: entry.reason,
+        }
+    }
 }
