@@ -275,7 +275,7 @@ mod tests {
             (pem_of("ENCRYPTED PRIVATE KEY", "AAAA"), "an encrypted private key"),
             (pem_of("OPENSSH PRIVATE KEY", "AAAA"), "OpenSSH"),
             (pem_of("CERTIFICATE", "AAAA"), "a certificate"),
-            (pem_of("MESSAGE", "AAAA"), "no private key"),
+            (pem_of("MESSAGE", "AAAA"), "not a private key"),
             (pem_of("PRIVATE KEY", "AAAA"), "damaged or cut off"),
             (pem_of("PRIVATE KEY", "no base64!"), "damaged or cut off"),
             (pem_of("PRIVATE KEY", short), "an Ed25519 private key that is damaged"),
