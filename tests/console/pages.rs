@@ -21,9 +21,9 @@ use harvester::drive::state_at::{NoRows, Sources, state_at};
 use harvester::drive::stop::Stop;
 use harvester::shell::web::{ClientError, Guard, Site, WebServer, get};
 
-/// Pages that are read on a walk along the links. [1]
+/// Number of pages that a walk along the links reads. [1]
 const PAGES_MAX: usize = 160;
-/// Size of a page. [bytes]
+/// Largest size of a page. [bytes]
 const PAGE_BYTES_MAX: usize = 150_000;
 
 fn film_of(paths: &[PathBuf], config: &Config) -> Film {
@@ -76,7 +76,7 @@ impl Served {
     }
 }
 
-/// What must hold of every page.
+/// Asserts the properties of every page.
 fn expect_sound(path: &str, body: &str) -> Document {
     let page = Document::read(body);
     assert!(body.len() < PAGE_BYTES_MAX, "{path} has {} bytes", body.len());
@@ -84,12 +84,12 @@ fn expect_sound(path: &str, body: &str) -> Document {
     assert_eq!(page.all("main").count(), 1, "{path}: one main part");
     for element in &page.0 {
         for (name, value) in &element.attributes {
-            assert!(name != "style" && !name.starts_with("on"), "{path}: {} has {name} in line", element.name);
+            assert!(name != "style" && !name.starts_with("on"), "{path}: {} has {name} inline", element.name);
             let is_address = matches!(&**name, "href" | "src" | "action" | "data-href");
             assert!(!is_address || value.starts_with('/') || value == "#main", "{path}: leads to {value}");
         }
-        assert!(element.name != "style", "{path}: a style in line");
-        assert!(element.name != "script" || element.text.is_empty(), "{path}: a script in line");
+        assert!(element.name != "style", "{path}: an inline style");
+        assert!(element.name != "script" || element.text.is_empty(), "{path}: an inline script");
     }
     let is_labelled = |field: &&crate::support::html::Element| {
         field.get("type") == "hidden"
@@ -118,7 +118,7 @@ fn every_link_of_the_night_leads_to_a_sound_page() {
     let mut waiting: BTreeMap<String, VecDeque<String>> = BTreeMap::from([("/".to_owned(), ["/".to_owned()].into())]);
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..PAGES_MAX {
-        // The kind of page that was met least often comes next.
+        // The kind of page that was read least often comes next.
         let next = waiting.iter_mut().filter(|(_, links)| !links.is_empty());
         let Some((kind, links)) = next.min_by_key(|(kind, _)| kinds.get(*kind).copied().unwrap_or(0)) else { break };
         let path = links.pop_front().expect("a link waits");
@@ -134,13 +134,13 @@ fn every_link_of_the_night_leads_to_a_sound_page() {
     for kind in
         ["/", "/console/positions", "/console/position", "/console/decisions", "/console/decision", "/console/entry"]
     {
-        assert!(kinds.contains_key(kind), "no page of {kind} was met: {kinds:?}");
+        assert!(kinds.contains_key(kind), "no page of {kind} was found: {kinds:?}");
     }
     assert!(kinds.values().sum::<usize>() >= 100, "only {kinds:?}");
 }
 
 #[test]
-fn the_questions_of_the_night_are_answered_by_the_pages() {
+fn the_pages_answer_the_questions_of_the_night() {
     let console = Served::night();
     let now = console.page("/");
     let tiles: Vec<String> = now.all("b").map(|b| b.text.trim().to_owned()).collect();
@@ -170,9 +170,9 @@ fn the_questions_of_the_night_are_answered_by_the_pages() {
     assert!(held.contains(&vec!["below_min_r".to_owned(), "38".to_owned()]), "{held:?}");
 }
 
-/// All numbers of the table are those of `positions --as-of`, at several moments and in every spelling of a time.
+/// All numbers of the table equal those of `positions --as-of`, at several moments and in every form of a time.
 #[test]
-fn a_page_as_of_a_moment_shows_the_state_of_that_moment() {
+fn a_page_at_a_moment_shows_the_state_of_that_moment() {
     let console = Served::night();
     let sources = Sources { histories: vec![night()], ..Sources::default() };
     let config = config(None);
@@ -220,7 +220,7 @@ fn short(text: &str) -> String {
     rounded.normalize().to_string()
 }
 
-/// Of all cases without recorded decisions: the state at a moment is that of a fold from the start.
+/// For all cases without recorded decisions, the state at a moment equals that of a fold from the start.
 #[test]
 fn a_film_shows_the_same_state_as_a_fold_from_the_start() {
     let mut compared = 0;
@@ -244,7 +244,7 @@ fn a_film_shows_the_same_state_as_a_fold_from_the_start() {
             let place = format!("{} at {at}", case.display());
             let sheet = |engine| Sheet::of(engine, &NoRows, None, true).expect("a sheet");
             assert_eq!(sheet(&state), sheet(&past.engine), "{place}");
-            // An account that only a later control entry names is known to the look-ahead already.
+            // The look-ahead already knows an account that only a later control entry names.
             if !text.contains("account") {
                 assert_eq!(state_checksum(&state), state_checksum(&past.engine), "{place}");
             }
@@ -255,7 +255,7 @@ fn a_film_shows_the_same_state_as_a_fold_from_the_start() {
 }
 
 #[test]
-fn filters_and_order_are_in_the_address_and_do_what_they_say() {
+fn the_filters_and_the_order_in_the_address_take_effect() {
     let console = Served::night();
     let rows = console.page("/console/positions?at=02:08&hold=price_jump").rows();
     assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["DOGEUSDT"]);
@@ -271,7 +271,7 @@ fn filters_and_order_are_in_the_address_and_do_what_they_say() {
     let by_r = console.page("/console/positions?sort=r&dir=desc").rows();
     let r = |row: &Vec<String>| -> f64 { row[7].parse().expect("an R") };
     assert!(by_r.is_sorted_by(|a, b| r(a) >= r(b)) && by_r.len() == 44);
-    // A link of the head keeps the filter and the moment.
+    // A link of the table head keeps the filter and the moment.
     let page = console.page("/console/positions?at=02:08&side=SHORT");
     let head = page.links().into_iter().find(|link| link.contains("sort=r&")).expect("a head that sorts");
     assert!(head.contains("at=02:08") && head.contains("side=SHORT"), "{head}");
@@ -279,7 +279,7 @@ fn filters_and_order_are_in_the_address_and_do_what_they_say() {
 }
 
 #[test]
-fn steps_lead_from_change_to_change_up_to_the_end() {
+fn step_links_lead_from_change_to_change_up_to_the_end() {
     let console = Served::night();
     let step = |path: &str, rel: &str| {
         let page = console.page(path);
@@ -298,9 +298,9 @@ fn steps_lead_from_change_to_change_up_to_the_end() {
     assert!(holds.with_class("verdict").next().is_some());
 }
 
-/// Time alone brings a hold as well: the page says since when.
+/// Time alone can cause a hold: the page shows since when.
 #[test]
-fn a_hold_that_time_has_brought_has_lasted_since_then() {
+fn a_hold_that_time_has_caused_is_shown_since_that_time() {
     let line = |stream: &str, ms: u64, fields: &str| {
         format!(r#"{{"stream":"quantum:stream:{stream}","id":"{ms}-0","fields":{{{fields}}}}}"#)
     };
@@ -325,13 +325,13 @@ fn a_hold_that_time_has_brought_has_lasted_since_then() {
     let now = console.page("/").rows();
     let held = now.iter().find(|row| row[0] == "stale_price").expect("the hold");
     assert_eq!(held.last().map(String::as_str), Some("7.0s"), "{held:?}");
-    // Before that, the entry counts that has brought the hold.
+    // Before that, the entry counts that caused the hold.
     let path = format!("/console/positions?at={}", begin + 6_000);
     let rows = console.page(&path).rows();
     assert_eq!((&*rows[0][11], &*rows[0][12]), ("below_min_r", "5.0s"), "{rows:?}");
 }
 
-/// A position whose order and plan contain markup, and an entry that is nothing else. (A symbol with markup is no symbol.)
+/// Writes a history with markup in order, plan and an unreadable entry. (A symbol with markup is not a symbol.)
 fn markup_history(folder: &Path) -> PathBuf {
     const NAME: &str = "币安人生USDT";
     const ORDER: &str = "<b onclick=x>\\\"'&7";
@@ -404,7 +404,7 @@ fn names_with_markup_stay_text_on_every_page() {
 }
 
 #[test]
-fn a_field_that_is_missing_is_seen_to_be_missing() {
+fn a_missing_field_is_shown_as_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("history.jsonl");
     let line = r#"{"stream":"quantum:stream:apply.result","id":"1770163201000-0","fields":{"symbol":"SOLUSDT","side":"BUY","executedQty":"10","orderId":"1","status":"FILLED","executed":"True"}}"#;
@@ -428,7 +428,7 @@ fn decisions_of_the_night() -> Vec<String> {
 }
 
 #[test]
-fn a_chain_that_was_altered_is_broken_on_its_page() {
+fn an_altered_chain_is_shown_as_broken() {
     let folder = tempfile::tempdir().expect("a folder");
     let decisions = decisions_of_the_night();
     assert_eq!(decisions.len(), 10, "ten decisions");
@@ -454,9 +454,10 @@ fn a_chain_that_was_altered_is_broken_on_its_page() {
     }
 }
 
-/// Without its last decisions a chain is whole, and these rules make what it lacks.
+/// A chain without its last decisions is whole. The page shows the decisions that these rules make and the chain
+/// lacks.
 #[test]
-fn a_chain_whose_end_was_cut_off_needs_someone() {
+fn a_chain_whose_end_was_cut_off_is_a_concern() {
     let folder = tempfile::tempdir().expect("a folder");
     let decisions = decisions_of_the_night();
     for (kept, is_lacking) in [(8, true), (10, false)] {
@@ -470,12 +471,12 @@ fn a_chain_whose_end_was_cut_off_needs_someone() {
         assert_eq!(needs.contains("2 decisions are made here and not recorded"), is_lacking, "{needs}");
         let tile = now.all("li").find(|tile| tile.text.contains("chain")).expect("a tile").text.clone();
         assert_eq!(tile.contains("2 more made than recorded"), is_lacking, "{tile}");
-        // The audit compares: its page says nothing else.
+        // The audit compares the decisions: its page has no other text.
         assert_eq!(console.page("/console/audit").with_class("notice").count(), 0);
     }
 }
 
-/// The moment is the one that was asked for, which may be later than the last entry before it.
+/// The moment is the requested one, which may be later than the last entry before it.
 #[test]
 fn the_head_names_the_moment_and_the_last_entry_before_it() {
     let console = Served::night();
@@ -502,7 +503,7 @@ fn the_head_names_the_moment_and_the_last_entry_before_it() {
     assert!(held("02:06").contains("for 119s") && held("1770170700000-43").contains("for 0.0s"));
 }
 
-/// Entries and rates are those up to the moment, counted here from the file.
+/// Entries and rates up to the moment equal those that the test counts in the file.
 #[test]
 fn inputs_are_counted_up_to_the_moment() {
     let console = Served::night();
@@ -547,7 +548,7 @@ fn a_decision_shows_how_old_its_numbers_were_then() {
     assert_eq!(cause.cells_of("mark_price"), page.cells_of("mark_price"), "at any moment");
 }
 
-/// A profit that is not known is not zero.
+/// An unknown profit is not zero.
 #[test]
 fn an_open_position_without_a_price_has_no_profit() {
     let console = Served::night();
@@ -557,7 +558,7 @@ fn an_open_position_without_a_price_has_no_profit() {
 }
 
 #[test]
-fn a_distance_that_is_none_is_refused_and_not_passed_over() {
+fn an_invalid_distance_is_refused_and_not_ignored() {
     let console = Served::night();
     for (within, is_refused) in
         [("abc", true), ("NaN", true), ("-1", true), ("0.5", false), ("0.5%25", false), ("", false)]
@@ -568,9 +569,9 @@ fn a_distance_that_is_none_is_refused_and_not_passed_over() {
     }
 }
 
-/// The pages over the whole history lead back to the moment that one came from.
+/// The pages over the whole history link back to the moment of the page before.
 #[test]
-fn the_moment_is_kept_by_the_forms_of_what_if_and_audit() {
+fn the_forms_of_what_if_and_audit_keep_the_moment() {
     let console = audited();
     for path in ["/console/whatif", "/console/audit"] {
         let kept = |path: &str| {
@@ -583,7 +584,7 @@ fn the_moment_is_kept_by_the_forms_of_what_if_and_audit() {
 }
 
 #[test]
-fn a_page_that_is_not_there_and_a_host_that_is_not_ours_are_refused() {
+fn an_unknown_page_and_a_foreign_host_are_refused() {
     let console = Served::night();
     for path in ["/nothing", "/console/position/NOPE", "/console/decision/00", "/console/entry/1-1", "/console/entry/x"]
     {
@@ -613,7 +614,7 @@ fn a_page_that_is_not_there_and_a_host_that_is_not_ours_are_refused() {
 }
 
 #[test]
-fn behind_a_prefix_every_address_begins_with_it() {
+fn with_a_prefix_every_address_begins_with_it() {
     let console = Served::of(film_of(&[night()], &config(None)), "/ops/h");
     let page = console.page("/ops/h/?at=02:07");
     let inner = page.0.iter().flat_map(|element| ["href", "src", "action"].map(|name| element.get(name)));
@@ -623,7 +624,7 @@ fn behind_a_prefix_every_address_begins_with_it() {
     }
 }
 
-/// The chart of ETHUSDT, whose numbers are those of `explain`.
+/// The chart of ETHUSDT, with the numbers of `explain`.
 #[test]
 fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
     let console = Served::night();
@@ -636,7 +637,7 @@ fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
         fs::write(&path, &lines).expect("the golden chart is written");
     }
     let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(lines, golden, "BLESS=1 writes it again");
+    assert_eq!(lines, golden, "HARVESTER_BLESS=1 writes it again");
 
     let engine = console.film.state(Some(console.film.until("02:09").expect("a time")), &Stop::never()).unwrap();
     let subject = Subject::Symbol { asked: None, later: None };
@@ -658,9 +659,9 @@ fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
 
 /// Nothing is cut off at the edge, and no name covers the prices or the marks.
 #[test]
-fn the_names_of_a_chart_have_room() {
+fn the_names_of_a_chart_are_not_cut_off() {
     let console = Served::night();
-    // A letter is at most as wide as this, in the units of the drawing.
+    // The largest width of a letter, in the units of the drawing.
     let wide = |text: &str| 7.8 * text.chars().count() as f64;
     let mut marks = 0;
     for (symbol, at) in
@@ -713,7 +714,7 @@ fn the_names_of_a_chart_have_room() {
 }
 
 #[test]
-fn words_are_explained_and_findings_lead_on_where_they_stand() {
+fn words_are_explained_and_findings_have_links_in_place() {
     let console = Served::night();
     let now = console.page("/");
     let held = now.cells_of("below_min_r");
@@ -728,11 +729,11 @@ fn words_are_explained_and_findings_lead_on_where_they_stand() {
     let text = |path: &str| console.get(path).1;
     let story = text("/console/position/ARCUSDT@1770170700000-0?at=02:06");
     assert!(story.contains("1 entry changed it") && story.contains("0 prices"));
-    // Two empty policies are compared as well: with nothing typed that is what was asked for.
+    // Two empty policies are compared as well: that is the request of an empty form.
     assert!(console.page("/console/whatif?compare=1").with_class("equity").count() > 0);
 }
 
-/// A console over the night, with the audit of the command line.
+/// Starts a console over the night, with the audit of the command line.
 fn audited() -> Served {
     let config = config(None);
     let audit = Arc::new(move |origin: &Origin, stop: &Stop| harvester::cli::audit::of_origin(origin, &config, stop));
@@ -746,23 +747,23 @@ fn two_policies_are_compared_in_the_page_and_a_wrong_one_is_refused_there() {
     let (_, body) = console.get(path);
     let page = expect_sound(path, &body);
     let cells: Vec<String> = page.all("td").map(|cell| cell.text.trim().to_owned()).collect();
-    // As the demonstration has it: 11 decisions instead of 10.
+    // The same as in the demonstration: 11 decisions instead of 10.
     assert_eq!((&*cells[2], &*cells[10]), ("10", "11"), "{cells:?}");
     assert_eq!((&*cells[14], &*cells[15]), ("1", "0"), "one decision is made only by B");
     assert!(page.with_class("equity-second").next().is_some_and(|label| label.text.starts_with("B ")));
-    for (wrong, says) in [("min_rr+%3D+1", "did you mean `min_r`"), ("min_r+%3D", "value"), ("min_r%3D-1", "min_r")] {
+    for (wrong, reason) in [("min_rr+%3D+1", "did you mean `min_r`"), ("min_r+%3D", "value"), ("min_r%3D-1", "min_r")] {
         let (status, body) = console.get(&format!("/console/whatif?b={wrong}"));
         let page = expect_sound(wrong, &body);
-        let refused = page.with_class("refused").next().unwrap_or_else(|| panic!("{wrong} is taken")).text.clone();
-        assert!(status == 200 && refused.contains(says), "{wrong}: {refused}");
-        assert_eq!(page.with_class("equity").count(), 0, "nothing is folded");
+        let refused = page.with_class("refused").next().unwrap_or_else(|| panic!("{wrong} is accepted")).text.clone();
+        assert!(status == 200 && refused.contains(reason), "{wrong}: {refused}");
+        assert_eq!(page.with_class("equity").count(), 0, "no policy is folded");
     }
     let form = console.page("/console/whatif");
-    assert_eq!(form.with_class("equity").count(), 0, "nothing is folded before it is asked for");
+    assert_eq!(form.with_class("equity").count(), 0, "nothing is folded before a request");
 }
 
 #[test]
-fn the_audit_runs_on_request_and_says_what_the_command_says() {
+fn the_audit_runs_on_request_and_agrees_with_the_command() {
     let console = audited();
     let before = console.page("/console/audit");
     assert!(before.all("pre").next().is_none());
@@ -773,11 +774,14 @@ fn the_audit_runs_on_request_and_says_what_the_command_says() {
     let (_, body) = console.get(&path);
     let page = expect_sound("audit", &body);
     let loads_again = page.all("meta").any(|meta| meta.get("http-equiv") == "refresh");
-    assert!(loads_again || page.all("pre").next().is_some(), "it runs, and the page asks how far it is: {body}");
+    assert!(
+        loads_again || page.all("pre").next().is_some(),
+        "it runs, and the page reloads to show the progress: {body}"
+    );
     until("the audit has ended", || console.page(&path).all("pre").next().is_some());
     let (_, body) = console.get(&path);
     let page = expect_sound("audit", &body);
-    assert!(page.all("meta").all(|meta| meta.get("http-equiv") != "refresh"), "it is over");
+    assert!(page.all("meta").all(|meta| meta.get("http-equiv") != "refresh"), "the audit has finished");
     assert!(page.with_class("verdict").next().expect("a verdict").text.contains("findings"), "nothing was emitted");
     let text = &page.with_class("report").next().expect("a report").text;
     for part in ["matched 0, differ 0, missing 10", "MISSING: should have been emitted", "symbol ETHUSDT"] {
@@ -786,7 +790,7 @@ fn the_audit_runs_on_request_and_says_what_the_command_says() {
 }
 
 #[test]
-fn charts_and_pages_as_files_stand_alone() {
+fn charts_and_pages_as_files_need_no_other_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let film = film_of(&[night()], &config(None));
     let chart = harvester::console::alone(&harvester::console::chart_of(&film, "ETHUSDT", None).expect("a chart"));
@@ -820,9 +824,10 @@ fn charts_and_pages_as_files_stand_alone() {
     }
 }
 
-/// The same chart as a picture: as large, and not empty. A machine without fonts says what to install.
+/// The chart as a picture has the expected size and is not empty. On a machine without fonts, the message names what
+/// to install.
 #[test]
-fn a_chart_is_a_png_where_its_file_is_called_so() {
+fn a_chart_is_a_png_if_its_file_name_ends_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let night = night().to_string_lossy().into_owned();
@@ -842,7 +847,7 @@ fn a_chart_is_a_png_where_its_file_is_called_so() {
     assert!(size(20) > 600 && png.len() > 20_000, "{} lines in {} bytes", size(20), png.len());
     let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("console");
     fs::create_dir_all(&kept).expect("a folder for pictures");
-    fs::write(kept.join("chart-arcusdt.png"), png).expect("it is kept to be looked at");
+    fs::write(kept.join("chart-arcusdt.png"), png).expect("the picture is kept");
 }
 
 /// A day of prices, one a second, is drawn from the extremes of each column.
@@ -878,7 +883,7 @@ fn a_chart_of_a_day_of_ticks_stays_small_and_keeps_its_extremes() {
 }
 
 #[test]
-fn pages_show_a_history_that_was_read_again() {
+fn pages_show_new_entries_of_a_history_that_was_read_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("history.jsonl");
     let text = fs::read_to_string(night()).expect("the night");
@@ -896,9 +901,9 @@ fn pages_show_a_history_that_was_read_again() {
     assert_eq!(decisions(&console), 10);
 }
 
-/// A page of 500 positions has a part of them, and stays small.
+/// A page of 500 positions shows a part of them, and stays small.
 #[test]
-fn a_long_table_comes_in_parts_that_the_address_names() {
+fn a_long_table_is_split_into_parts_that_the_address_names() {
     use std::fmt::Write as _;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("many.jsonl");

@@ -1,4 +1,4 @@
-//! How the service tells how it is: log lines, report, judgements, metrics, alerts, pages.
+//! Observability of the service: log lines, report, concerns, metrics, alerts, pages.
 
 mod alerts;
 mod judgements;

@@ -1,4 +1,4 @@
-//! Bad input: a clear error, nothing lost, never a panic. The program itself, as others start it.
+//! Bad input: a clear error, nothing lost, never a panic. The program runs as a process, as users start it.
 
 use std::fs;
 use std::io::Write as _;
@@ -37,7 +37,7 @@ impl Folder {
     }
 }
 
-/// The id of a second after the beginning.
+/// Returns the id of a second after the beginning.
 fn at(second: u64) -> String {
     format!("{}-0", 1_770_163_200_000 + 1_000 * second)
 }
@@ -46,7 +46,7 @@ fn price(second: u64, symbol: &str, price: &str) -> String {
     entry_line(TICK, &at(second), &[("symbol", symbol), ("price", price)])
 }
 
-/// A long of 10 at 100 that is harvested at 101.1.
+/// Returns the history of a long position of 10 at 100 that is harvested at 101.1.
 fn good() -> Vec<String> {
     vec![
         entry_line(
@@ -77,10 +77,10 @@ fn with(mut lines: Vec<String>, at: usize, line: &str) -> Vec<String> {
     lines
 }
 
-// ---- lines that are no entries ----------------------------------------------------------------------------------
+// ---- lines that are not entries ------------------------------------------------------------------------------------
 
 #[test]
-fn a_line_that_is_no_entry_is_an_error_with_its_place_or_is_counted() {
+fn a_line_that_is_not_an_entry_is_an_error_with_its_place_or_is_counted() {
     for bad in [
         "{\"stream\":",
         "not json at all",
@@ -110,7 +110,7 @@ fn a_line_that_is_no_entry_is_an_error_with_its_place_or_is_counted() {
 }
 
 #[test]
-fn a_line_of_bytes_that_are_no_text_is_an_error_with_its_place() {
+fn a_line_that_is_not_utf8_is_an_error_with_its_place() {
     let folder = Folder::new();
     let mut bytes = (good().join("\n") + "\n").into_bytes();
     bytes.extend(
@@ -122,19 +122,19 @@ fn a_line_of_bytes_that_are_no_text_is_an_error_with_its_place() {
 }
 
 #[test]
-fn blank_lines_carriage_returns_and_a_byte_order_mark_are_no_errors() {
+fn blank_lines_carriage_returns_and_a_byte_order_mark_are_accepted() {
     let folder = Folder::new();
     let history = folder.file("history.jsonl", format!("\u{feff}\n{}\r\n\n  \n", good().join("\r\n\r\n")));
     let summary = run_with(&["replay", &history, "--json"]).json();
     assert_eq!((&summary["entries"], &summary["bad_lines"]), (&json!(5), &json!(0)));
 }
 
-// ---- entries that cannot be used ----------------------------------------------------------------------------------
+// ---- unusable entries ----------------------------------------------------------------------------------------------
 
-/// Stream, fields and reason of an entry that cannot be used.
+/// Stream, fields and reason of an unusable entry.
 type Unusable = (&'static str, &'static [(&'static str, &'static str)], &'static str);
 
-/// Each is put aside, is listed afterwards with its reason, and stops nothing.
+/// Each is quarantined, is listed afterwards with its reason, and stops nothing.
 const UNUSABLE: [Unusable; 35] = [
     (TICK, &[("price", "1")], "no_symbol"),
     (TICK, &[("symbol", ""), ("price", "1")], "no_symbol"),
@@ -174,7 +174,7 @@ const UNUSABLE: [Unusable; 35] = [
 ];
 
 #[test]
-fn what_cannot_be_used_is_put_aside_with_its_reason_and_stops_nothing() {
+fn an_unusable_entry_is_quarantined_with_its_reason_and_stops_nothing() {
     let folder = Folder::new();
     let mut lines = good();
     let ids: Vec<String> = (0..UNUSABLE.len() as u64).map(|i| at(10 + i)).collect();
@@ -184,7 +184,7 @@ fn what_cannot_be_used_is_put_aside_with_its_reason_and_stops_nothing() {
     let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
     assert_eq!(summary["entries"], json!(lines.len()));
     assert_eq!(summary["applied"], json!(lines.len() - UNUSABLE.len()));
-    assert_eq!(summary["killed"], true, "a kill that cannot be read kills");
+    assert_eq!(summary["killed"], true, "an unreadable kill kills");
 
     let listed = run_with(&["quarantine", "list", "--store", &folder.store(), "--json"]).json();
     let listed = listed.as_array().expect("a list");
@@ -203,9 +203,9 @@ fn what_cannot_be_used_is_put_aside_with_its_reason_and_stops_nothing() {
 }
 
 #[test]
-fn bytes_that_are_no_text_matter_only_where_they_are_needed() {
+fn bytes_that_are_not_utf8_matter_only_in_a_field_that_is_used() {
     let folder = Folder::new();
-    // "SOLUSDT", "1.5" and bytes that are no UTF-8, in base64.
+    // "SOLUSDT", "1.5" and bytes that are not UTF-8, in base64.
     let entry = |second, fields: &Value| json!({"stream": TICK, "id": at(second), "fields_b64": fields}).to_string();
     let needed = entry(5, &json!({"symbol": "U09MVVNEVA==", "price": "//79"}));
     let name_needed = entry(6, &json!({"symbol": "//79", "price": "MS41"}));
@@ -217,11 +217,11 @@ fn bytes_that_are_no_text_matter_only_where_they_are_needed() {
     assert_eq!(summary["quarantined"], json!({"not_utf8": 2}));
     assert_eq!(summary["applied"], 6);
     let positions = run_with(&["positions", "--store", &folder.store(), "--json"]).json();
-    assert_eq!(positions[0]["mark_price"]["value"], "101.5", "the one whose note is no text was used");
+    assert_eq!(positions[0]["mark_price"]["value"], "101.5", "the entry with an unreadable note was used");
 }
 
 #[test]
-fn an_entry_of_more_than_a_megabyte_is_put_aside() {
+fn an_entry_of_more_than_a_megabyte_is_quarantined() {
     let folder = Folder::new();
     let long = "x".repeat(1 << 20);
     let mut lines = good();
@@ -237,7 +237,7 @@ fn an_entry_of_more_than_a_megabyte_is_put_aside() {
 }
 
 #[test]
-fn an_id_that_goes_backwards_is_put_in_order_with_a_notice() {
+fn an_id_that_goes_backwards_is_sorted_with_a_notice() {
     let folder = Folder::new();
     let mut lines = good();
     lines.swap(2, 4);
@@ -247,7 +247,7 @@ fn an_id_that_goes_backwards_is_put_in_order_with_a_notice() {
     assert!(ran.log.contains(&history) && ran.log.contains("order"), "a notice names the file: {}", ran.log);
     assert_eq!((&summary["applied"], &summary["decisions"]), (&json!(5), &json!(1)));
 
-    // Behind the cursor of a store it is a duplicate.
+    // After the cursor of a store has passed it, the entry is a duplicate.
     let earlier = folder.file("earlier.jsonl", price(2, "SOLUSDT", "90"));
     run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
     let summary = run_with(&["replay", &earlier, "--store", &folder.store(), "--json"]).json();
@@ -255,7 +255,7 @@ fn an_id_that_goes_backwards_is_put_in_order_with_a_notice() {
 }
 
 #[test]
-fn ten_thousand_symbols_are_ten_thousand_symbols() {
+fn ten_thousand_symbols_are_kept_apart() {
     let folder = Folder::new();
     let lines: Vec<String> = (0..10_000).map(|i| price(i, &format!("S{i}USDT"), "1.5")).collect();
     let history = folder.history(&lines);
@@ -273,7 +273,7 @@ fn ten_thousand_symbols_are_ten_thousand_symbols() {
 }
 
 #[test]
-fn names_of_any_length_and_script_do_no_harm() {
+fn names_of_any_length_and_script_are_accepted() {
     let folder = Folder::new();
     let long = "S".repeat(3_000);
     let mut lines = good();
@@ -293,7 +293,7 @@ fn names_of_any_length_and_script_do_no_harm() {
 // ---- histories ----------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_history_that_is_not_there_or_empty_is_an_error_that_names_it() {
+fn a_missing_or_empty_history_is_an_error_that_names_it() {
     let folder = Folder::new();
     let absent = name(&folder.path("absent.jsonl")).to_owned();
     run_with(&["replay", &absent]).refused(&[&absent]);
@@ -305,7 +305,7 @@ fn a_history_that_is_not_there_or_empty_is_an_error_that_names_it() {
     assert_eq!((no_history.code, no_history.out.as_str()), (Some(2), ""));
     assert!(no_history.log.contains("HISTORY"), "{}", no_history.log);
 
-    // A file without entries is a history of nothing.
+    // A file without entries is an empty history.
     let nothing = folder.file("nothing.jsonl", "");
     let summary = run_with(&["replay", &nothing, "--json"]).json();
     assert_eq!(
@@ -315,7 +315,7 @@ fn a_history_that_is_not_there_or_empty_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_compressed_history_that_is_cut_off_is_an_error_and_nothing_of_it_counts() {
+fn a_compressed_history_that_is_cut_off_is_an_error_and_changes_nothing() {
     let folder = Folder::new();
     let lines: Vec<String> = (0..5_000).map(|i| price(i, &format!("S{}USDT", i % 97), "1.5")).collect();
     let compressed = zstd::encode_all((lines.join("\n") + "\n").as_bytes(), 1).expect("zstd compresses");
@@ -344,7 +344,7 @@ fn standard_input_is_a_history() {
 }
 
 #[test]
-fn entries_of_other_streams_are_counted_and_nothing_else() {
+fn entries_of_other_streams_are_only_counted() {
     let folder = Folder::new();
     let other =
         |second, fields: Value| json!({"stream": "quantum:stream:somebody", "id": at(second), "fields": fields});
@@ -357,7 +357,7 @@ fn entries_of_other_streams_are_counted_and_nothing_else() {
 }
 
 #[test]
-fn a_report_begins_and_ends_where_it_is_told() {
+fn a_report_covers_the_range_that_its_arguments_give() {
     let folder = Folder::new();
     let history = folder.history(&good());
     for (option, bound, entries, decisions, first, last) in [
@@ -378,13 +378,13 @@ fn a_report_begins_and_ends_where_it_is_told() {
         let summary = run_with(&["replay", &history, option, &bound, "--json"]).json();
         let came = json!([summary["entries"], summary["decisions"], summary["first_id"], summary["last_id"]]);
         assert_eq!(came, json!([entries, decisions, first, last]), "{option} {bound}");
-        // The fold begins at the beginning all the same.
+        // The history is folded from its beginning in any case.
         assert_eq!(summary["positions_open"], 1, "{option} {bound}");
     }
     let forms = ["--since", "\"yesterday\"", "an entry id", "2026-02-04T02:07:31Z", "02:07", "2 hours ago"];
     run_with(&["replay", &history, "--since", "yesterday"]).refused(&forms);
     run_with(&["replay", &history, "--until", "1-x"]).refused(&["1-x"]);
-    // Its end is not known before it is read.
+    // The end of a pipe is not known before it is read.
     let fed = good().join("\n") + "\n";
     run_fed(harvester().args(["replay", "-", "--until", "00:00:02"]), fed.as_bytes()).refused(&[
         "--until",
@@ -395,7 +395,7 @@ fn a_report_begins_and_ends_where_it_is_told() {
     run_with(&["replay", &empty, "--until", "1s ago"]).refused(&["--until", "1s ago", "the history holds no entry"]);
 }
 
-// ---- what is written ----------------------------------------------------------------------------------------------
+// ---- output ----------------------------------------------------------------------------------------------------------
 
 #[test]
 fn decisions_are_written_as_a_history() {
@@ -415,22 +415,22 @@ fn decisions_are_written_as_a_history() {
     assert_eq!((&summary["decisions"], &summary["own_decisions"]["agree"]), (&json!(0), &json!(1)));
     let summary = run_with(&["replay", &history, &file, "--derive", "--json"]).json();
     assert_eq!(summary["decisions"], 1);
-    // On the screen "0 decisions" alone would look like a loss.
-    for (arguments, says) in [
+    // On the screen, "0 decisions" alone would look like a loss.
+    for (arguments, expected) in [
         (vec!["replay", &history, &file], "; 1 recorded decision adopted, 0 made anew"),
         (vec!["replay", &history, &file, "--derive"], "; 1 decision"),
     ] {
         let shown = run_with(&arguments).out;
-        assert!(shown.lines().any(|line| line.ends_with(says)), "{says}: {shown}");
+        assert!(shown.lines().any(|line| line.ends_with(expected)), "{expected}: {shown}");
     }
 
-    // A decision whose cause is no longer there is a fact all the same.
+    // A decision whose cause is missing still counts as a recorded decision.
     let mut without_cause = good();
     without_cause.remove(3);
     let history_without = folder.file("without_cause.jsonl", without_cause.join("\n") + "\n");
     let shown = run_with(&["replay", &history_without, &file]).out;
-    let says = "; 1 recorded decision adopted (1 of them with no cause in the history), 0 made anew";
-    assert!(shown.lines().any(|line| line.ends_with(says)), "{shown}");
+    let expected = "; 1 recorded decision adopted (1 of them with no cause in the history), 0 made anew";
+    assert!(shown.lines().any(|line| line.ends_with(expected)), "{shown}");
     let summary = run_with(&["replay", &history_without, &file, "--json"]).json();
     assert_eq!(summary["counts"]["decision_without_cause"], 1);
     let own = json!({"agree": 0, "differ": 0, "missing": 0, "unexpected": 0, "homeless": 0});
@@ -442,7 +442,7 @@ fn decisions_are_written_as_a_history() {
 }
 
 #[test]
-fn an_age_of_months_is_told_in_days() {
+fn an_age_of_months_is_printed_in_days() {
     let folder = Folder::new();
     let mut lines = good();
     // 298 days and 21 hours after the last price.
@@ -456,7 +456,7 @@ fn an_age_of_months_is_told_in_days() {
 }
 
 #[test]
-fn json_is_one_document_and_logs_go_elsewhere() {
+fn json_is_one_document_on_standard_output_and_logs_go_to_standard_error() {
     let folder = Folder::new();
     let mut lines = good();
     lines.swap(2, 4);
@@ -474,7 +474,7 @@ fn json_is_one_document_and_logs_go_elsewhere() {
         ran.json();
         assert!(ran.out.ends_with('\n') && !ran.out.contains('\u{1b}'), "{arguments:?}: {}", ran.out);
     }
-    // For people too nothing is in colour where no terminal is.
+    // Output for people has no colour either if it does not go to a terminal.
     let shown = run_with(&["replay", &history]);
     assert!(
         shown.code == Some(0) && !shown.out.contains('\u{1b}') && !shown.log.contains('\u{1b}'),
@@ -484,7 +484,7 @@ fn json_is_one_document_and_logs_go_elsewhere() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_standard_output_is_not_a_failure() {
     let folder = Folder::new();
     let lines: Vec<String> = (0..20_000).map(|i| price(i, &format!("S{i}USDT"), "oops")).collect();
     let history = folder.history(&lines);
@@ -496,12 +496,12 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn where_nothing_can_be_written_the_error_says_so() {
+fn an_output_that_cannot_be_written_is_an_error_that_names_it() {
     let folder = Folder::new();
     let history = folder.history(&good());
     run_with(&["replay", &history, "--decisions", "/dev/full", "--json"]).refused(&["decisions"]);
 
-    // No file may grow beyond some size: to a store that is a full disk.
+    // No file may grow beyond a size: for a store that is a full disk.
     let mut lines = good();
     lines.extend((10..3_000).map(|second| price(second, "SOLUSDT", "oops")));
     let history = folder.history(&lines);
@@ -511,7 +511,7 @@ fn where_nothing_can_be_written_the_error_says_so() {
         limited.env_clear().args(["-c", &script]).arg(env!("CARGO_BIN_EXE_harvester"));
         run(limited.args(["replay", &history, "--store", &folder.store(), "--json"])).refused(&[&folder.store()]);
     }
-    // With room again it goes on as if nothing had been.
+    // Once there is room again, the replay continues as if nothing had happened.
     let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
     let n = json!(lines.len());
     assert_eq!((&summary["entries"], &summary["decisions"]), (&n, &json!(1)));
@@ -522,7 +522,7 @@ fn where_nothing_can_be_written_the_error_says_so() {
 // ---- stores -------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_store_in_use_says_so_in_one_sentence() {
+fn a_store_in_use_is_refused_in_one_sentence() {
     let folder = Folder::new();
     let history = folder.history(&good());
     run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
@@ -539,12 +539,12 @@ fn a_store_in_use_says_so_in_one_sentence() {
 }
 
 #[test]
-fn what_is_no_store_is_left_as_it_is() {
+fn a_folder_that_is_not_a_store_is_not_changed() {
     let folder = Folder::new();
     let history = folder.history(&good());
     let absent = name(&folder.path("absent")).to_owned();
     run_with(&["positions", "--store", &absent]).refused(&[&absent]);
-    assert!(!Path::new(&absent).exists(), "looking makes nothing");
+    assert!(!Path::new(&absent).exists(), "reading creates nothing");
 
     let foreign = folder.path("foreign");
     fs::create_dir(&foreign).expect("a folder is made");
@@ -576,7 +576,7 @@ fn a_damaged_store_is_moved_aside_and_rebuilt() {
     run_with(&["positions", "--store", &folder.store()]).refused(&[&folder.store(), "damaged"]);
     let ran = run_with(&["replay", &history, "--store", &folder.store(), "--json"]);
     let again = ran.json();
-    assert!(ran.log.contains("quarantine-"), "the notice says where it went: {}", ran.log);
+    assert!(ran.log.contains("quarantine-"), "the notice names the new folder: {}", ran.log);
     assert_eq!(again["applied"], first["applied"]);
     run_with(&["positions", "--store", &folder.store(), "--json"]).json();
 }
@@ -584,7 +584,7 @@ fn a_damaged_store_is_moved_aside_and_rebuilt() {
 // ---- configuration ------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_configuration_that_is_wrong_is_refused_with_the_nearest_name() {
+fn a_wrong_configuration_is_refused_with_the_nearest_name() {
     let folder = Folder::new();
     let history = folder.history(&good());
     for (text, names) in [
@@ -608,7 +608,7 @@ fn a_configuration_that_is_wrong_is_refused_with_the_nearest_name() {
 }
 
 #[test]
-fn names_of_the_environment_that_are_wrong_are_refused_and_bad_values_cleaned() {
+fn wrong_names_in_the_environment_are_refused_and_values_are_trimmed() {
     let folder = Folder::new();
     let history = folder.history(&good());
     let replay = |name: &str, value: &str| run(harvester().env(name, value).args(["replay", &history, "--json"]));
@@ -646,7 +646,7 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
-fn a_store_under_another_policy_says_what_to_do() {
+fn a_store_under_another_policy_is_refused_with_the_next_step() {
     let folder = Folder::new();
     let history = folder.history(&good());
     run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
@@ -656,7 +656,7 @@ fn a_store_under_another_policy_says_what_to_do() {
 }
 
 #[test]
-fn a_store_under_another_policy_of_an_account_says_what_to_do() {
+fn a_store_under_another_policy_of_an_account_is_refused_with_the_next_step() {
     let folder = Folder::new();
     let history = folder.history(&good());
     let of_account = |min_r: &str| {
@@ -671,14 +671,14 @@ fn a_store_under_another_policy_of_an_account_says_what_to_do() {
     replay("one", &["--config", &before]).json();
     replay("one", &["--config", &before]).json();
     replay("one", &["--config", &after]).refused(&["policy of an account", "replay into a new store"]);
-    // Naming an account also changes the general policy, which knows the accounts.
+    // To name an account also changes the general policy, which contains the accounts.
     replay("one", &[]).refused(&["the configured policy"]);
     replay("two", &[]).json();
     replay("two", &["--config", &before]).refused(&["the configured policy"]);
 }
 
 #[test]
-fn an_input_that_never_ends_a_line_is_read_to_its_end() {
+fn an_input_without_a_line_end_is_read_to_its_end() {
     // Two megabytes without a line end, through a pipe that is written in pieces.
     let mut child = piped(harvester().args(["replay", "-", "--skip-bad-lines", "--json"]));
     let mut stdin = child.stdin.take().expect("standard input is piped");
@@ -689,7 +689,7 @@ fn an_input_that_never_ends_a_line_is_read_to_its_end() {
     assert_eq!((&summary["bad_lines"], &summary["entries"]), (&json!(1), &json!(0)));
 }
 
-/// A pipe that nobody reads any more.
+/// Returns a pipe without a reader.
 fn closed_pipe() -> std::io::PipeWriter {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -712,10 +712,10 @@ fn a_flag_that_would_have_no_effect_is_refused() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_every_command_quietly() {
+fn every_command_ends_without_an_error_if_its_output_is_closed() {
     let folder = Folder::new();
     let history = folder.history(&good());
-    let nobody = "redis://127.0.0.1:9";
+    let absent = "redis://127.0.0.1:9";
     for arguments in [
         &["demo"][..],
         &["schema"],
@@ -727,8 +727,8 @@ fn a_reader_that_has_seen_enough_ends_every_command_quietly() {
         &["replay", &history],
         &["replay", &history, "--json"],
         &["replay", &history, "--decisions", "-"],
-        &["doctor", "--redis", nobody],
-        &["doctor", "--json", "--redis", nobody],
+        &["doctor", "--redis", absent],
+        &["doctor", "--json", "--redis", absent],
         &["positions", "--store", "absent"],
         &["run", "--redis", "nonsense"],
     ] {
@@ -743,14 +743,14 @@ fn a_reader_that_has_seen_enough_ends_every_command_quietly() {
         let child = with_log.stdout(closed_pipe()).stderr(std::process::Stdio::piped()).spawn().expect("a start");
         let output = crate::support::binary::ended(child);
         let log = String::from_utf8_lossy(&output.stderr);
-        // What ends before it writes anything fails as it would. The findings of a doctor count whoever reads them.
+        // A command that ends before it writes anything fails as usual. The findings of a doctor count in any case.
         let fails = usual.out.is_empty() || arguments[0] == "doctor";
         let code = if fails { usual.code } else { Some(0) };
         assert_eq!(output.status.code(), code, "{arguments:?}: {log}");
         assert!(!log.contains("panicked") && !log.contains("os error 32"), "{arguments:?}: {log}");
         let without_log = command().stdout(std::process::Stdio::null()).stderr(closed_pipe()).status();
-        assert_eq!(without_log.expect("a start").code(), usual.code, "{arguments:?}, nobody reads the log");
+        assert_eq!(without_log.expect("a start").code(), usual.code, "{arguments:?}, without a reader of the log");
         let neither = command().stdout(closed_pipe()).stderr(closed_pipe()).status();
-        assert_eq!(neither.expect("a start").code(), code, "{arguments:?}, nobody reads anything");
+        assert_eq!(neither.expect("a start").code(), code, "{arguments:?}, without a reader of anything");
     }
 }

@@ -1,7 +1,7 @@
-//! What holds for every history, tried on random ones.
+//! Properties of every history, tried on random ones.
 //!
-//! `PROPTEST_CASES` sets how many, `PROPTEST_RNG_SEED` which; a failure prints the script, which is enough to tell the
-//! history again.
+//! `PROPTEST_CASES` sets their number, `PROPTEST_RNG_SEED` the seed; a failure prints the script, which is enough to
+//! play the history again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,10 @@ use crate::support;
 use crate::support::books::{Derived, Watched};
 use crate::support::exact;
 use crate::support::histories::{
-    DECISION, History, OBSERVATION, RESULT, Script, Style, TICK, What, scripts, tell, text_of,
+    DECISION, History, OBSERVATION, RESULT, Script, Style, TICK, What, play, scripts, text_of,
 };
 use crate::support::lab::Lab;
-use crate::support::orders::{Model, Said};
+use crate::support::orders::{Model, OrderReport};
 use crate::support::replayed;
 use harvester::cli::positions;
 use harvester::cli::replay::{Replayed, Request};
@@ -31,7 +31,8 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-/// So many cases unless `PROPTEST_CASES` says otherwise; the same ones each time unless a seed is given.
+/// Returns the number of cases, unless `PROPTEST_CASES` sets it. The cases are the same each time unless a seed is
+/// given.
 pub fn cases(unless_set: u32) -> ProptestConfig {
     let set = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { set.cases } else { unless_set };
@@ -68,7 +69,7 @@ impl Folder {
     }
 }
 
-/// What a replay comes to, as far as it can be compared.
+/// The result of a replay, as far as it can be compared.
 #[derive(Clone, Debug, PartialEq)]
 struct Came {
     summary: Map<String, Value>,
@@ -90,7 +91,7 @@ fn into_store(histories: Vec<PathBuf>, store: &Path, config: &Config) -> Came {
     came(replayed(&Request { histories, store: Some(store.to_owned()), ..Request::default() }, config))
 }
 
-/// `positions --all --json` of a store.
+/// Returns `positions --all --json` of a store.
 fn stored_positions(store: &Path) -> Value {
     let mut out = Vec::new();
     positions::run(store, None, true, true, &mut out).expect("the store shows its positions");
@@ -101,7 +102,7 @@ fn number(summary: &Map<String, Value>, key: &str) -> u64 {
     summary[key].as_u64().unwrap_or_else(|| panic!("{key} is no number: {}", summary[key]))
 }
 
-/// Counts of one summary and the next, added up.
+/// Adds the counts of one summary and the next.
 fn added(former: &Value, later: &Value) -> Value {
     match (former, later) {
         (Value::Number(a), Value::Number(b)) => json!(a.as_u64().unwrap_or(0) + b.as_u64().unwrap_or(0)),
@@ -123,7 +124,7 @@ fn added(former: &Value, later: &Value) -> Value {
     }
 }
 
-/// Keys of a summary that count what happened, as opposed to what is.
+/// Keys of a summary that count events; the others describe the state.
 const COUNTED: [&str; 9] =
     ["entries", "applied", "duplicates", "quarantined", "fills_repeated", "shapes", "holds", "decisions", "counts"];
 
@@ -141,28 +142,28 @@ fn reads_back(line: &str) -> bool {
 proptest! {
     #![proptest_config(cases(48))]
 
-    /// Cut anywhere, stored, opened again and gone on with, a history comes to what it comes to uncut.
+    /// A history that is cut anywhere, stored, opened again and continued gives the same result as without cuts.
     #[test]
-    fn a_history_cut_anywhere_goes_on_as_if_it_was_not(
+    fn a_history_cut_anywhere_and_continued_gives_the_result_of_the_whole(
         script in scripts(150),
         cuts in prop::collection::vec(any::<Index>(), 1..3),
     ) {
         cut(&script, &cuts, Style { no_weeks: true, ..Style::default() })?;
     }
 
-    /// So does one over weeks, in which orders and closed instances are forgotten.
+    /// The same for a history over weeks, in which orders and closed positions are forgotten.
     #[test]
-    fn a_history_of_weeks_cut_anywhere_goes_on_as_if_it_was_not(
+    fn a_history_of_weeks_cut_anywhere_and_continued_gives_the_result_of_the_whole(
         script in scripts(150),
         cuts in prop::collection::vec(any::<Index>(), 1..3),
     ) {
         cut(&script, &cuts, Style::default())?;
     }
 
-    /// An entry that comes twice counts once, however the second one comes.
+    /// An entry that sums twice counts once, in whatever way the second one sums.
     #[test]
-    fn every_entry_delivered_twice_is_every_entry_once(script in scripts(150), how in 0..3) {
-        let history = tell(&script, Style::default());
+    fn every_entry_that_is_delivered_twice_counts_once(script in scripts(150), how in 0..3) {
+        let history = play(&script, Style::default());
         let folder = Folder::new();
         let once_file = folder.file("once.jsonl", &history.text());
         let once = in_memory(vec![once_file.clone()], &history.config);
@@ -197,14 +198,14 @@ proptest! {
         }
     }
 
-    /// How entries lie in files does not matter, as long as each stream keeps its order.
+    /// The distribution of entries over files does not matter, as long as each stream keeps its order.
     #[test]
-    fn files_split_differently_come_to_the_same(
+    fn files_split_differently_give_the_same_result(
         script in scripts(150),
         pieces in prop::collection::vec((0usize..4, any::<bool>()), 40),
         shuffled in any::<bool>(),
     ) {
-        let history = tell(&script, Style::default());
+        let history = play(&script, Style::default());
         let folder = Folder::new();
         let whole = in_memory(vec![folder.file("whole.jsonl", &history.text())], &history.config);
 
@@ -219,7 +220,7 @@ proptest! {
         let mut inputs = vec![folder.0.path().join("parts")];
         for (name, lines) in names.iter().zip(&mut files) {
             if shuffled {
-                // Stream behind stream: out of canonical order, each stream in its own.
+                // One stream after the other: out of canonical order, and each stream in its own.
                 lines.sort_by_key(|(key, _)| (key.stream, key.ms, key.seq));
             }
             let path = folder.file(name, &text_of(lines.iter().map(|(_, line)| *line)));
@@ -229,7 +230,7 @@ proptest! {
         }
         prop_assert_eq!(&in_memory(inputs, &history.config), &whole);
 
-        // Nor does it matter who reads them: entry by entry, fields as Redis has them, come the same decisions.
+        // Nor does the reader matter: entry by entry, with fields as Redis has them, the same decisions result.
         let mut lab = Lab::new(&history.config);
         let mut decisions = Vec::new();
         for told in &history.entries {
@@ -242,16 +243,16 @@ proptest! {
         prop_assert_eq!(&json!(view::positions(&lab.engine, true)), &whole.positions);
     }
 
-    /// R is a ratio: it stays when quantities scale, and when prices and ATRs scale together.
+    /// R is a ratio: it stays the same when quantities scale, and when prices and ATRs scale together.
     #[test]
-    fn r_stays_when_quantities_or_prices_scale(
+    fn r_stays_the_same_when_quantities_or_prices_scale(
         script in scripts(150),
         qty_exponent in 0..6,
         price_exponent in -1..5,
     ) {
         let plain = Style { scalable: true, ..Style::default() };
-        let history = tell(&script, plain);
-        let scaled = tell(&script, Style { qty_exponent, price_exponent, ..plain });
+        let history = play(&script, plain);
+        let scaled = play(&script, Style { qty_exponent, price_exponent, ..plain });
         let folder = Folder::new();
         let former = in_memory(vec![folder.file("plain.jsonl", &history.text())], &history.config);
         let later = in_memory(vec![folder.file("scaled.jsonl", &scaled.text())], &scaled.config);
@@ -289,7 +290,7 @@ proptest! {
         script in scripts(100),
         noise in prop::collection::vec((any::<Index>(), 0usize..12), 0..20),
     ) {
-        let history = tell(&script, Style::default());
+        let history = play(&script, Style::default());
         let mut lines: Vec<String> = history.lines().map(str::to_owned).collect();
         let (mut blank, mut bad, mut other, mut twins) = (0, 0, 0, 0);
         for (at, kind) in noise {
@@ -332,18 +333,19 @@ proptest! {
         prop_assert_eq!(came.positions, clean.positions);
     }
 
-    /// What was emitted is a fact: a history with its own decisions makes none up to the last, and goes on behind it.
+    /// Recorded decisions are facts: a history with its own decisions makes none up to the last, and continues after
+    /// it.
     #[test]
-    fn own_decisions_are_facts(script in scripts(300), upto in any::<Index>()) {
-        let history = tell(&script, Style::default());
+    fn own_recorded_decisions_are_not_made_again(script in scripts(300), upto in any::<Index>()) {
+        let history = play(&script, Style::default());
         let folder = Folder::new();
         let events = folder.file("events.jsonl", &history.text());
         let original = in_memory(vec![events.clone()], &history.config);
         let n = original.decisions.len();
-        // One of 29 digits does not read back: see the tests of rules.
+        // A quantity of 29 digits does not read back: see the tests of rules.
         prop_assume!(original.decisions.iter().all(|line| reads_back(line)));
 
-        // All of them.
+        // All decisions.
         let own = folder.file("decisions.jsonl", &text_of(original.decisions.iter().map(String::as_str)));
         let again = in_memory(vec![events.clone(), own.clone()], &history.config);
         prop_assert_eq!(&again.summary["quarantined"], &original.summary["quarantined"], "{:#?}", original.decisions);
@@ -353,11 +355,11 @@ proptest! {
         prop_assert_eq!(&again.summary["holds"], &original.summary["holds"]);
         prop_assert_eq!(number(&again.summary, "entries"), (history.entries.len() + n) as u64);
 
-        // Derived anew, whatever was emitted.
+        // Derived again, whatever was emitted.
         let request = Request { histories: vec![events.clone(), own], derive: true, ..Request::default() };
         prop_assert_eq!(&came(replayed(&request, &history.config)).decisions, &original.decisions);
 
-        // Some of them: up to the last of these, those of its millisecond included.
+        // Some decisions: up to the last of these, including those of its millisecond.
         if n > 0 {
             let ms = |line: &String| {
                 let line: Value = serde_json::from_str(line).expect("a decision is JSON");
@@ -379,13 +381,13 @@ proptest! {
     /// At every step the books agree with exact fractions, nothing is closed twice, and quarantine leaves nothing.
     #[test]
     fn the_books_are_right_at_every_step(script in scripts(200)) {
-        watch(&tell(&script, Style::default()), Derived::Always)?;
+        watch(&play(&script, Style::default()), Derived::Always)?;
     }
 
-    /// What cannot be exact is a quarantine reason, and what is printed is right, whatever the numbers.
+    /// A number that cannot be exact is a quarantine reason, and printed numbers are correct, whatever the numbers.
     #[test]
     fn extreme_numbers_are_exact_or_refused(script in scripts(150)) {
-        watch(&tell(&script, Style { extreme: true, ..Style::default() }), Derived::WhereItFits)?;
+        watch(&play(&script, Style { extreme: true, ..Style::default() }), Derived::WhereItFits)?;
     }
 }
 
@@ -395,9 +397,9 @@ proptest! {
     /// No number makes anything panic.
     #[test]
     fn nothing_panics_whatever_the_numbers(mut script in scripts(200)) {
-        // Trades that explain a speck of dust do: see the tests of rules.
+        // Trades that explain a tiny quantity do: see the tests of rules.
         script.ops.retain(|op| op.what != What::Explain);
-        let history = tell(&script, Style { extreme: true, ..Style::default() });
+        let history = play(&script, Style { extreme: true, ..Style::default() });
         let folder = Folder::new();
         in_memory(vec![folder.file("extreme.jsonl", &history.text())], &history.config);
     }
@@ -406,25 +408,25 @@ proptest! {
 proptest! {
     #![proptest_config(cases(256))]
 
-    /// Positions are what cumulative quantities and average prices say, by a second reading of the contract.
+    /// Positions agree with cumulative quantities and average prices, by a second implementation of the contract.
     #[test]
-    fn plain_orders_come_to_what_the_contract_says(
+    fn plain_orders_give_the_positions_of_the_contract(
         orders in prop::collection::vec((any::<bool>(), prop::bool::weighted(0.25)), 8),
-        said in prop::collection::vec((0usize..8, 1u32..40, prop::option::weighted(0.7, 40u32..60)), 1..60),
+        reports in prop::collection::vec((0usize..8, 1u32..40, prop::option::weighted(0.7, 40u32..60)), 1..60),
     ) {
         let config = support::config(None);
         let mut lab = Lab::new(&config);
         let mut model = Model::default();
-        for (i, (order, cumulative, average)) in said.into_iter().enumerate() {
+        for (i, (order, cumulative, average)) in reports.into_iter().enumerate() {
             let (buys, reduce_only) = orders[order];
-            let said = Said {
+            let report = OrderReport {
                 order: order as u32,
                 buys,
                 reduce_only,
                 cumulative: format!("{}.{}", cumulative / 4, [0, 25, 5, 75][cumulative as usize % 4]),
                 average: average.map(|average| format!("{}.3", average)),
             };
-            model.apply_outcome(&said);
+            model.apply(&report);
             let (id, order_id) = (format!("{}-0", 1_770_163_200_000 + 250 * i), format!("{}", 500 + order));
             let mut fields = vec![
                 ("symbol", "SOLUSDT"),
@@ -433,27 +435,27 @@ proptest! {
                 ("side", if buys { "BUY" } else { "SELL" }),
                 ("reduceOnly", if reduce_only { "true" } else { "false" }),
                 ("orderId", &order_id),
-                ("executedQty", &said.cumulative),
+                ("executedQty", &report.cumulative),
             ];
-            fields.extend(said.average.as_deref().map(|average| ("avgPrice", average)));
+            fields.extend(report.average.as_deref().map(|average| ("avgPrice", average)));
             lab.entry(RESULT, &id, &fields);
         }
         let symbol = lab.symbol("SOLUSDT").expect("the symbol was named");
-        let comes = model.come();
-        prop_assert_eq!(symbol.positions().count(), comes.len());
-        for (position, comes) in symbol.positions().zip(&comes) {
+        let sums = model.sums();
+        prop_assert_eq!(symbol.positions().count(), sums.len());
+        for (position, sums) in symbol.positions().zip(&sums) {
             let printed = json!(view::PositionView::of(&lab.engine, symbol, position));
-            prop_assert_eq!(exact::of(position.totals.qty.get()), comes.qty.clone(), "{}", printed);
+            prop_assert_eq!(exact::of(position.totals.qty.get()), sums.qty.clone(), "{}", printed);
             let entry = printed["entry_price"]["value"].as_str();
             let realized = printed["realized_pnl"].as_str();
-            prop_assert_eq!(entry.is_some(), comes.entry.is_some(), "{}", printed);
-            prop_assert_eq!(realized.is_some(), comes.realized.is_some(), "{}", printed);
-            if let (Some(entry), Some(wanted)) = (entry, &comes.entry) {
+            prop_assert_eq!(entry.is_some(), sums.entry.is_some(), "{}", printed);
+            prop_assert_eq!(realized.is_some(), sums.realized.is_some(), "{}", printed);
+            if let (Some(entry), Some(wanted)) = (entry, &sums.entry) {
                 prop_assert!(exact::agrees(entry, wanted), "entry {}: {}", wanted, printed);
             }
-            if let (Some(realized), Some(wanted)) = (realized, &comes.realized) {
+            if let (Some(realized), Some(wanted)) = (realized, &sums.realized) {
                 let part = exact::whole(10).pow(-24);
-                let agrees = exact::agrees_within(realized, wanted, &comes.turnover, &part);
+                let agrees = exact::agrees_within(realized, wanted, &sums.turnover, &part);
                 prop_assert!(agrees, "realised {}: {}", wanted, printed);
             }
         }
@@ -469,16 +471,16 @@ proptest! {
         }
     }
 
-    /// What is applied of an order is the larger of its results' cumulative and the sum of its distinct trades.
+    /// The applied quantity of an order is the larger of its results' cumulative and the sum of its distinct trades.
     #[test]
-    fn results_and_trades_of_an_order_do_not_add_up(
+    fn results_and_trades_of_an_order_are_not_added_up(
         sides in prop::collection::vec(any::<bool>(), 4),
-        said in prop::collection::vec((0usize..4, any::<bool>(), 1u64..30, 0u64..12), 1..50),
+        reports in prop::collection::vec((0usize..4, any::<bool>(), 1u64..30, 0u64..12), 1..50),
     ) {
         let mut lab = Lab::new(&support::config(None));
         let mut results = [0u64; 4];
         let mut trades: [BTreeMap<u64, u64>; 4] = Default::default();
-        for (i, (order, is_trade, qty, trade_id)) in said.into_iter().enumerate() {
+        for (i, (order, is_trade, qty, trade_id)) in reports.into_iter().enumerate() {
             let now_ms = 1_770_163_200_000 + 250 * i as u64;
             let (id, order_id) = (format!("{now_ms}-0"), (500 + order).to_string());
             let side = if sides[order] { "BUY" } else { "SELL" };
@@ -489,7 +491,7 @@ proptest! {
                 );
                 lab.entry(OBSERVATION, &id, &[("event_type", "exchange.trade"), ("payload", &payload)]);
             } else {
-                // A cumulative that falls back behind one that was seen is contradictory, and changes nothing.
+                // A cumulative below an earlier one is contradictory, and changes nothing.
                 results[order] = results[order].max(qty);
                 let fields =
                     [("symbol", "SOLUSDT"), ("side", side), ("executedQty", &qty.to_string()), ("orderId", &order_id)];
@@ -504,7 +506,7 @@ proptest! {
 }
 
 fn cut(script: &Script, cuts: &[Index], style: Style) -> Result<(), TestCaseError> {
-    let history = tell(script, Style { no_skips: true, ..style });
+    let history = play(script, Style { no_skips: true, ..style });
     let folder = Folder::new();
     let whole = folder.file("whole.jsonl", &history.text());
     let store_whole = folder.0.path().join("whole");
@@ -553,15 +555,15 @@ fn watch(history: &History, derived: Derived) -> Result<(), TestCaseError> {
     watched.check_all().map_err(TestCaseError::fail)
 }
 
-/// A property is only as good as its histories: these are the things that they must have come by.
+/// A property is only as good as its histories: these must reach all of the following.
 #[test]
-fn the_histories_reach_what_they_are_for() {
+fn the_random_histories_reach_every_shape_hold_and_counter() {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let mut note = |what: String, n: u64| *seen.entry(what).or_default() += n;
     let mut runner = TestRunner::new(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..cases(1) });
     for _ in 0..300 {
         let script = scripts(200).new_tree(&mut runner).expect("a script is made").current();
-        let history = tell(&script, Style::default());
+        let history = play(&script, Style::default());
         let mut lab = Lab::new(&history.config);
         for line in history.lines() {
             let mode = lab.engine.policy().mode.name();

@@ -1,5 +1,5 @@
-//! The feeds as services of their own: the program, a real Redis server, and an exchange on loopback that falls silent,
-//! hangs up, and forgets listen keys.
+//! The feeds as processes: the program, a real Redis server, and a fake exchange that falls silent, hangs up, and
+//! drops listen keys.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const POSITIONS: &str = "/fapi/v3/positionRisk";
 const LISTEN_KEY: &str = "/fapi/v1/listenKey";
 const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
-/// A feed that runs, with everything around it.
+/// A running feed with its server and its exchange.
 struct Lab {
     exchange: ExchangeServer,
     redis: RedisServer,
@@ -33,7 +33,7 @@ struct Lab {
     user_path: &'static str,
     /// Further environment variables.
     environment: Vec<(&'static str, &'static str)>,
-    /// What the feeds that have ended logged.
+    /// Logs of the feeds that have ended.
     log: String,
 }
 
@@ -72,7 +72,7 @@ impl Lab {
         path
     }
 
-    /// Where the service would be that knows the positions.
+    /// Returns the address of a service that would know the positions.
     fn service(&self) -> String {
         format!("127.0.0.1:{}", self.service_port)
     }
@@ -94,7 +94,7 @@ impl Lab {
         self.feed = Some(command.spawn().expect("the feed starts"));
     }
 
-    /// Ends the feed as a service manager does; it has to end by itself, and well.
+    /// Stops the feed as a service manager does. It has to end by itself, with success.
     fn stop(&mut self) {
         let Some(mut feed) = self.feed.take() else { return };
         let id = rustix::process::Pid::from_child(&feed);
@@ -119,7 +119,7 @@ impl Lab {
         Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
     }
 
-    /// Status and reasons of `/healthz`.
+    /// Returns status and reasons of `/healthz`.
     fn health(&self) -> Option<(u16, String)> {
         self.page("/healthz")
     }
@@ -147,7 +147,7 @@ impl Lab {
         self.redis.cli(&["XLEN", stream]).trim().parse().expect("a length")
     }
 
-    /// Observations: event type and payload.
+    /// Returns the observations: event type and payload.
     fn observations(&self) -> Vec<(String, Value)> {
         let field = |fields: &[(String, String)], name: &str| {
             fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default()
@@ -159,13 +159,13 @@ impl Lab {
         self.redis.entries(OBSERVATIONS).into_iter().map(of).collect()
     }
 
-    /// Ids of the trades that were written, in order.
+    /// Returns the ids of the written trades, in order.
     fn trade_ids(&self) -> Vec<String> {
         let trades = self.observations().into_iter().filter(|(kind, _)| kind == "exchange.trade");
         trades.map(|(_, trade)| trade["id"].as_str().expect("an id as text").to_owned()).collect()
     }
 
-    /// Adds a trade to what `userTrades` answers, and answers its event.
+    /// Adds a trade to the answers of `userTrades`. Returns its event.
     fn trade(&self, symbol: &str, id: u64, side: &str, fill: (&str, &str)) -> Value {
         let mut world = self.exchange.world();
         let now_ms = world.now_ms();
@@ -199,7 +199,7 @@ fn i50_mark_prices_go_to_their_own_stream_and_both_hashes_with_an_expiry() {
     let (id, fields) = lab.redis.entries(MARKS).remove(0);
     let payload: Value = serde_json::from_str(&fields.iter().find(|(name, _)| name == "payload").unwrap().1).unwrap();
     assert_eq!((&payload["symbol"], &payload["markPrice"]), (&json!("ADAUSDT"), &json!("0.301")), "as text, no float");
-    // i41: when it was observed stands beside when it was written.
+    // i41: the time of the observation is beside the time of writing.
     let observed_ms = payload["timestamp"].as_u64().unwrap();
     let written_ms: u64 = id.split_once('-').unwrap().0.parse().unwrap();
     assert!(observed_ms <= written_ms + 1_000 && written_ms < observed_ms + 60_000, "{observed_ms} {written_ms}");
@@ -212,7 +212,7 @@ fn i50_mark_prices_go_to_their_own_stream_and_both_hashes_with_an_expiry() {
         let left_ms: i64 = lab.redis.cli(&["PTTL", key]).trim().parse().unwrap();
         assert!((1..=10_000).contains(&left_ms), "{key} lives for {left_ms} ms");
     }
-    // i03: a price of 0 is none.
+    // i03: a price of 0 is missing.
     assert_eq!(lab.redis.cli(&["EXISTS", "quantum:ticker:ARCUSDT"]).trim(), "0");
     assert_eq!(lab.metric("harvester_feed_unreadable_total"), Some(1.0));
     assert_eq!(lab.metric("harvester_feed_written_total{what=\"prices\"}"), Some(2.0));
@@ -220,32 +220,32 @@ fn i50_mark_prices_go_to_their_own_stream_and_both_hashes_with_an_expiry() {
 }
 
 #[test]
-fn i01_a_feed_that_is_connected_and_writes_nothing_is_not_well() {
+fn i01_a_connected_feed_that_writes_nothing_is_unhealthy() {
     let mut lab = Lab::new();
-    // Longer than the test: the socket stays open and says nothing.
+    // Longer than the test: the socket stays open and sends nothing.
     lab.start("mark", &[], "symbols = \"all\"\nstall_ms = 600");
     lab.wait_until("a socket", |lab| !lab.exchange.open_sockets().is_empty());
     lab.wait_until("a report that nothing is written", |lab| {
         lab.health().is_some_and(|(status, body)| status == 503 && body.contains("no price written for"))
     });
-    // i43: silence has a name, and ends the connection.
+    // i43: silence is named, and ends the connection.
     lab.wait_until("a new socket", |lab| lab.exchange.world().sockets_opened >= 2);
     assert!(lab.metric("harvester_feed_endings_total{why=\"silent\"}").is_some_and(|n| n >= 1.0));
     assert!(lab.logged().contains("FEED_MARK_DOWN") && lab.logged().contains("is silent for 600 ms"));
     lab.exchange.world().set_price("ADAUSDT", "0.301");
     lab.exchange.world().ticks = Some(Duration::from_millis(50));
     lab.wait_until("a feed that is well", |lab| lab.health().is_some_and(|(status, _)| status == 200));
-    // Messages that hold nothing to write do not make it well.
+    // Messages without anything to write do not make the feed healthy.
     lab.exchange.world().prices.clear();
     lab.wait_until("a report again", |lab| {
         lab.health().is_some_and(|(status, body)| status == 503 && body.contains("no price written for"))
     });
-    assert_eq!(lab.metric("harvester_feed_connected"), Some(1.0), "connected all the same");
+    assert_eq!(lab.metric("harvester_feed_connected"), Some(1.0), "still connected");
     lab.stop();
 }
 
 #[test]
-fn a_feed_comes_back_from_hang_ups_refusals_and_nonsense() {
+fn a_feed_recovers_from_hang_ups_refusals_and_malformed_messages() {
     let mut lab = Lab::new();
     lab.exchange.world().set_price("ADAUSDT", "0.301");
     lab.exchange.world().ticks = Some(Duration::from_millis(20));
@@ -271,7 +271,7 @@ fn a_feed_comes_back_from_hang_ups_refusals_and_nonsense() {
 }
 
 #[test]
-fn i11_the_stream_of_marks_is_trimmed_and_a_connection_renewed_before_its_time() {
+fn i11_the_stream_of_marks_is_trimmed_and_a_connection_is_renewed_before_its_end() {
     let mut lab = Lab::new();
     for number in 0..50 {
         lab.exchange.world().set_price(&format!("S{number}USDT"), "1.5");
@@ -296,7 +296,7 @@ fn i01_only_symbols_with_positions_are_written_and_each_without_a_price_is_named
     }
     lab.exchange.world().ticks = Some(Duration::from_millis(20));
     lab.start("mark", &[], "symbols = \"open\"\nstall_ms = 1000");
-    // As long as nobody knows the positions, all symbols are written.
+    // While the positions are unknown, all symbols are written.
     lab.wait_until("all symbols", |lab| lab.redis.cli(&["EXISTS", "quantum:ticker:BTCUSDT"]).trim() == "1");
     let sheet = json!({
         "as_of": "1-0", "killed": false, "positions_unknown": false, "unconfirmed": ["ARCUSDT"], "history_gap": [],
@@ -314,7 +314,7 @@ fn i01_only_symbols_with_positions_are_written_and_each_without_a_price_is_named
     let (_, body) = lab.health().unwrap();
     assert!(!body.contains("ADAUSDT") && !body.contains("ARCUSDT") && !body.contains("BTCUSDT"), "{body}");
     assert_eq!(lab.metric("harvester_feed_symbols_wanted"), Some(3.0));
-    // The hash of a symbol that is not wanted is left to expire.
+    // The hash of an unwanted symbol is left to expire.
     lab.redis.cli(&["DEL", "quantum:ticker:BTCUSDT", "quantum:ticker:ARCUSDT"]);
     lab.wait_until("unconfirmed ones are wanted too", |lab| {
         lab.redis.cli(&["EXISTS", "quantum:ticker:ARCUSDT"]).trim() == "1"
@@ -339,7 +339,7 @@ fn i50_prices_of_another_market_are_refused() {
 }
 
 #[test]
-fn a_feed_without_redis_says_so_and_goes_on_when_it_is_back() {
+fn a_feed_reports_a_missing_redis_and_continues_when_it_is_back() {
     let mut lab = Lab::new();
     let port = free_port();
     lab.exchange.world().set_price("ADAUSDT", "0.301");
@@ -369,7 +369,7 @@ fn a_secure_socket_is_trusted_by_its_authority_only() {
     lab.start("mark", &[], "symbols = \"all\"");
     lab.wait_until("a refusal", |lab| {
         let endings = |why: &str| lab.metric(&format!("harvester_feed_endings_total{{why=\"{why}\"}}"));
-        // A system without any certificates says so instead.
+        // A system without any certificates returns another error.
         endings("unreachable").or_else(|| endings("tls")).is_some_and(|n| n >= 1.0)
     });
     assert_eq!(lab.exchange.world().sockets_opened, 0);
@@ -381,9 +381,9 @@ fn a_secure_socket_is_trusted_by_its_authority_only() {
     lab.stop();
 }
 
-/// Formats fit if the program that reads them agrees.
+/// The formats are correct if the reading program agrees.
 #[test]
-fn what_the_feeds_write_is_what_the_fold_reads() {
+fn the_fold_reads_the_entries_of_the_feeds() {
     let mut lab = Lab::new();
     lab.start("user", &[], "");
     lab.wait_connected();
@@ -391,7 +391,7 @@ fn what_the_feeds_write_is_what_the_fold_reads() {
     lab.exchange.push_user(&event);
     lab.wait_until("a trade", |lab| lab.trade_ids() == ["7"]);
     lab.start("mark", &[], "symbols = \"all\"");
-    // The socket of the account may not have been missed yet.
+    // The feed may not have missed the socket of the account yet.
     lab.wait_until("a socket", |lab| lab.exchange.open_sockets() == ["/market/ws/!markPrice@arr@1s"]);
     lab.exchange.push_marks(&[("AVAXUSDT", "13.10000000")]);
     lab.wait_until("a price", |lab| lab.length(MARKS) == 1);
@@ -424,7 +424,7 @@ fn what_the_feeds_write_is_what_the_fold_reads() {
 // ---- the account ----------------------------------------------------------------------------------------------------
 
 #[test]
-fn fills_become_trades_and_their_positions_come_behind_them() {
+fn fills_become_trades_followed_by_their_positions() {
     let mut lab = Lab::new();
     lab.start("user", &[], "");
     lab.wait_connected();
@@ -433,9 +433,9 @@ fn fills_become_trades_and_their_positions_come_behind_them() {
         ("/private/ws?listenKey=pqia91ma19a5s61cv6a8", "&events=ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired");
     assert!(sockets.len() == 1 && sockets[0].starts_with(path) && sockets[0].ends_with(events), "{sockets:?}");
     let now_ms = lab.exchange.world().now_ms();
-    // The exchange tells of the position first.
+    // The exchange reports the position first.
     lab.exchange.push_user(&account_event("AVAXUSDT", "-29.6", "13.3724681353", now_ms));
-    lab.wait_until("an event that is heard", |lab| lab.metric("harvester_feed_messages_total") == Some(1.0));
+    lab.wait_until("an event that was received", |lab| lab.metric("harvester_feed_messages_total") == Some(1.0));
     let event = lab.trade("AVAXUSDT", 33_445_566, "SELL", ("29.6", "13.3724681353"));
     lab.exchange.push_user(&event);
     lab.exchange.push_user(&json!({"e": "MARGIN_CALL", "E": now_ms}));
@@ -455,18 +455,18 @@ fn fills_become_trades_and_their_positions_come_behind_them() {
     ] {
         assert_eq!(trade[name], want, "{name}");
     }
-    assert!(trade["time"].as_u64().is_some_and(|ms| ms >= now_ms), "i41: its own time is carried");
+    assert!(trade["time"].as_u64().is_some_and(|ms| ms >= now_ms), "i41: the event time is in the entry");
     let position = &observations[1].1;
     assert_eq!((&position["positionAmt"], &position["entryPrice"]), (&json!("-29.6"), &json!("13.3724681353")));
-    // i31: a closing is an event, with an explicit 0.
+    // i31: a close is an event, with an explicit 0.
     lab.exchange.push_user(&account_event("AVAXUSDT", "0", "0.0", now_ms + 1));
     lab.wait_until("the closing", |lab| lab.length(OBSERVATIONS) == 3);
     let closing = &lab.observations()[2].1;
     assert_eq!((&closing["positionAmt"], &closing["entryPrice"]), (&json!("0"), &Value::Null));
-    assert_eq!(lab.exchange.calls(TRADES).len(), 0, "what is known is not asked for");
+    assert_eq!(lab.exchange.calls(TRADES).len(), 0, "known trades are not fetched");
     lab.stop();
     let methods: Vec<String> = lab.exchange.calls(LISTEN_KEY).into_iter().map(|call| call.method).collect();
-    assert_eq!(methods, ["POST"], "the key is the account's: others may listen with it, and it is not closed");
+    assert_eq!(methods, ["POST"], "others may listen with the key of the account, so it is not closed");
     let key = &lab.exchange.world().listen_keys[0];
     for secret in [KEY, SECRET, key.as_str()] {
         assert!(!lab.log.contains(secret), "a secret was logged: {}", lab.log);
@@ -474,7 +474,7 @@ fn fills_become_trades_and_their_positions_come_behind_them() {
 }
 
 #[test]
-fn gaps_are_filled_from_trades_each_once_and_nothing_is_asked_twice() {
+fn gaps_are_filled_from_trades_once_and_nothing_is_fetched_twice() {
     let mut lab = Lab::new();
     lab.start("user", &[], "");
     lab.wait_connected();
@@ -485,10 +485,10 @@ fn gaps_are_filled_from_trades_each_once_and_nothing_is_asked_twice() {
     lab.wait_until("two trades", |lab| lab.trade_ids() == ["1", "2"]);
     assert_eq!(lab.exchange.calls(TRADES).len(), 0);
 
-    // While nobody listens two more happen; the second is told again by the new connection.
+    // Without a connection two more trades happen; the new connection repeats the second.
     lab.exchange.world().refuses_sockets = true;
     lab.exchange.close_sockets(false);
-    lab.wait_until("a feed that says so", |lab| {
+    lab.wait_until("a feed that reports it", |lab| {
         lab.health().is_some_and(|(status, body)| status == 503 && body.contains("not connected"))
     });
     lab.trade("ADAUSDT", 3, "BUY", ("10", "0.31"));
@@ -503,7 +503,7 @@ fn gaps_are_filled_from_trades_each_once_and_nothing_is_asked_twice() {
     assert_eq!(asked.len(), 1);
     assert_eq!((asked[0].parameter("symbol"), asked[0].parameter("fromId")), (Some("ADAUSDT"), Some("3")));
 
-    // The same over a restart: what was written before is found in the stream.
+    // The same over a restart: the trades written before are found in the stream.
     lab.stop();
     lab.trade("ADAUSDT", 6, "SELL", ("5", "0.34"));
     lab.start("user", &[], "");
@@ -514,7 +514,7 @@ fn gaps_are_filled_from_trades_each_once_and_nothing_is_asked_twice() {
 }
 
 #[test]
-fn i03_a_fill_without_a_price_is_asked_for_and_never_written_with_0() {
+fn i03_a_fill_without_a_price_is_fetched_and_never_written_with_0() {
     let mut lab = Lab::new();
     lab.start("user", &[], "");
     lab.wait_connected();
@@ -523,13 +523,13 @@ fn i03_a_fill_without_a_price_is_asked_for_and_never_written_with_0() {
     lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
     let mut second = lab.trade("ADAUSDT", 2, "BUY", ("10", "0.31"));
     second["o"]["L"] = json!("0");
-    // The first answer fails: the gap stays open, and is said to be.
+    // The first answer fails: the gap stays open, and is reported.
     lab.exchange.fail(TRADES, [Fault::Status(500, vec![], String::new())]);
     lab.exchange.push_user(&second);
     lab.wait_until("an open gap", |lab| {
         lab.health().is_some_and(|(status, body)| status == 503 && body.contains("trades of a gap are not read yet"))
     });
-    // A new connection asks at once.
+    // A new connection fetches at once.
     lab.exchange.close_sockets(false);
     lab.wait_until("the trade with its price", |lab| lab.trade_ids() == ["1", "2"]);
     let trades = lab.observations();
@@ -540,20 +540,20 @@ fn i03_a_fill_without_a_price_is_asked_for_and_never_written_with_0() {
 }
 
 #[test]
-fn a_listen_key_is_kept_alive_and_made_anew_when_it_is_gone() {
+fn a_listen_key_is_kept_alive_and_replaced_when_it_is_gone() {
     let mut lab = Lab::new();
     lab.start("user", &["--keep-alive", "1"], "");
     lab.wait_connected();
     let puts = |lab: &Lab| lab.exchange.calls(LISTEN_KEY).iter().filter(|call| call.method == "PUT").count();
     lab.wait_until("a key that is kept alive", |lab| puts(lab) >= 1);
-    // The exchange says that it has expired.
+    // The exchange reports that the key has expired.
     let opened = lab.exchange.world().sockets_opened;
     let now_ms = lab.exchange.world().now_ms();
     lab.exchange.world().listen_keys.clear();
     lab.exchange.push_user(&json!({"e": "listenKeyExpired", "E": now_ms, "listenKey": "…"}));
     lab.wait_until("a new connection", |lab| lab.exchange.world().sockets_opened > opened);
     assert_eq!(lab.exchange.world().listen_keys_opened, 2);
-    // It is gone, and nobody says so: keeping it alive finds out.
+    // The key is gone without a message: the next keep-alive finds that.
     lab.wait_connected();
     lab.exchange.world().listen_keys.clear();
     lab.wait_until("a third key", |lab| lab.exchange.world().listen_keys_opened == 3);
@@ -563,11 +563,11 @@ fn a_listen_key_is_kept_alive_and_made_anew_when_it_is_gone() {
 }
 
 #[test]
-fn i43_an_account_that_is_quiet_is_fine_and_a_dead_connection_is_not() {
+fn i43_an_account_without_events_is_healthy_and_a_dead_connection_is_not() {
     let mut lab = Lab::new();
     lab.start("user", &[], "stall_ms = 2000");
     lab.wait_connected();
-    // Past the limit again and again: a ping is answered, and that is a sign of life.
+    // Past the limit again and again: a ping is answered, which counts as a sign of life.
     lab.wait_until("pings", |lab| lab.exchange.world().pings >= 2);
     assert_eq!(lab.exchange.world().sockets_opened, 1);
     assert_eq!(lab.health().map(|(status, _)| status), Some(200));
@@ -578,9 +578,10 @@ fn i43_an_account_that_is_quiet_is_fine_and_a_dead_connection_is_not() {
 }
 
 #[test]
-fn i69_a_socket_that_is_connected_and_silent_is_found_by_rest_which_takes_over() {
+fn i69_rest_finds_a_silent_socket_and_delivers_instead() {
     let mut lab = Lab::new();
-    // The address of before: the listen key in the path. It connects, answers pings, and tells nothing.
+    // The address of an earlier version: the listen key in the path. The socket connects, answers pings, and sends no
+    // event.
     lab.user_path = "/ws";
     lab.start("user", &[], "compare_ms = 500");
     lab.wait_connected();
@@ -596,14 +597,14 @@ fn i69_a_socket_that_is_connected_and_silent_is_found_by_rest_which_takes_over()
         })
     });
     lab.wait_until("a new connection", |lab| lab.exchange.world().sockets_opened >= 2);
-    lab.wait_until("what the socket did not tell", |lab| lab.length(OBSERVATIONS) >= 2);
+    lab.wait_until("the events that the socket did not send", |lab| lab.length(OBSERVATIONS) >= 2);
     let observations = lab.observations();
     let kinds: Vec<&str> = observations.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds[..2], ["exchange.trade", "exchange.position"], "the cause first");
     assert_eq!((&observations[0].1["id"], &observations[1].1["positionAmt"]), (&json!("7"), &json!("10")));
-    assert_eq!(lab.metric("harvester_feed_undelivered"), Some(1.0), "connected again, and no better for it");
+    assert_eq!(lab.metric("harvester_feed_undelivered"), Some(1.0), "connected again, and still undelivered");
     assert!(lab.metric("harvester_feed_endings_total{why=\"not_delivering\"}").is_some_and(|n| n >= 1.0));
-    // A position that is gone is a change too, and REST goes on telling it.
+    // A position that is gone is a change too, and REST continues to deliver.
     lab.trade("ADAUSDT", 8, "SELL", ("10", "0.31"));
     lab.exchange.world().positions.clear();
     lab.wait_until("the closing", |lab| {
@@ -613,7 +614,7 @@ fn i69_a_socket_that_is_connected_and_silent_is_found_by_rest_which_takes_over()
     lab.stop();
     assert!(lab.log.contains("not_delivering"), "{}", lab.log);
 
-    // As the exchange wants it since then: the same events come, and it is well.
+    // With the new form of the address the same events come, and the feed is healthy.
     lab.user_path = "/private/ws";
     lab.start("user", &[], "compare_ms = 500");
     lab.wait_connected();
@@ -646,19 +647,19 @@ fn i69_the_old_testnet_takes_the_key_in_the_path() {
 }
 
 #[test]
-fn i69_a_trade_that_left_no_position_behind_is_missed_all_the_same() {
+fn i69_a_missing_trade_is_found_even_if_it_left_no_position() {
     let mut lab = Lab::new();
     lab.start("user", &[], "compare_ms = 500");
     lab.wait_connected();
     let first = lab.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
     lab.exchange.push_user(&first);
     lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
-    // Bought and sold between two looks; the socket tells neither.
+    // Bought and sold between two checks; the socket sends neither.
     lab.trade("ADAUSDT", 2, "BUY", ("5", "0.3"));
     lab.trade("ADAUSDT", 3, "SELL", ("5", "0.31"));
     lab.wait_until("both from REST", |lab| lab.trade_ids() == ["1", "2", "3"]);
     assert_eq!(lab.metric("harvester_feed_undelivered"), Some(1.0));
-    // An event that comes proves that it delivers again.
+    // An event proves that the socket delivers again.
     let last = lab.trade("ADAUSDT", 4, "SELL", ("5", "0.31"));
     lab.wait_until("a connection", |lab| lab.exchange.open_sockets().len() == 1);
     lab.exchange.push_user(&last);
@@ -683,7 +684,7 @@ fn i69_a_liquidation_is_a_fill_and_logged_as_one() {
 }
 
 #[test]
-fn i69_a_gap_is_filled_only_when_all_was_asked_also_what_only_rest_knows() {
+fn i69_a_gap_is_filled_only_after_all_symbols_were_fetched() {
     let mut lab = Lab::new();
     lab.start("user", &[], "compare_ms = 500");
     lab.wait_connected();
@@ -692,15 +693,15 @@ fn i69_a_gap_is_filled_only_when_all_was_asked_also_what_only_rest_knows() {
     lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
     lab.exchange.world().refuses_sockets = true;
     lab.exchange.close_sockets(false);
-    lab.wait_until("a feed that says so", |lab| lab.health().is_some_and(|(status, _)| status == 503));
+    lab.wait_until("a feed that reports it", |lab| lab.health().is_some_and(|(status, _)| status == 503));
     let of_gone =
         |lab: &Lab| lab.exchange.calls(TRADES).iter().filter(|c| c.parameter("symbol") == Some("ADAUSDT")).count();
     let asked = of_gone(&lab);
-    // While nobody listens a position of a symbol is opened that nothing here has ever named, and one is delisted.
+    // Without a connection a position in a new symbol opens, and one symbol is delisted.
     lab.trade("NEWUSDT", 7, "BUY", ("1", "2"));
     lab.exchange.world().set_position("NEWUSDT", "1", "2");
     lab.exchange.world().delisted.insert("ADAUSDT".to_owned());
-    // The first answer about positions fails: who may have traded is not known, and the gap stays open.
+    // The first answer about positions fails: the traded symbols are unknown, and the gap stays open.
     lab.exchange.fail(POSITIONS, [Fault::Status(500, vec![], String::new())]);
     lab.exchange.world().refuses_sockets = false;
     lab.wait_until("an open gap", |lab| {
@@ -709,15 +710,15 @@ fn i69_a_gap_is_filled_only_when_all_was_asked_also_what_only_rest_knows() {
     lab.exchange.close_sockets(false);
     lab.wait_until("the trade that only REST knew of", |lab| lab.trade_ids() == ["1", "7"]);
     lab.wait_connected();
-    assert_eq!(of_gone(&lab), asked + 1, "i46: what is delisted is asked for once");
-    // What changed while nobody listened is no fault of the socket.
+    assert_eq!(of_gone(&lab), asked + 1, "i46: a delisted symbol is fetched once");
+    // Changes without a connection are no fault of the socket.
     let looks = lab.exchange.calls(POSITIONS).len();
     lab.wait_until("looks that agree", |lab| lab.exchange.calls(POSITIONS).len() >= looks + 4);
     assert_eq!(lab.metric("harvester_feed_undelivered_changes_total"), Some(0.0));
     lab.exchange.close_sockets(false);
     lab.wait_until("a new connection", |lab| lab.metric("harvester_feed_reconnects_total").is_some_and(|n| n >= 3.0));
     lab.wait_connected();
-    assert_eq!(of_gone(&lab), asked + 1, "and no more");
+    assert_eq!(of_gone(&lab), asked + 1, "no further call");
     lab.stop();
 }
 
@@ -728,7 +729,7 @@ fn i66_both_sides_of_a_hedge_account_are_written_and_never_netted() {
     lab.start("user", &[], "");
     lab.wait_connected();
     let now_ms = lab.exchange.world().now_ms();
-    // The empty row without a side is no position.
+    // The empty row without a side is not a position.
     let mut event = account_event("ADAUSDT", "0", "0.0", now_ms);
     let row = |side: &str, amount: &str| json!({"s": "ADAUSDT", "pa": amount, "ep": "0.3", "ps": side});
     event["a"]["P"].as_array_mut().unwrap().extend([row("LONG", "4"), row("SHORT", "-10")]);
@@ -753,7 +754,7 @@ const ACCOUNTS: &str =
     "[accounts.quiet]\n[accounts.hedged]\napi_key_env = \"HEDGED_KEY\"\napi_secret_env = \"HEDGED_SECRET\"\n";
 
 #[test]
-fn one_process_listens_to_all_accounts_or_to_one_and_writes_each_event_as_its_own() {
+fn one_process_listens_to_all_accounts_or_to_one_and_names_the_account_of_each_event() {
     let mut lab = Lab::new();
     lab.environment = vec![("HEDGED_KEY", OTHER.0), ("HEDGED_SECRET", OTHER.1)];
     lab.exchange.world().add_account(OTHER.0, OTHER.1).is_hedged = true;
@@ -769,7 +770,7 @@ fn one_process_listens_to_all_accounts_or_to_one_and_writes_each_event_as_its_ow
     lab.exchange.push_user_of(OTHER.0, &position("ADAUSDT", "LONG", "4"));
     lab.wait_until("its event", |lab| lab.length(OBSERVATIONS) == 1);
     lab.stop();
-    // All that are configured.
+    // All configured accounts.
     lab.start("user", &[], ACCOUNTS);
     lab.wait_until("two accounts", |lab| lab.metric("harvester_feed_connected{account=\"hedged\"}") == Some(1.0));
     lab.wait_connected();
@@ -794,13 +795,13 @@ fn one_process_listens_to_all_accounts_or_to_one_and_writes_each_event_as_its_ow
 }
 
 #[test]
-fn i46_a_ban_is_waited_for_also_by_a_feed_that_starts_anew() {
+fn i46_a_restarted_feed_waits_for_the_end_of_a_ban() {
     let mut lab = Lab::new();
     let banned =
         Fault::Status(418, vec![("retry-after", "4500".to_owned())], r#"{"code":-1003,"msg":"banned"}"#.to_owned());
     lab.exchange.fail(LISTEN_KEY, [banned]);
     lab.start("user", &[], "");
-    lab.wait_until("a feed that says so", |lab| {
+    lab.wait_until("a feed that reports it", |lab| {
         lab.health().is_some_and(|(status, body)| status == 503 && body.contains("shut out (418)"))
     });
     lab.stop();
@@ -809,7 +810,7 @@ fn i46_a_ban_is_waited_for_also_by_a_feed_that_starts_anew() {
         lab.health().is_some_and(|(status, body)| status == 503 && body.contains("wants no call before"))
     });
     lab.stop();
-    assert_eq!(lab.exchange.all_calls().len(), 1, "nothing was sent into the ban");
+    assert_eq!(lab.exchange.all_calls().len(), 1, "nothing was sent during the ban");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Whoever changes a byte of what was emitted, or of the journal that it rests on, is found: flipped bytes, entries that
-//! were deleted, repeated, moved or cut off, another policy, another rounding, a chain that was sealed anew.
+//! A change of any byte of the emitted decisions, or of the journal below them, is found: flipped bytes, entries that
+//! were deleted, repeated, moved or cut off, another policy, another rounding, a chain that was sealed again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ use harvester::shell::journal::{Journal, Limits};
 use serde_json::Value;
 
 const KEY: &str = "a key that signs decisions";
-/// Bytes that are flipped, of each kind of file. More of them: `HARVESTER_FLIPS`.
+/// Number of bytes that are flipped in each kind of file. `HARVESTER_FLIPS` sets more.
 const FLIPS: usize = 100;
 
 fn flips() -> usize {
@@ -33,7 +33,7 @@ fn flips() -> usize {
 }
 
 /// Prints although the test passes: the counts belong into every log of CI.
-macro_rules! say {
+macro_rules! print_line {
     ($($what:tt)*) => {
         writeln!(std::io::stdout(), $($what)*).expect("standard output is there")
     };
@@ -45,7 +45,7 @@ struct Cli {
     args: Args,
 }
 
-/// What the command says, as its JSON document.
+/// Returns the report of the command, as its JSON document.
 fn audit(config: &Config, arguments: &[&str]) -> Value {
     let words = ["audit", "--json"].iter().chain(arguments);
     let args = Cli::try_parse_from(words).expect("the arguments are right").args;
@@ -56,7 +56,7 @@ fn audit(config: &Config, arguments: &[&str]) -> Value {
     report
 }
 
-/// The bundled night, its decisions signed, and where all that is.
+/// The bundled night with signed decisions, and their files.
 struct Night {
     folder: tempfile::TempDir,
     config: Config,
@@ -100,7 +100,7 @@ fn joined(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// A decision line with its signature, where it stands in an entry.
+/// Returns a decision line with its signature in the place of an entry.
 fn signed(line: &str) -> String {
     let mut entry: Value = serde_json::from_str(line).unwrap();
     let fields = entry["fields"].as_object_mut().unwrap();
@@ -109,8 +109,8 @@ fn signed(line: &str) -> String {
     entry.to_string()
 }
 
-/// The chain of lines sealed anew after `change`, as one who has no key can.
-fn sealed_anew(lines: &[String], change: impl Fn(u64, &mut serde_json::Map<String, Value>)) -> Vec<String> {
+/// Returns the lines sealed again after `change`, as a writer without the key can do it.
+fn resealed(lines: &[String], change: impl Fn(u64, &mut serde_json::Map<String, Value>)) -> Vec<String> {
     let mut prev = "0".repeat(64);
     let seal = |line: &String| {
         let mut entry: Value = serde_json::from_str(line).unwrap();
@@ -132,7 +132,7 @@ fn count(report: &Value, list: &str) -> usize {
     report[list].as_array().unwrap_or_else(|| panic!("{list} is no list: {report:#}")).len()
 }
 
-/// Kinds of tampering that a report names, once each.
+/// Returns the kinds of tampering that a report names, once each.
 fn kinds(report: &Value) -> Vec<&str> {
     let mut kinds: Vec<&str> =
         report["tampered"].as_array().unwrap().iter().filter_map(|fault| fault["what"].as_str()).collect();
@@ -141,7 +141,7 @@ fn kinds(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn what_nobody_touched_is_clean() {
+fn an_untouched_chain_is_clean() {
     let night = Night::new();
     let report = night.judge(joined(&night.lines), &[]);
     assert_eq!(report["verdict"], "clean", "{report:#}");
@@ -151,9 +151,9 @@ fn what_nobody_touched_is_clean() {
     assert_eq!((ticks["first"].as_str(), ticks["gaps"].as_array().map(Vec::len)), (Some("1770170830000-0"), Some(0)));
 }
 
-/// Findings are about lies, not about clocks, and not about what a server lost.
+/// Findings are about false content, not about clocks, and not about entries that a server lost.
 #[test]
-fn what_was_written_again_and_a_clock_that_went_back_are_counted_and_are_no_findings() {
+fn decisions_written_again_and_a_clock_that_went_back_are_counted_and_are_not_findings() {
     let night = Night::new();
     let with = |change: &dyn Fn(u64, &mut Value)| -> Vec<String> {
         let mut all: Vec<Value> = night.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -176,7 +176,7 @@ fn what_was_written_again_and_a_clock_that_went_back_are_counted_and_are_no_find
         }
     });
     let back = with(&|_, entry| moved(-10_000)(entry));
-    // Its copy stands where it always stood: the server had not lost it after all.
+    // Its copy is in the old place: the server had not lost it after all.
     let twice = [joined(&night.lines), joined(&again[again.len() - 3..])].concat();
     let n = night.lines.len() as u64;
     for (what, text_of, written_again, clock_back) in
@@ -188,19 +188,20 @@ fn what_was_written_again_and_a_clock_that_went_back_are_counted_and_are_no_find
         assert_eq!(report["chain"]["clock_back"], clock_back, "{what}: {report:#}");
         assert_eq!(report["chain"]["head"]["seq"], n, "{what}");
     }
-    // What is marked and altered is a lie all the same.
+    // A marked and altered decision is still a finding.
     let forged: Vec<String> =
         again.iter().map(|line| line.replacen(r#"\"attempt\":1"#, r#"\"attempt\":2"#, 1)).collect();
     assert_eq!(night.judge(joined(&forged), &[])["verdict"], "findings");
 }
 
-/// A forged decision is a finding, and the genuine ones around it are none: the chain is what a service would believe.
+/// A forged decision is a finding, and the genuine ones around it are not: the chain is the one that a service would
+/// believe.
 #[test]
-fn a_forged_decision_alone_is_the_finding() {
+fn only_the_forged_decision_is_a_finding() {
     let night = Night::new();
     let n = night.lines.len();
     let of = |at: usize| -> Value { serde_json::from_str(&night.lines[at]).unwrap() };
-    // A copy of a decision with another name, under an id before or behind it.
+    // A copy of a decision with another name, under an id before or after it.
     let forged = |at: usize, by: i64, change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
         let mut entry = of(at);
         let (ms, seq) = id_of(&entry);
@@ -239,7 +240,7 @@ fn a_forged_decision_alone_is_the_finding() {
         ("far ahead", next(&set("seq", "900".to_owned()))),
         ("signed with nonsense", forged(4, -1, &set("signature", "0".repeat(64)))),
     ];
-    // Where there is no key, what follows the chain with a hash of its own would be believed.
+    // Without a key, an entry that follows the chain with a valid hash would be believed.
     let without = [
         ("before the first", forged(0, -1, &dead())),
         ("beside one", forged(4, 0, &dead())),
@@ -284,9 +285,10 @@ fn a_forged_decision_alone_is_the_finding() {
     }
 }
 
-/// A loss that took the cause as well as the decision: it is written again, and what it rests on is not there to judge it by.
+/// A loss of the cause and of the decision: the decision is written again, and its entries are missing, so it cannot
+/// be judged.
 #[test]
-fn a_decision_that_was_written_again_without_its_cause_is_no_finding() {
+fn a_decision_that_was_written_again_without_its_cause_is_not_a_finding() {
     let night = Night::new();
     let mut last: Value = serde_json::from_str(night.lines.last().unwrap()).unwrap();
     let payload: Value = serde_json::from_str(last["fields"]["payload"].as_str().unwrap()).unwrap();
@@ -342,7 +344,7 @@ fn a_flipped_byte_of_a_decision_is_found_and_named() {
             None => missed.push((place, bit, report["verdict"].clone())),
         }
     }
-    say!("decisions: {} of {} flipped bytes found: {named:?}", flips() - missed.len(), flips());
+    print_line!("decisions: {} of {} flipped bytes found: {named:?}", flips() - missed.len(), flips());
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
@@ -387,11 +389,11 @@ fn a_flipped_byte_of_a_journal_is_found_and_named() {
         }
         fs::write(file, &whole).unwrap();
     }
-    say!("journal of {} files: {found} of {} flipped bytes found", files.len(), flips());
+    print_line!("journal of {} files: {found} of {} flipped bytes found", files.len(), flips());
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
-/// A state of the past that was changed is not used: neither listed as good, nor looked up instead of an older good one.
+/// A changed snapshot is not used: it is neither listed as good, nor preferred to an older good one.
 #[test]
 fn a_flipped_byte_of_a_snapshot_is_found_and_the_snapshot_is_not_used() {
     let night = Night::new();
@@ -407,11 +409,11 @@ fn a_flipped_byte_of_a_snapshot_is_found_and_the_snapshot_is_not_used() {
     let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let newest = files.last().expect("a snapshot is taken").clone();
-    assert!(files.len() >= 2, "an older one has to be there: {files:?}");
+    assert!(files.len() >= 2, "there must be an older one: {files:?}");
     let nearest = |notices: &mut Vec<String>| {
         snapshots::nearest(&folder, None, &night.config, notices).expect("snapshots are read").map(|found| found.path)
     };
-    assert_eq!(nearest(&mut Vec::new()).as_ref(), Some(&newest), "as it was written it is used");
+    assert_eq!(nearest(&mut Vec::new()).as_ref(), Some(&newest), "the unchanged snapshot is used");
 
     let whole = fs::read(&newest).unwrap();
     let mut rng = Rng::with_seed(207);
@@ -429,13 +431,13 @@ fn a_flipped_byte_of_a_snapshot_is_found_and_the_snapshot_is_not_used() {
             missed.push((place, bit, used, notices));
         }
     }
-    say!("snapshot of {} bytes: {} of {} flipped bytes found", whole.len(), flips() - missed.len(), flips());
+    print_line!("snapshot of {} bytes: {} of {} flipped bytes found", whole.len(), flips() - missed.len(), flips());
     assert!(missed.is_empty(), "not found: {missed:?}");
     let verified = run_with(&["snapshots", "verify", "--store", text(&store)]);
     assert_eq!(verified.code, Some(1), "{}{}", verified.out, verified.log);
 }
 
-/// The head of the chain, as the command prints it.
+/// Returns the head of the chain, as the command prints it.
 fn anchor(night: &Night) -> String {
     let decisions = night.file("whole.jsonl", joined(&night.lines));
     let args = Cli::try_parse_from(["audit", "anchor", "--decisions", text(&decisions)]).expect("right").args;
@@ -445,7 +447,7 @@ fn anchor(night: &Night) -> String {
 }
 
 #[test]
-fn entries_that_were_deleted_repeated_moved_or_cut_off_are_named_as_that() {
+fn deleted_repeated_moved_and_cut_off_entries_are_named_as_such() {
     let night = Night::new();
     let anchor = night.file("anchor", anchor(&night));
     let lines = &night.lines;
@@ -483,7 +485,7 @@ fn entries_that_were_deleted_repeated_moved_or_cut_off_are_named_as_that() {
 
         let report = night.judge(joined(&lines[..n]), &["--anchor", text(&anchor)]);
         let found = kinds(&report) == ["tail"] && count(&report, "missing") == lines.len() - n;
-        expect(format!("cut off behind {n}"), found, &report);
+        expect(format!("cut off after {n}"), found, &report);
     }
     for n in 1..lines.len() {
         let mut moved = lines.clone();
@@ -498,23 +500,23 @@ fn entries_that_were_deleted_repeated_moved_or_cut_off_are_named_as_that() {
         let report = night.judge(joined(&swapped), &[]);
         expect(format!("contents {n} and {} swapped", n + 1), kinds(&report).contains(&"order"), &report);
     }
-    say!("entries: {} of {tried} manipulations found and named", tried - wrong.len());
+    print_line!("entries: {} of {tried} manipulations found and named", tried - wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn a_chain_that_was_sealed_anew_is_found_by_recomputing_and_by_the_key() {
+fn a_resealed_chain_is_found_by_recomputation_and_by_the_key() {
     let night = Night::new();
     let quantity = |seq: u64, payload: &mut serde_json::Map<String, Value>| {
         if seq == 4 {
             payload.insert("qty".to_owned(), "15".into());
         }
     };
-    let lines = sealed_anew(&night.lines, quantity);
+    let lines = resealed(&night.lines, quantity);
     let report = night.judge(joined(&lines), &[]);
     assert_eq!(report["differs"][0]["fields"]["qty"]["emitted"], "15", "{report:#}");
     assert_eq!(report["differs"][0]["fields"]["qty"]["recomputed"], "3.75");
-    assert_eq!(kinds(&report), ["signature"], "from the fourth on the hashes are others");
+    assert_eq!(kinds(&report), ["signature"], "from the fourth on the hashes differ");
     assert_eq!(count(&report, "tampered"), 7);
     let anchor = night.file("anchor", anchor(&night));
     let report = night.judge(joined(&lines), &["--chain-only", "--anchor", text(&anchor)]);
@@ -522,23 +524,23 @@ fn a_chain_that_was_sealed_anew_is_found_by_recomputing_and_by_the_key() {
 }
 
 #[test]
-fn another_rounding_and_another_policy_show_in_their_fields() {
+fn another_rounding_and_another_policy_are_found_in_their_fields() {
     let night = Night::new();
-    // What a build that cuts instead of rounding half to even would have emitted: one digit of the last place.
+    // The emission of a build that cuts instead of rounding half to even: another digit in the last place.
     let cut = |seq: u64, payload: &mut serde_json::Map<String, Value>| {
         if seq == 1 {
             assert_eq!(payload["r_net"], "0.566667");
             payload.insert("r_net".to_owned(), "0.566666".into());
         }
     };
-    let lines: Vec<String> = sealed_anew(&night.lines, cut).iter().map(|line| signed(line)).collect();
+    let lines: Vec<String> = resealed(&night.lines, cut).iter().map(|line| signed(line)).collect();
     let report = night.judge(joined(&lines), &[]);
     assert_eq!((count(&report, "differs"), report["matched"].as_u64()), (1, Some(9)), "{report:#}");
     let fields = report["differs"][0]["fields"].as_object().unwrap();
     assert_eq!(fields.keys().collect::<Vec<_>>(), ["r_net"]);
     assert_eq!(count(&report, "tampered"), 0);
 
-    // Another policy, with the same rungs: every decision says the hash of the policy that it was made under.
+    // Another policy with the same rungs: every decision contains the hash of its policy.
     let policy = night.file("policy.toml", "[policy]\nmin_notional = \"4\"\n");
     let other = config(Some(&policy));
     let decisions = night.file("decisions.jsonl", joined(&night.lines));
@@ -548,16 +550,17 @@ fn another_rounding_and_another_policy_show_in_their_fields() {
         assert_eq!(item["fields"].as_object().unwrap().keys().collect::<Vec<_>>(), ["policy"]);
     }
 
-    // Other rules are said as such; what they came to is judged all the same.
+    // Decisions of another rules version are counted as such, and their content is still compared.
     let rules = |_: u64, payload: &mut serde_json::Map<String, Value>| {
         payload.insert("engine".to_owned(), "0".into());
     };
-    let lines: Vec<String> = sealed_anew(&night.lines, rules).iter().map(|line| signed(line)).collect();
+    let lines: Vec<String> = resealed(&night.lines, rules).iter().map(|line| signed(line)).collect();
     let report = night.judge(joined(&lines), &[]);
     assert_eq!((report["verdict"].as_str(), &report["other_rules"]["0"]), (Some("clean"), &Value::from(10)));
 }
 
-/// A long of 10, sold in quarters: whole steps are 2, and 3 for one who rounds to the nearest or up.
+/// Writes a history of a long of 10 that is sold in quarters: whole steps are 2, and 3 if rounded to the nearest or
+/// up.
 fn sold_in_steps(night: &Night) -> (PathBuf, Vec<String>) {
     let at = |second: u64| format!("{}-0", 1_770_163_200_000 + 1_000 * second);
     let instrument = r#"{"symbol":"SOLUSDT","stepSize":"1","minQty":"1","minNotional":"5"}"#;
@@ -579,7 +582,7 @@ fn sold_in_steps(night: &Night) -> (PathBuf, Vec<String>) {
 }
 
 #[test]
-fn a_quantity_that_was_rounded_otherwise_shows_in_each_decision() {
+fn another_rounding_of_a_quantity_is_found_in_each_decision() {
     let night = Night::new();
     let (events, decisions) = sold_in_steps(&night);
     let up = |_: u64, payload: &mut serde_json::Map<String, Value>| {
@@ -590,15 +593,15 @@ fn a_quantity_that_was_rounded_otherwise_shows_in_each_decision() {
         audit(&night.config, &[text(&events), "--decisions", text(&decisions)])
     };
     assert_eq!(judge(&decisions)["verdict"], "clean");
-    let report = judge(&sealed_anew(&decisions, up));
+    let report = judge(&resealed(&decisions, up));
     assert_eq!((count(&report, "differs"), count(&report, "tampered")), (3, 0), "{report:#}");
     for item in report["differs"].as_array().unwrap() {
         assert_eq!(item["fields"], serde_json::json!({"qty": {"emitted": "3", "recomputed": "2"}}), "{item:#}");
     }
 }
 
-/// Where each rule of rounding is written, and what another build has there: quantities up instead of down, R cut off
-/// instead of half to even.
+/// The code of each rule of rounding, and that of the other build: quantities up instead of down, R cut off instead
+/// of half to even.
 const ROUNDINGS: [(&str, &str); 2] = [
     (
         "        self.minus(Self(rest))\n",
@@ -610,10 +613,10 @@ const ROUNDINGS: [(&str, &str); 2] = [
     ),
 ];
 
-/// The program itself with another rounding: what it emits is found by ours, in the fields that the rounding makes.
+/// Another build of the program with another rounding: our audit finds its decisions by the rounded fields.
 #[test]
 #[ignore = "builds the program a second time"]
-fn a_build_with_another_rounding_is_found_by_what_it_emits() {
+fn a_build_with_another_rounding_is_found_by_its_decisions() {
     let night = Night::new();
     let other = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-rounding");
     let source = other.join("source");
@@ -632,7 +635,7 @@ fn a_build_with_another_rounding_is_found_by_what_it_emits() {
     let units = source.join("src/domain/units.rs");
     let mut rules = fs::read_to_string(&units).unwrap();
     for (ours, theirs) in ROUNDINGS {
-        assert_eq!(rules.matches(ours).count(), 1, "the rule is where it was: {ours}");
+        assert_eq!(rules.matches(ours).count(), 1, "the code of the rule was found: {ours}");
         rules = rules.replace(ours, theirs);
     }
     fs::write(&units, rules).unwrap();
@@ -651,10 +654,10 @@ fn a_build_with_another_rounding_is_found_by_what_it_emits() {
         assert!(support::binary::run(&mut replay).code == Some(0));
         let emitted = fs::read_to_string(&decisions).unwrap();
         let recomputed = replayed(&Request { histories: vec![events.clone()], ..Request::default() }, &night.config).1;
-        // Decisions are chained: what they say is compared without that.
+        // Decisions are chained, so their content is compared without the chain.
         let payloads = |line: &str| serde_json::from_str::<Value>(line).unwrap()["fields"]["payload"].clone();
         let apart = emitted.lines().zip(&recomputed).filter(|(a, b)| payloads(a) != payloads(b)).count();
-        assert!(apart > 0, "both builds do the same: {}", events.display());
+        assert!(apart > 0, "both builds give the same: {}", events.display());
         let report = audit(&night.config, &[text(events), "--decisions", text(&decisions)]);
         for item in report["differs"].as_array().unwrap() {
             let named: Vec<_> = item["fields"].as_object().unwrap().keys().collect();
@@ -664,7 +667,7 @@ fn a_build_with_another_rounding_is_found_by_what_it_emits() {
         tried += apart;
         found += count(&report, "differs");
     }
-    say!("another rounding: {found} of {tried} decisions found");
+    print_line!("another rounding: {found} of {tried} decisions found");
     assert_eq!(found, tried);
 }
 
@@ -697,13 +700,13 @@ fn a_history_with_a_hole_is_never_clean() {
     assert_eq!(report["verdict"], "incomplete", "{report:#}");
     assert_eq!(report["coverage"]["quantum:stream:market.tick"]["gaps"][0]["after"], "1770171058600-0");
 
-    // A history that ends too early: what was decided later is not judged, and said to be so.
+    // A history that ends too early: later decisions are not judged, and the report states that.
     let (early, _) = lines.split_at(800);
     let report = judge(early);
     assert_eq!(report["verdict"], "incomplete", "{report:#}");
     assert!(count(&report, "unseen") > 0 && count(&report, "unexpected") == 0, "{report:#}");
 
-    // Every entry that a decision names, taken out one by one.
+    // Every entry that a decision names, removed one by one.
     let (mut tried, mut clean) = (0, Vec::new());
     for line in &night.lines {
         let entry: Value = serde_json::from_str(line).unwrap();
@@ -719,12 +722,12 @@ fn a_history_with_a_hole_is_never_clean() {
             }
         }
     }
-    say!("history: {} of {tried} missing entries found", tried - clean.len());
+    print_line!("history: {} of {tried} missing entries found", tried - clean.len());
     assert!(clean.is_empty(), "{clean:?}");
 }
 
 #[test]
-fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
+fn decisions_of_a_service_are_clean_by_its_journal_and_by_the_streams_alone() {
     let server = RedisServer::start();
     let folder = tempfile::tempdir().unwrap();
     let (store, journal) = (folder.path().join("store"), folder.path().join("journal"));
@@ -741,7 +744,7 @@ fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
         let report = audit(&config(None), sources);
         assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
     }
-    // What is configured today says nothing of what was decided before the service began.
+    // The present configuration states nothing about decisions from before the service began.
     let policy = from_json(r#"{"ladder":"3:0.5","min_r":"2"}"#).unwrap();
     let report = audit(&Config { policy, ..config(None) }, &["--journal", text(&journal)]);
     assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
@@ -751,17 +754,17 @@ fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
     let anchor = folder.path().join("anchor");
     fs::write(&anchor, out).unwrap();
 
-    // Somebody takes the last decision out of the stream.
+    // The last decision is removed from the stream.
     let stream = "quantum:stream:harvest.decision";
     let last = server.cli(&["XREVRANGE", stream, "+", "-", "COUNT", "1"]);
     server.cli(&["XDEL", stream, last.lines().next().unwrap().trim()]);
     let report = audit(&config(None), &["--journal", text(&journal), &from_server, "--anchor", text(&anchor)]);
-    // The journal tells of it, for the service read it back.
+    // The journal has it, because the service has read it back.
     assert_eq!((kinds(&report), report["tampered"][0]["seq"].as_u64()), (vec!["gap"], Some(10)), "{report:#}");
     let report = audit(&config(None), &[&*from_server, "--anchor", text(&anchor)]);
     assert_eq!((kinds(&report), count(&report, "missing")), (vec!["tail"], 1), "{report:#}");
 
-    // What producers trim, as they do all the time, is not held against decisions that rest on it: it is not there.
+    // Producers trim their streams all the time. That is not held against decisions that rest on trimmed entries.
     for stream in ["quantum:stream:harvest.observation", "quantum:stream:trade.intent"] {
         server.cli(&["XTRIM", stream, "MAXLEN", "1"]);
     }
@@ -770,16 +773,16 @@ fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
     let unseen = report["unseen"].to_string();
     assert!(unseen.contains("the server no longer holds") && unseen.contains("harvest.observation"), "{report:#}");
     let judged = report["matched"].as_u64().unwrap() as usize + count(&report, "unseen");
-    assert!(judged >= 9, "each of the nine that are left is judged or said not to be: {report:#}");
+    assert!(judged >= 9, "each of the nine remaining is judged or reported as not judged: {report:#}");
 }
 
-/// Cases whose recorded decisions are not those that the rules lead to: what they are about.
+/// Cases whose recorded decisions differ from those of the rules, by design.
 const NOT_CLEAN: [&str; 13] = [
-    // It was made before the entries named an account, so it has another name now.
+    // It was made before entries named an account, so it has another name now.
     "s4_decision_without_an_account",
-    // One of its decisions is of rules 1, and rules 2 would not make it.
+    // One of its decisions has rules version 1, and version 2 would not make it.
     "s4_decisions_of_rules_1",
-    // Live under a policy that somebody adopted, and no service had configured.
+    // Live under a policy that another program adopted, and that no service had configured.
     "s5_fill_outlasts_refusal",
     "s5_on_live_skip",
     "s5_on_live_take",
@@ -817,8 +820,8 @@ fn every_case_that_was_replayed_is_clean() {
             wrong.push(format!("{name}: {report:#}"));
         }
     }
-    say!("{judged} cases, {matched} decisions matched, outcomes {outcomes:?}");
+    print_line!("{judged} cases, {matched} decisions matched, outcomes {outcomes:?}");
     assert!(judged > 100 && matched > 80, "{judged} cases, {matched} decisions");
-    assert!(outcomes.values().all(|n| *n > 0), "each outcome is met: {outcomes:?}");
+    assert!(outcomes.values().all(|n| *n > 0), "each outcome occurs: {outcomes:?}");
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! What the program answers and decides for every replay case is what the schemas say.
+//! Every document that the program writes for the replay cases validates against its schema.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ impl Cli {
 }
 
 #[test]
-fn what_a_replay_writes_validates() {
+fn every_document_of_a_replay_validates() {
     let (mut decided, mut audited) = (0, 0);
     let folder = tempfile::tempdir().unwrap();
     for (case, _) in cases() {
@@ -40,7 +40,7 @@ fn what_a_replay_writes_validates() {
             assert_eq!(line_faults(&line), Vec::<String>::new(), "{}: {line}", case.display());
             decided += 1;
         }
-        // Whole, without the first decision, and the chain by itself.
+        // The whole history, the history without its first decision, and the chain by itself.
         let skipped = decisions.iter().skip(1).cloned().collect::<Vec<_>>();
         for (emitted, chain_only) in [(&decisions, false), (&skipped, false), (&skipped, true)] {
             let file = folder.path().join("decisions.jsonl");
@@ -50,7 +50,7 @@ fn what_a_replay_writes_validates() {
             let mut out = Vec::new();
             let args = Cli::try_parse_from(words).expect("the arguments are right").args;
             let done = audit::run(&args, &config(Some(&case.join("policy.toml"))), &mut out);
-            // Cases about lines that do not read are refused.
+            // Cases about unreadable lines are refused.
             let Ok(report) = serde_json::from_slice(&out) else { continue };
             expect_valid(&case, "audit.report.v1", &report);
             audited += 1;
@@ -72,7 +72,7 @@ fn the_canonical_policy_validates() {
     }
 }
 
-/// What is written validates, and every key of it is described.
+/// Asserts that a written document validates and that its schema describes every key.
 fn expect_valid(case: &Path, name: &str, document: &Value) {
     assert_eq!(faults(name, document), Vec::<String>::new(), "{}: {name}: {document}", case.display());
     let mut unknown = Vec::new();
@@ -86,7 +86,7 @@ fn undescribed(name: &str, schema: &Value, document: &Value, place: &str, unknow
         let of = reference.split_once(".json#").map_or(name, |(file, _)| file);
         return undescribed(of, resolve(name, reference).expect("it leads somewhere"), document, place, unknown);
     }
-    // One of several ways: the one that has an answer to the document.
+    // For several alternatives: the one that has a branch for the document.
     if let Some(ways) = schema["anyOf"].as_array() {
         let lists = ways.iter().map(|way| {
             let mut list = Vec::new();

@@ -13,7 +13,7 @@ mod configuration;
 mod metrics;
 #[cfg(test)]
 mod pages;
-/// The report of which everything is known, which the tests of the metrics use, too.
+/// The report in which everything is known, which the tests of the metrics use as well.
 #[cfg(test)]
 #[path = "../../../../tests/console/telling/well.rs"]
 mod well;
