@@ -102,7 +102,7 @@ fn the_events_of_a_live_decision_are_listed_one_by_one() {
 
 #[test]
 fn a_held_position_is_explained_with_the_reason_and_its_end() {
-    let mut told = std::collections::BTreeSet::new();
+    let mut reasons = std::collections::BTreeSet::new();
     for folder in cases() {
         let Ok(history) = fs::read_to_string(folder.join("events.jsonl")) else { continue };
         if !history.contains("SOLUSDT") || history.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
@@ -112,10 +112,10 @@ fn a_held_position_is_explained_with_the_reason_and_its_end() {
         let document = explained(&config, &["SOLUSDT", text(&folder.join("events.jsonl")), "--json"]);
         let document: Value = serde_json::from_str(&document).unwrap();
         assert!(!document["why"].as_array().unwrap().is_empty(), "{}: {document:#}", folder.display());
-        told.extend(document["hold"].as_str().map(str::to_owned));
+        reasons.extend(document["hold"].as_str().map(str::to_owned));
     }
-    println!("{} reasons: {told:?}", told.len());
-    assert!(told.len() >= 9, "{told:?}");
+    println!("{} reasons: {reasons:?}", reasons.len());
+    assert!(reasons.len() >= 9, "{reasons:?}");
 }
 
 #[test]

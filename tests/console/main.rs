@@ -6,10 +6,10 @@ mod support;
 mod audit;
 mod browser;
 mod live;
+mod observability;
 mod pages;
 mod producer;
 mod refused;
-mod telling;
 mod time;
 mod top;
 

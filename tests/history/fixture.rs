@@ -85,7 +85,7 @@ pub fn names(history: &mut History) -> Vec<String> {
     while let Some(line) = history.next_line().unwrap_or_else(|error| panic!("{error}")) {
         let stream = streams.get(line.stream).short_name();
         let (named, file, number) = (format!("{stream} {}", line.id), line.file, line.number);
-        let duplicate = if line.duplicate { " twin" } else { "" };
+        let duplicate = if line.duplicate { " duplicate" } else { "" };
         let location = history.location(file, number);
         let location = location.rsplit('/').next().unwrap();
         lines.push(format!("{named} {location}{duplicate}"));

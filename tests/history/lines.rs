@@ -19,7 +19,7 @@ fn a_folder_means_all_histories_below_it_sorted_by_path() {
     let mut history = opened(&[&folder.path("")]);
     assert_eq!(
         names(&mut history),
-        ["market.tick 1-0 c.jsonl:1", "market.tick 1-0 z.jsonl.zst:1 twin", "market.tick 1-0 b.jsonl:1 twin"]
+        ["market.tick 1-0 c.jsonl:1", "market.tick 1-0 z.jsonl.zst:1 duplicate", "market.tick 1-0 b.jsonl:1 duplicate"]
     );
 }
 
@@ -32,7 +32,7 @@ fn a_link_to_a_parent_folder_is_not_followed_without_end() {
     std::os::unix::fs::symlink(folder.path("a/b.jsonl"), folder.path("c.jsonl")).unwrap();
     assert_eq!(
         names(&mut opened(&[&folder.path("")])),
-        ["market.tick 1-0 b.jsonl:1", "market.tick 1-0 c.jsonl:1 twin"]
+        ["market.tick 1-0 b.jsonl:1", "market.tick 1-0 c.jsonl:1 duplicate"]
     );
 }
 

@@ -153,7 +153,7 @@ fn a_history_that_needs_the_look_ahead_is_read_again() {
     let ends = [
         ("nothing", String::new(), true),
         ("a foreign stream", line("elsewhere", 9_000, r#""a":"b""#), true),
-        ("a twin", line(TICK, 3_499, r#""symbol":"ADAUSDT","price":"7""#), true),
+        ("a duplicate", line(TICK, 3_499, r#""symbol":"ADAUSDT","price":"7""#), true),
         ("a decision", decision(9_000), false),
         ("a control entry", line(CONTROL, 9_000, skipped), false),
         ("a line out of order", line(TICK, 2_500, r#""symbol":"ADAUSDT","price":"1.02""#), false),

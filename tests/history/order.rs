@@ -130,9 +130,9 @@ fn a_duplicate_follows_its_first_entry_and_is_marked() {
         [
             "market.tick 4-0 1.jsonl:1",
             "market.tick 5-0 1.jsonl:2",
-            "market.tick 5-0 1.jsonl:3 twin",
-            "market.tick 5-0 2.jsonl.zst:1 twin",
-            "market.tick 5-0 2.jsonl.zst:2 twin",
+            "market.tick 5-0 1.jsonl:3 duplicate",
+            "market.tick 5-0 2.jsonl.zst:1 duplicate",
+            "market.tick 5-0 2.jsonl.zst:2 duplicate",
             "market.tick 6-0 2.jsonl.zst:3",
         ]
     );

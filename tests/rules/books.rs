@@ -107,7 +107,7 @@ proptest! {
             if is_general && *shared > 2 { (None, line.to_owned()) } else { dealt(line, *account) }
         }).collect();
         // The first used price of a symbol depends on all of its books (docs/spec/fold.md, "Used prices").
-        let began = history.entries.first().map_or(0, |told| told.key.ms);
+        let began = history.entries.first().map_or(0, |entry| entry.key.ms);
         for (at, price) in [(0, "0.4109"), (1, "90150.3"), (2, "0.0045829")] {
             for ms in [began - 9_000, began - 5_000] {
                 let fields = [("symbol", SYMBOLS[at]), ("price", price)];
@@ -115,7 +115,7 @@ proptest! {
             }
         }
         lines[..6].sort_by(|(_, a), (_, b)| a.cmp(b));
-        let last = history.entries.last().map_or(0, |told| told.key.ms) + 1;
+        let last = history.entries.last().map_or(0, |entry| entry.key.ms) + 1;
         lines.push((None, entry_line(TICK, &format!("{last}-0"), &[("symbol", "NILUSDT"), ("price", "1")])));
 
         let all: Vec<usize> = (0..ACCOUNTS.len()).collect();

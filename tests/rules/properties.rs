@@ -3,33 +3,27 @@
 //! `PROPTEST_CASES` sets their number, `PROPTEST_RNG_SEED` the seed; a failure prints the script, which is enough to
 //! play the history again.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support;
 use crate::support::books::{Derived, Watched};
-use crate::support::exact;
-use crate::support::histories::{
-    DECISION, History, OBSERVATION, RESULT, Script, Style, TICK, What, play, scripts, text_of,
-};
+use crate::support::histories::{DECISION, History, RESULT, Script, Style, TICK, What, play, scripts, text_of};
 use crate::support::lab::Lab;
-use crate::support::orders::{Model, OrderReport};
-use crate::support::replayed;
+use crate::support::{exact, replayed};
 use harvester::cli::positions;
 use harvester::cli::replay::{Replayed, Request};
 use harvester::codec::{line, view};
 use harvester::config::Config;
-use harvester::domain::book::change::Cause;
-use harvester::domain::book::counters::Count;
 use harvester::domain::event::ids::SortKey;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config as ProptestConfig, RngSeed, TestRunner};
-use rust_decimal::Decimal;
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+
+mod orders;
+mod reach;
 
 /// Returns the number of cases, unless `PROPTEST_CASES` sets it. The cases are the same each time unless a seed is
 /// given.
@@ -212,10 +206,10 @@ proptest! {
         let names = ["parts/a.jsonl", "parts/deep/b.jsonl.zst", "parts/c.jsonl", "d.jsonl.zst"];
         let mut files: [Vec<(SortKey, &str)>; 4] = Default::default();
         let mut at = 0;
-        for (i, told) in history.entries.iter().enumerate() {
+        for (i, entry) in history.entries.iter().enumerate() {
             let (file, is_next) = pieces[i % pieces.len()];
             at = if is_next { file } else { at };
-            files[at].push((told.key, told.line.as_str()));
+            files[at].push((entry.key, entry.line.as_str()));
         }
         let mut inputs = vec![folder.0.path().join("parts")];
         for (name, lines) in names.iter().zip(&mut files) {
@@ -233,9 +227,9 @@ proptest! {
         // Nor does the reader matter: entry by entry, with fields as Redis has them, the same decisions result.
         let mut lab = Lab::new(&history.config);
         let mut decisions = Vec::new();
-        for told in &history.entries {
-            if let Some(sealed) = lab.feed(&told.line).sealed {
-                let id = format!("{}-{}", told.key.ms, sealed.seq);
+        for entry in &history.entries {
+            if let Some(sealed) = lab.feed(&entry.line).sealed {
+                let id = format!("{}-{}", entry.key.ms, sealed.seq);
                 decisions.push(line::write(DECISION, &id, &sealed.fields()));
             }
         }
@@ -292,7 +286,7 @@ proptest! {
     ) {
         let history = play(&script, Style::default());
         let mut lines: Vec<String> = history.lines().map(str::to_owned).collect();
-        let (mut blank, mut bad, mut other, mut twins) = (0, 0, 0, 0);
+        let (mut blank, mut bad, mut other, mut duplicates) = (0, 0, 0, 0);
         for (at, kind) in noise {
             let at = at.index(lines.len());
             let line = match kind {
@@ -307,9 +301,9 @@ proptest! {
                 8 => { other += 1; json!({"stream": "somebody:else", "id": "9-0", "fields": {"a": "b"}}).to_string() }
                 9 => { other += 1; json!({"stream": "somebody:else", "id": "9999999999999-0", "fields": {}}).to_string() }
                 _ => {
-                    let told = &history.entries[at % history.entries.len()];
-                    twins += 1;
-                    told.line.clone()
+                    let entry = &history.entries[at % history.entries.len()];
+                    duplicates += 1;
+                    entry.line.clone()
                 }
             };
             lines.insert(at, line);
@@ -323,7 +317,7 @@ proptest! {
         prop_assert_eq!(n("entries"), n("applied") + n("duplicates") + sum(&came.summary["quarantined"]));
         prop_assert_eq!(n("bad_lines"), bad);
         prop_assert_eq!(n("other_streams"), other);
-        prop_assert_eq!(n("duplicates"), twins);
+        prop_assert_eq!(n("duplicates"), duplicates);
         prop_assert_eq!(n("entries") + n("bad_lines") + n("other_streams") + blank, lines.len() as u64);
         let shapes: u64 = came.summary["shapes"].as_object().into_iter().flatten().map(|(_, of)| sum(of)).sum();
         prop_assert_eq!(shapes, n("entries"));
@@ -405,106 +399,6 @@ proptest! {
     }
 }
 
-proptest! {
-    #![proptest_config(cases(256))]
-
-    /// Positions agree with cumulative quantities and average prices, by a second implementation of the contract.
-    #[test]
-    fn plain_orders_give_the_positions_of_the_contract(
-        orders in prop::collection::vec((any::<bool>(), prop::bool::weighted(0.25)), 8),
-        reports in prop::collection::vec((0usize..8, 1u32..40, prop::option::weighted(0.7, 40u32..60)), 1..60),
-    ) {
-        let config = support::config(None);
-        let mut lab = Lab::new(&config);
-        let mut model = Model::default();
-        for (i, (order, cumulative, average)) in reports.into_iter().enumerate() {
-            let (buys, reduce_only) = orders[order];
-            let report = OrderReport {
-                order: order as u32,
-                buys,
-                reduce_only,
-                cumulative: format!("{}.{}", cumulative / 4, [0, 25, 5, 75][cumulative as usize % 4]),
-                average: average.map(|average| format!("{}.3", average)),
-            };
-            model.apply(&report);
-            let (id, order_id) = (format!("{}-0", 1_770_163_200_000 + 250 * i), format!("{}", 500 + order));
-            let mut fields = vec![
-                ("symbol", "SOLUSDT"),
-                ("executed", "true"),
-                ("order_status", "PARTIALLY_FILLED"),
-                ("side", if buys { "BUY" } else { "SELL" }),
-                ("reduceOnly", if reduce_only { "true" } else { "false" }),
-                ("orderId", &order_id),
-                ("executedQty", &report.cumulative),
-            ];
-            fields.extend(report.average.as_deref().map(|average| ("avgPrice", average)));
-            lab.entry(RESULT, &id, &fields);
-        }
-        let symbol = lab.symbol("SOLUSDT").expect("the symbol was named");
-        let sums = model.sums();
-        prop_assert_eq!(symbol.positions().count(), sums.len());
-        for (position, sums) in symbol.positions().zip(&sums) {
-            let printed = json!(view::PositionView::of(&lab.engine, symbol, position));
-            prop_assert_eq!(exact::of(position.totals.qty.get()), sums.qty.clone(), "{}", printed);
-            let entry = printed["entry_price"]["value"].as_str();
-            let realized = printed["realized_pnl"].as_str();
-            prop_assert_eq!(entry.is_some(), sums.entry.is_some(), "{}", printed);
-            prop_assert_eq!(realized.is_some(), sums.realized.is_some(), "{}", printed);
-            if let (Some(entry), Some(wanted)) = (entry, &sums.entry) {
-                prop_assert!(exact::agrees(entry, wanted), "entry {}: {}", wanted, printed);
-            }
-            if let (Some(realized), Some(wanted)) = (realized, &sums.realized) {
-                let part = exact::whole(10).pow(-24);
-                let agrees = exact::agrees_within(realized, wanted, &sums.turnover, &part);
-                prop_assert!(agrees, "realised {}: {}", wanted, printed);
-            }
-        }
-        let counters = &lab.engine.counters;
-        for (count, wanted) in [
-            (Count::FillsRepeated, model.repeated),
-            (Count::FillsContradictory, model.contradictory),
-            (Count::ReduceOnlyFlat, model.reduce_only_flat),
-            (Count::ReduceOnlySameSide, model.reduce_only_same_side),
-            (Count::ReduceOnlyExcess, model.reduce_only_excess),
-        ] {
-            prop_assert_eq!(counters.of(count), wanted, "{}", count.name());
-        }
-    }
-
-    /// The applied quantity of an order is the larger of its results' cumulative and the sum of its distinct trades.
-    #[test]
-    fn results_and_trades_of_an_order_are_not_added_up(
-        sides in prop::collection::vec(any::<bool>(), 4),
-        reports in prop::collection::vec((0usize..4, any::<bool>(), 1u64..30, 0u64..12), 1..50),
-    ) {
-        let mut lab = Lab::new(&support::config(None));
-        let mut results = [0u64; 4];
-        let mut trades: [BTreeMap<u64, u64>; 4] = Default::default();
-        for (i, (order, is_trade, qty, trade_id)) in reports.into_iter().enumerate() {
-            let now_ms = 1_770_163_200_000 + 250 * i as u64;
-            let (id, order_id) = (format!("{now_ms}-0"), (500 + order).to_string());
-            let side = if sides[order] { "BUY" } else { "SELL" };
-            if is_trade {
-                trades[order].entry(trade_id).or_insert(qty);
-                let payload = format!(
-                    r#"{{"symbol":"SOLUSDT","orderId":{order_id},"id":{trade_id},"side":"{side}","qty":{qty},"price":"100","time":{now_ms}}}"#
-                );
-                lab.entry(OBSERVATION, &id, &[("event_type", "exchange.trade"), ("payload", &payload)]);
-            } else {
-                // A cumulative below an earlier one is contradictory, and changes nothing.
-                results[order] = results[order].max(qty);
-                let fields =
-                    [("symbol", "SOLUSDT"), ("side", side), ("executedQty", &qty.to_string()), ("orderId", &order_id)];
-                lab.entry(RESULT, &id, &fields);
-            }
-        }
-        let applied = |order: usize| results[order].max(trades[order].values().sum()) as i64;
-        let wanted: i64 = (0..4).map(|order| if sides[order] { applied(order) } else { -applied(order) }).sum();
-        let held = lab.symbol("SOLUSDT").map_or(Decimal::ZERO, |symbol| symbol.qty().get());
-        prop_assert_eq!(held, Decimal::from(wanted));
-    }
-}
-
 fn cut(script: &Script, cuts: &[Index], style: Style) -> Result<(), TestCaseError> {
     let history = play(script, Style { no_skips: true, ..style });
     let folder = Folder::new();
@@ -520,7 +414,7 @@ fn cut(script: &Script, cuts: &[Index], style: Style) -> Result<(), TestCaseErro
     let mut summary: Option<Map<String, Value>> = None;
     let mut last = None;
     for end in ends {
-        let lines = history.entries[begin..end].iter().map(|told| told.line.as_str());
+        let lines = history.entries[begin..end].iter().map(|entry| entry.line.as_str());
         let part = folder.file("part.jsonl", &text_of(lines));
         let came = into_store(vec![part], &folder.store(), &history.config);
         decisions.extend(came.decisions);
@@ -553,111 +447,4 @@ fn watch(history: &History, derived: Derived) -> Result<(), TestCaseError> {
         watched.feed(line).map_err(TestCaseError::fail)?;
     }
     watched.check_all().map_err(TestCaseError::fail)
-}
-
-/// A property is only as good as its histories: these must reach all of the following.
-#[test]
-fn the_random_histories_reach_every_shape_hold_and_counter() {
-    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    let mut note = |what: String, n: u64| *seen.entry(what).or_default() += n;
-    let mut runner = TestRunner::new(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..cases(1) });
-    for _ in 0..300 {
-        let script = scripts(200).new_tree(&mut runner).expect("a script is made").current();
-        let history = play(&script, Style::default());
-        let mut lab = Lab::new(&history.config);
-        for line in history.lines() {
-            let mode = lab.engine.policy().mode.name();
-            let came = lab.feed(line);
-            if came.step.decision.is_some() {
-                note(format!("decision {mode}"), 1);
-            }
-        }
-        let counters = &lab.engine.counters;
-        counters.counts.iter().for_each(|(count, n)| note(format!("count {}", count.name()), *n));
-        counters.holds().for_each(|(hold, n)| note(format!("hold {}", hold.name()), n));
-        counters.quarantined.iter().for_each(|(reason, n)| note(format!("quarantined {}", reason.name()), *n));
-        for (kind, shapes) in counters.shapes() {
-            shapes.iter().for_each(|(shape, n)| note(format!("shape {kind} {shape}"), *n));
-        }
-        for book in lab.engine.books() {
-            for position in book.positions() {
-                note("instance".to_owned(), 1);
-                note("further opening under one id".to_owned(), u64::from(position.id.nth > 1));
-                note("entry price disagrees".to_owned(), u64::from(position.entry_price_disagrees));
-                position.rungs.iter().for_each(|rung| note(format!("rung {}", rung.state.name()), 1));
-                if let Some(risk) = &position.risk {
-                    note(format!("risk {}", risk.source.name()), 1);
-                }
-                for change in &position.changes {
-                    let cause = match change.cause {
-                        Cause::Fill { .. } => "fill",
-                        Cause::StatedOpening => "opening by a stated quantity",
-                        Cause::Explained { .. } => "explained",
-                        Cause::Adoption => "adoption",
-                        Cause::EntrySet => "entry price set",
-                    };
-                    note(format!("movement {cause}"), 1);
-                    note(format!("price {}", change.price.map_or("missing", |price| price.source.name())), 1);
-                }
-            }
-        }
-    }
-    let wanted = [
-        "count ambiguous_order",
-        "count fills_contained",
-        "count fills_contradictory",
-        "count fills_repeated",
-        "count fills_told",
-        "count late_price",
-        "count order_id_reused",
-        "count passed_over",
-        "count price_held",
-        "count price_unaccepted",
-        "count reduce_only_excess",
-        "count reduce_only_flat",
-        "count reduce_only_same_side",
-        "count snapshot_settling",
-        "decision live",
-        "decision shadow",
-        "entry price disagrees",
-        "further opening under one id",
-        "hold awaiting_result",
-        "hold below_min_r",
-        "hold below_minimum",
-        "hold diverged",
-        "hold history_gap",
-        "hold killed",
-        "hold missing_entry_price",
-        "hold missing_risk",
-        "hold no_price",
-        "hold no_rung",
-        "hold price_jump",
-        "hold stale_position",
-        "hold stale_price",
-        "hold weak_entry",
-        "hold weak_risk",
-        "movement adoption",
-        "movement entry price set",
-        "movement explained",
-        "movement opening by a stated quantity",
-        "price exchange",
-        "price intent",
-        "price legacy",
-        "price missing",
-        "price plan",
-        "risk intent_nearest",
-        "risk legacy",
-        "risk plan",
-        "rung failed",
-        "rung filled",
-        "rung partial",
-        "rung refused",
-        "rung requested",
-        "rung shadowed",
-        "rung skipped",
-        "rung unknown",
-    ];
-    for what in wanted {
-        assert!(seen.get(what).is_some_and(|n| *n >= 2), "{what}: {:?}\nof {seen:#?}", seen.get(what));
-    }
 }

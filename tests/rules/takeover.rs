@@ -92,7 +92,7 @@ proptest! {
         script.ops.retain(|op| op.what != What::Skip);
         let history = play(&script, Style { no_weeks: true, no_skips: true, ..Style::default() });
         let wanted = undisturbed(&history);
-        let last_ms = history.entries.last().map_or(0, |told| told.id().ms);
+        let last_ms = history.entries.last().map_or(0, |entry| entry.id().ms);
         let written = written_now(&wanted.made, last_ms);
         let known = known.index(written.len() + 1);
         let again = known + again.index(written.len() + 1 - known);

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use crate::support::binary::{harvester, name, run};
-use crate::support::proxy::Proxy;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::service::{
     CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, add, entries, field_of_all, is_read_to, open_position,
@@ -13,7 +12,12 @@ use harvester::codec::issue::{Stamp, sign};
 use harvester::codec::signing::SigningKey;
 use serde_json::{Value, json};
 
+mod ahead;
+mod decisions;
+mod kill_key;
+
 const KEY: &str = "a secret of enough bytes";
+
 const SYMBOL: &str = "SAFEUSDT";
 
 /// Returns a live configuration for one symbol.
@@ -181,7 +185,9 @@ fn entries_of_ours_in_the_control_stream_are_signed() {
     open_position(&server, SYMBOL);
     price(&server, SYMBOL, "1");
     server.cli(&["SET", "quantum:kill", "1"]);
-    until("the kill is told", || field_of_all(&server, CONTROL, "event_type").contains(&"kill.changed".to_owned()));
+    until("the kill is published", || {
+        field_of_all(&server, CONTROL, "event_type").contains(&"kill.changed".to_owned())
+    });
     let id = price(&server, SYMBOL, "1.007");
     until_read(&server, PRICE, &id);
     let messages = run(harvester()
@@ -208,44 +214,6 @@ fn entries_of_ours_in_the_control_stream_are_signed() {
     }
 }
 
-/// The service read the kill key before the operator cleared it, and gets the answer after the operator's entry.
-#[test]
-fn a_late_read_of_the_kill_key_does_not_kill_again_after_the_operator_cleared_it() {
-    let server = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let mut place = place(&server, Some(KEY));
-    place.url = wire.url();
-    let service = at_work(&server, &place);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    server.cli(&["SET", "quantum:kill", "1"]);
-    let kills = || -> Vec<bool> {
-        let all = entries(&server, CONTROL).into_iter().filter(|(_, fields)| fields[0].1 == "kill.changed");
-        all.map(|(_, fields)| fields[1].1.contains(r#""kill":true"#)).collect()
-    };
-    until("the kill is told", || kills() == [true]);
-    let id = price(&server, SYMBOL, "1.001");
-    until("the kill is folded", || place.journalled().concat().contains(&id));
-    let ask = "GET\r\n$12\r\nquantum:kill";
-    wire.hold_answer_to(ask);
-    until("the key is asked for", || wire.is_holding());
-    let off = ["control", "kill", "off", "--reason", "r", "--yes"];
-    run(harvester().args(off).env("REDIS_URL", server.url()).env("HARVEST_SIGNING_KEY", KEY));
-    price(&server, SYMBOL, "1.007");
-    until("decisions continue", || ordered(&server) == [SYMBOL]);
-    wire.hold_answer_to(ask);
-    wire.release();
-    until("the late answer is read, and the key is asked for again", || wire.is_holding());
-    wire.release();
-    for _ in 0..3 {
-        let id = price(&server, SYMBOL, "1.008");
-        until("the service continues", || place.journalled().concat().contains(&id));
-    }
-    service.stop();
-    assert_eq!(kills(), [true, false]);
-    replay_is_the_same(&place, Some(KEY));
-}
-
 /// Entries of the future that need no signature, or that of a former key, could be written by anybody.
 #[test]
 fn a_start_is_refused_if_a_future_id_is_believed_without_the_key() {
@@ -267,178 +235,6 @@ fn a_start_is_refused_if_a_future_id_is_believed_without_the_key() {
     for ran in [started(&|_| unsigned(&past)), started(&|file| former(file, &past))] {
         assert_eq!(ran.code, Some(0), "{}", ran.log);
     }
-}
-
-/// Incident 60: the ids of the control stream are two hours ahead.
-#[test]
-fn i60_a_kill_counts_when_it_is_read_whatever_its_id() {
-    let server = RedisServer::start();
-    let place = place(&server, Some(KEY));
-    let service = at_work(&server, &place);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    let now_ms = server.now_ms();
-    let ahead = format!("{}-0", now_ms + 7_200_000);
-    server.cli(&["XADD", CONTROL, &ahead, "event_type", "history.gap", "payload", r#"{"stream":"elsewhere"}"#]);
-    // Without the key of Redis: the entry alone has to be enough.
-    let kill = write_control(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
-    assert!(kill.starts_with(&(now_ms + 7_200_000).to_string()), "its id is ahead as well: {kill}");
-    until("the group has it", || server.cli(&["XINFO", "GROUPS", CONTROL]).contains(&kill));
-    price(&server, SYMBOL, "1.007");
-    until("the decision is refused", || {
-        entries(&server, CONTROL).iter().any(|(_, fields)| fields[1].1.contains(r#""reason":"killed""#))
-    });
-    assert_eq!(ordered(&server), [""; 0]);
-    // A new process knows of it as well, before it sends anything.
-    service.kill();
-    let service = place.start();
-    let id = price(&server, SYMBOL, "1.013");
-    until_read(&server, PRICE, &id);
-    service.stop();
-    assert_eq!(ordered(&server), [""; 0]);
-}
-
-#[test]
-fn i60_the_command_sets_the_key_and_names_the_services_that_obey() {
-    let server = RedisServer::start();
-    let command = |arguments: &[&str]| {
-        run(harvester()
-            .args(["control"])
-            .args(arguments)
-            .args(["--reason", "r", "--yes", "--json"])
-            .env("REDIS_URL", server.url()))
-        .json()
-    };
-    let alone = command(&["kill", "on"]);
-    assert_eq!((&alone["service"], &alone["kill_key"]), (&json!("nobody"), &json!("1")), "{alone}");
-    let place = place(&server, None);
-    let service = at_work(&server, &place);
-    let on = command(&["kill", "on"]);
-    assert_eq!(on["service"], "read", "{on}");
-    assert_eq!(server.cli(&["GET", "quantum:kill"]).trim(), "1");
-    let off = command(&["kill", "off"]);
-    assert_eq!(off["kill_key"], "0", "{off}");
-    assert_eq!(server.cli(&["GET", "quantum:kill"]).trim(), "0");
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    price(&server, SYMBOL, "1.007");
-    until("orders go out again", || ordered(&server) == [SYMBOL]);
-    service.stop();
-}
-
-/// A service with a key refuses an unsigned entry: the command fails, and names the place that shows the reason.
-#[test]
-fn i60_a_kill_that_the_service_does_not_clear_is_exit_code_1() {
-    let server = RedisServer::start();
-    let mut place = place(&server, Some(KEY));
-    place.listen = format!("127.0.0.1:{}", free_port());
-    let service = at_work(&server, &place);
-    let command = |switch: &str, key: Option<&str>| {
-        let mut command = harvester();
-        command.args([
-            "control",
-            "kill",
-            switch,
-            "--reason",
-            "r",
-            "--yes",
-            "--url",
-            &format!("http://{}", place.listen),
-        ]);
-        command.env("REDIS_URL", server.url()).envs(key.map(|key| ("HARVEST_SIGNING_KEY", key)));
-        run(&mut command)
-    };
-    let on = command("on", None);
-    assert_eq!(on.code, Some(0), "a kill needs no signature: {}", on.log);
-    let unsigned = command("off", None);
-    assert_eq!(unsigned.code, Some(1), "{}", unsigned.out);
-    assert!(unsigned.log.contains("still killed") && unsigned.log.contains("harvester quarantine"), "{}", unsigned.log);
-    let signed = command("off", Some(KEY));
-    assert_eq!(signed.code, Some(0), "{}", signed.log);
-    service.stop();
-}
-
-/// A forged decision changes neither rungs nor the chain, and holds its symbol; a forged expiry arms no rung.
-#[test]
-fn a_forged_decision_changes_nothing() {
-    let server = RedisServer::start();
-    let place = place(&server, Some(KEY));
-    let service = at_work(&server, &place);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    price(&server, SYMBOL, "1.007");
-    until("the first order", || ordered(&server) == [SYMBOL]);
-    let (_, first) = entries(&server, DECISION).remove(0);
-    let of = |name: &str| first.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).unwrap_or_default();
-    let decision_id = of("decision_id");
-    write_control(&server, "decision.expired", &json!({"decision_id": decision_id, "reason": "killed"}));
-    let payload = of("payload").replace(r#""0.5""#, r#""1""#).replace("live", "shadow");
-    let next = harvester::codec::seal::chained(&of("hash"), &payload);
-    let mut forged = Vec::new();
-    for (seq, hash) in [("2", next.as_str()), ("2", "deadbeef"), ("900", next.as_str())] {
-        let fields = [
-            ("event_type", "harvest.decision"),
-            ("schema", "1"),
-            ("decision_id", "00112233445566778899aabbccddeeff"),
-            ("symbol", SYMBOL),
-            ("mode", "shadow"),
-            ("seq", seq),
-            ("prev", &of("hash")),
-            ("hash", hash),
-            ("payload", &payload),
-        ];
-        forged.push(add(&server, DECISION, &fields));
-    }
-    for id in &forged {
-        service.until_logged(&["decision_foreign", id]);
-    }
-    until("each is answered", || skipped(&server).len() == 4);
-    let id = price(&server, SYMBOL, "1.013");
-    until_read(&server, PRICE, &id);
-    service.stop();
-    assert_eq!(ordered(&server), [SYMBOL], "neither armed again nor sent again");
-    let positions = place.positions();
-    assert!(positions[0]["flags"].to_string().contains("history_gap"), "{positions:#}");
-    let rungs = positions[0]["rungs"].as_array().expect("rungs");
-    let states: Vec<&Value> = rungs.iter().map(|rung| &rung["state"]).collect();
-    assert_eq!(states, ["requested", "armed", "armed"], "{positions:#}");
-    for key in [None, Some(KEY)] {
-        replay_is_the_same(&place, key);
-    }
-}
-
-/// An entry that is not a decision, two hours ahead of the clock: it stops nothing, neither now nor after a start,
-/// nor when the state is folded again.
-#[test]
-fn an_unreadable_decision_entry_stops_nothing() {
-    let server = RedisServer::start();
-    let place = place(&server, Some(KEY));
-    let service = at_work(&server, &place);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    price(&server, SYMBOL, "1.007");
-    until("the first order", || ordered(&server) == [SYMBOL]);
-    sold(&server);
-    until_read(&server, RESULT, &entries(&server, RESULT).last().unwrap().0);
-    service.stop();
-    let now_ms = server.now_ms();
-    let ahead = format!("{}-0", now_ms + 7_200_000);
-    server.cli(&["XADD", DECISION, &ahead, "event_type", "harvest.decision", "symbol", SYMBOL, "payload", "{"]);
-    let service = place.start();
-    service.until_logged(&["does not read", "decision_foreign", &ahead]);
-    price(&server, SYMBOL, "1.013");
-    until("the second order", || ordered(&server).len() == 2);
-    service.stop();
-    for key in [None, Some(KEY)] {
-        replay_is_the_same(&place, key);
-    }
-    std::fs::remove_dir_all(place.store()).expect("there is a store");
-    let service = place.start();
-    open_position(&server, "OTHERUSDT");
-    let id = price(&server, "OTHERUSDT", "1.007");
-    until_read(&server, PRICE, &id);
-    service.stop();
-    assert_eq!(ordered(&server).len(), 2, "no rung is sold twice");
 }
 
 /// Writes the answer of the executor to the last order: sold.
@@ -528,35 +324,6 @@ fn entries_from_before_the_key_are_believed_up_to_the_configured_id() {
     place.command();
     let report = audited(&place);
     assert_eq!(report["verdict"], "findings", "{report:#}");
-}
-
-/// Incident 60, the messages: while the ids are ahead, each command prints a message that is true.
-#[test]
-fn i60_the_messages_of_commands_are_true_while_the_ids_are_ahead() {
-    let server = RedisServer::start();
-    let now_ms = server.now_ms();
-    let ahead = format!("{}-0", now_ms + 7_200_000);
-    server.cli(&["XADD", CONTROL, &ahead, "event_type", "history.gap", "payload", r#"{"stream":"elsewhere"}"#]);
-    let command = |arguments: &[&str]| {
-        let mut command = harvester();
-        command.args(["control"]).args(arguments).args(["--reason", "r", "--yes"]).env("REDIS_URL", server.url());
-        run(&mut command).out
-    };
-    let on = command(&["kill", "on"]);
-    assert!(on.contains("refuses every order") && on.contains("Decisions are still made until then"), "{on}");
-    let off = command(&["kill", "off"]);
-    assert!(
-        off.contains("What is killed stays killed until then") && off.contains("ahead of the server's clock"),
-        "{off}"
-    );
-    let accepted = command(&["gap-accept", SYMBOL]);
-    assert!(accepted.contains("Not before that"), "{accepted}");
-    for messages in [&on, &off] {
-        assert!(
-            !messages.contains("decisions are made again") && !messages.contains("No decision is made"),
-            "{messages}"
-        );
-    }
 }
 
 /// Findings about past entries are reported again by the process that starts after a kill, word for word.
@@ -664,47 +431,4 @@ fn a_signed_entry_is_believed_once() {
     for key in [None, Some(KEY)] {
         replay_is_the_same(&place, key);
     }
-}
-
-/// The script refuses every order beside a kill key that is not a string, so status and log state that it kills.
-#[test]
-fn a_kill_key_of_another_type_kills_and_is_reported() {
-    let server = RedisServer::start();
-    let place = place(&server, None);
-    let service = at_work(&server, &place);
-    server.cli(&["RPUSH", "quantum:kill", "no"]);
-    until("the kill is in the log", || {
-        entries(&server, CONTROL).iter().any(|(_, fields)| fields[0].1 == "kill.changed")
-    });
-    open_position(&server, SYMBOL);
-    let id = price(&server, SYMBOL, "1.007");
-    until_read(&server, PRICE, &id);
-    assert_eq!(ordered(&server), [""; 0]);
-    service.stop();
-}
-
-/// The decision waits in the outbox when the key gets another type: it is written and expires, and only its order is
-/// refused (docs/spec/emission.md, "Records without a request").
-#[test]
-fn a_decision_that_waits_is_written_and_expires_beside_a_kill_key_of_another_type() {
-    const MEMORY: &str = "quantum:stream:harvest.decision:emitted";
-    let server = RedisServer::start();
-    let place = place(&server, None);
-    let service = at_work(&server, &place);
-    server.cli(&["RPUSH", MEMORY, "no"]);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1.007");
-    service.until_logged(&["OUTPUT_REFUSED", MEMORY]);
-    server.cli(&["RPUSH", "quantum:kill", "no"]);
-    server.cli(&["DEL", MEMORY]);
-    until("the decision is written", || entries(&server, DECISION).len() == 1);
-    let expired = || {
-        let all = entries(&server, CONTROL);
-        let payloads = all.into_iter().filter(|(_, fields)| fields[0].1 == "decision.expired");
-        payloads.map(|(_, fields)| fields[1].1.clone()).collect::<Vec<_>>()
-    };
-    until("it expires", || expired().len() == 1);
-    assert!(expired()[0].contains("killed"), "{:?}", expired());
-    service.stop();
-    assert_eq!(ordered(&server), [""; 0]);
 }

@@ -154,7 +154,7 @@ pub fn table() -> Vec<Row> {
         ("audit.report.v1", 0, "/verdict", text("fine"), "not a verdict"),
         ("audit.report.v1", 0, "/tampered", None, "every key is there"),
         ("audit.report.v1", 0, "/matched", text("1"), "counts are numbers"),
-        ("audit.report.v1", 0, "/differs/0/fields/qty/recomputed", None, "both values are told"),
+        ("audit.report.v1", 0, "/differs/0/fields/qty/recomputed", None, "both values are required"),
         ("audit.report.v1", 0, "/outcomes/filled", None, "every outcome is counted"),
         ("audit.report.v1", 0, "/chain/head/hash", text("5"), "a hash has 64 digits"),
         ("audit.report.v1", 1, "/tampered/0/why", text(""), "a fault has a reason"),

@@ -279,16 +279,19 @@ fn i66_both_sides_of_a_hedge_account_are_written_separately() {
     );
     let stream = night.redis.cli(&["--json", "XRANGE", OBSERVATIONS, "-", "+"]);
     let entries: Vec<(String, Vec<String>)> = serde_json::from_str(&stream).unwrap();
-    let told: Vec<Value> = entries
+    let observed: Vec<Value> = entries
         .iter()
         .filter(|(_, fields)| fields.contains(&"exchange.position".to_owned()))
         .map(|(_, fields)| serde_json::from_str(fields.last().unwrap()).unwrap())
         .collect();
     let side = |side: &str, qty: &str| {
-        told.iter().any(|p| p["symbol"] == "ADAUSDT" && p["positionSide"] == side && p["positionAmt"] == qty)
+        observed.iter().any(|p| p["symbol"] == "ADAUSDT" && p["positionSide"] == side && p["positionAmt"] == qty)
     };
-    assert!(side("LONG", "4") && side("SHORT", "-10"), "{told:#?}");
-    assert!(told.iter().all(|p| p["symbol"] == "ADAUSDT" && p.get("positionSide").is_some()), "no BOTH: {told:#?}");
+    assert!(side("LONG", "4") && side("SHORT", "-10"), "{observed:#?}");
+    assert!(
+        observed.iter().all(|p| p["symbol"] == "ADAUSDT" && p.get("positionSide").is_some()),
+        "no BOTH: {observed:#?}"
+    );
     // Our quantity is neither of them, and not zero.
     let qty = |symbol: &str| {
         document["positions"].as_array().unwrap().iter().find(|p| p["symbol"] == symbol).map(|p| p["qty"].clone())

@@ -56,7 +56,7 @@ fn i11_a_gap_is_filled_from_an_archive_and_no_rung_is_taken_twice() {
     server.dump(&archive, std::iter::once(RESULT));
     server.cli(&["XTRIM", RESULT, "MAXLEN", "1"]);
     let service = place.start();
-    until("the gap is told", || gaps(&server) == 1 && is_read(&server));
+    until("the gap is published", || gaps(&server) == 1 && is_read(&server));
     service.stop();
     assert_eq!(of(&place, "AAAUSDT"), shown("100", "history_gap", "shadowed"));
     assert_eq!(of(&place, "BBBUSDT"), None);

@@ -5,12 +5,12 @@ use serde_json::Value;
 use super::night::{Night, is_first_position, is_signal, marks};
 
 /// The address of an exchange that does not answer.
-const NOBODY: &str = "http://127.0.0.1:9";
+const ABSENT: &str = "http://127.0.0.1:9";
 
 /// Makes a night of signals and one look-up of positions, without prices.
 fn night() -> Night {
     let night = Night::new();
-    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
+    night.configure(ABSENT, "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     night.import(|entry| is_signal(entry) || is_first_position(entry));
     night
 }
@@ -79,7 +79,7 @@ fn i01_marks_come_from_fresh_hashes_and_each_stale_one_is_named() {
 fn i50_a_price_source_that_the_policy_does_not_name_is_not_read() {
     let night = night();
     night.configure(
-        NOBODY,
+        ABSENT,
         "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\nprice_sources = [\"redis_market\"]\n",
     );
     let now_ms = night.now_ms();

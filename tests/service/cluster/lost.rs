@@ -51,10 +51,10 @@ fn an_entry_that_a_failover_lost_is_published_as_a_gap_and_holds_its_position() 
         let payloads = payloads.iter().filter_map(|payload| serde_json::from_str::<serde_json::Value>(payload).ok());
         payloads.filter(|payload| payload["stream"] == result.as_str()).collect()
     };
-    until("the gap is told", || !gaps().is_empty());
+    until("the gap is published", || !gaps().is_empty());
     let id = |text: &str| text.parse::<EntryId>().expect("an id");
-    let told = gaps();
-    assert!(told[0]["after"].as_str().map(id) < Some(id(&lost)), "{told:?}");
+    let published = gaps();
+    assert!(published[0]["after"].as_str().map(id) < Some(id(&lost)), "{published:?}");
     // The price reaches the first rung, and no decision is made.
     night.price("AAAUSDT", "1.008");
     service.until_logged(&["AAAUSDT", "hold=history_gap"]);

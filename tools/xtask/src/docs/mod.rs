@@ -15,7 +15,7 @@ mod metrics;
 mod pages;
 /// The report in which everything is known, which the tests of the metrics use as well.
 #[cfg(test)]
-#[path = "../../../../tests/console/telling/well.rs"]
+#[path = "../../../../tests/console/observability/well.rs"]
 mod well;
 
 pub use task::run;

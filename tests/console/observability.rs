@@ -1,7 +1,7 @@
 //! Observability of the service: log lines, report, concerns, metrics, alerts, pages.
 
 mod alerts;
-mod judgements;
+mod concerns;
 mod lines;
 mod pages;
 mod well;
