@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::night;
 use crate::support::binary::{harvester, name, run, run_with};
-use crate::support::service::{price, until};
 use crate::support::{config, root};
 use harvester::cli::top::{Answer, Effect, Top, draw};
 use harvester::drive::film::{Film, Origin};

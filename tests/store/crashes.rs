@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::child::{FORMAT, Random, Spawned, assert_whole, commit_next, copy_folder, number_behind, spawn, store_with};
+use super::child::{FORMAT, Random, Spawned, assert_whole, commit_next, copy_folder, number_after, spawn, store_with};
 use harvester::shell::store::Store;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -31,7 +31,7 @@ fn a_kill_loses_no_acknowledged_commit_and_halves_none() {
             spin(Duration::from_micros(random.below(60_000)));
         }
         for line in writer.kill() {
-            acknowledged = number_behind(&line, "ack").unwrap_or(acknowledged).max(acknowledged);
+            acknowledged = number_after(&line, "ack").unwrap_or(acknowledged).max(acknowledged);
         }
         let store = Store::open(&dir, FORMAT).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let found = assert_whole(&store);

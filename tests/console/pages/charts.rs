@@ -8,11 +8,9 @@ use super::{PAGE_BYTES_MAX, Served, film_of};
 use crate::night;
 use crate::support::binary::run_with;
 use crate::support::html::Document;
-use crate::support::service::until;
 use crate::support::{config, root};
 use harvester::drive::explain::{Explanation, Subject};
 use harvester::drive::stop::Stop;
-use harvester::shell::web::get;
 
 /// The chart of ETHUSDT, with the numbers of `explain`.
 #[test]

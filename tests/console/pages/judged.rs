@@ -10,7 +10,6 @@ use crate::support::service::until;
 use harvester::console::Console;
 use harvester::drive::film::Origin;
 use harvester::drive::stop::Stop;
-use harvester::shell::web::get;
 
 /// Returns the golden decisions of the night, as history lines.
 fn decisions_of_the_night() -> Vec<String> {

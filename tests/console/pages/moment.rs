@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::{Served, expect_sound, film_of};
 use crate::night;
-use crate::support::service::until;
 use crate::support::{cases, config};
 use harvester::codec::checksum::state_checksum;
 use harvester::domain::event::ids::EntryId;
@@ -13,7 +12,6 @@ use harvester::drive::film::{Film, Origin};
 use harvester::drive::sheet::Sheet;
 use harvester::drive::state_at::{NoRows, Sources, state_at};
 use harvester::drive::stop::Stop;
-use harvester::shell::web::get;
 
 /// All numbers of the table equal those of `positions --as-of`, at several moments and in every form of a time.
 #[test]

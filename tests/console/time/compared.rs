@@ -7,9 +7,7 @@ use std::process::Command;
 use super::{Made, incident};
 use crate::support::binary::{harvester, name, run};
 use crate::support::lab::entry_line;
-use crate::support::{config, root};
-use harvester::codec::snapshot;
-use harvester::drive::snapshots;
+use crate::support::root;
 use serde_json::Value;
 
 /// Compares output with a golden file, or writes the file if `HARVESTER_BLESS` is set. Leaves out the paths of this

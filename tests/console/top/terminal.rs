@@ -1,12 +1,10 @@
 //! The view in a real terminal, with a real service.
 
 use std::fs;
-use std::io::{BufRead as _, Write as _};
 use std::process::Command;
 
-use super::{Guarded, TOKEN, answer, drawn, press, screen, top};
+use super::{Guarded, TOKEN};
 use crate::night;
-use crate::support::binary::{harvester, run};
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::service::{Place, import, open_position, price, until, until_leader};
 

@@ -53,7 +53,7 @@ fn i43_doctor_finds_the_faults_of_that_night() {
     let ran = night.run(&["doctor", "--json", "--env-file", env_file.to_str().unwrap()]);
     assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
     assert_eq!(night.keys(), before, "a doctor changes nothing");
-    let document = document(&ran);
+    let report = document(&ran);
     for words in [
         // Configuration.
         &["warning", "BINANCE_TESTNET_API_KEY: a carriage return at the end was cleaned"][..],
@@ -83,12 +83,12 @@ fn i43_doctor_finds_the_faults_of_that_night() {
         // Outside.
         &["credentials", "BINANCE_TESTNET_API_SECRET has 40 characters"],
     ] {
-        let check = found(&document, words);
+        let check = found(&report, words);
         assert_ne!(check["verdict"], "ok", "{check}");
         assert_ne!(check["next"], "", "each finding has a next step: {check}");
     }
-    assert_eq!(found(&document, &["exchange", "answers; its clock is"])["verdict"], "ok");
-    assert!(document["settings"].as_array().unwrap().iter().any(|setting| setting["origin"] == "file"));
+    assert_eq!(found(&report, &["exchange", "answers; its clock is"])["verdict"], "ok");
+    assert!(report["settings"].as_array().unwrap().iter().any(|setting| setting["origin"] == "file"));
     assert!(!ran.out.contains(&KEY[..8]) && !ran.out.contains(&SECRET[..8]), "no secret is shown");
     // For people: only findings, each with its next step.
     let text = night.run(&["doctor", "--env-file", env_file.to_str().unwrap()]).out;
@@ -102,9 +102,9 @@ fn i11_doctor_names_an_absent_server_and_continues() {
     let absent = format!("redis://127.0.0.1:{}", crate::support::redis::free_port());
     let ran = night.run(&["doctor", "--json", "--redis", &absent]);
     assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
-    let document = document(&ran);
-    assert_eq!(found(&document, &["redis", "cannot be reached"])["verdict"], "problem");
-    assert_eq!(found(&document, &["exchange", "reachable", "cannot be reached"])["verdict"], "problem");
+    let report = document(&ran);
+    assert_eq!(found(&report, &["redis", "cannot be reached"])["verdict"], "problem");
+    assert_eq!(found(&report, &["exchange", "reachable", "cannot be reached"])["verdict"], "problem");
 }
 
 /// Returns a store folded from signals and the first look-up, with an exchange that has two of its positions.
@@ -149,10 +149,10 @@ fn i31_reconcile_distinguishes_ghosts_unknown_positions_and_differences() {
         world.set_position("ETHUSDT", "0.12", "3010");
         world.set_position("NEWUSDT", "1", "1");
     }
-    let (code, document) = reconcile(&night);
+    let (code, report) = reconcile(&night);
     assert_eq!(code, Some(1));
-    assert_eq!(document["verdict"], "differs");
-    let verdicts: Vec<(&str, &str)> = document["positions"]
+    assert_eq!(report["verdict"], "differs");
+    let verdicts: Vec<(&str, &str)> = report["positions"]
         .as_array()
         .unwrap()
         .iter()
@@ -168,7 +168,7 @@ fn i31_reconcile_distinguishes_ghosts_unknown_positions_and_differences() {
             ("NEWUSDT", "only_there"),
         ]
     );
-    assert_eq!(document["coverage"]["answered"], true);
+    assert_eq!(report["coverage"]["answered"], true);
     {
         let mut world = exchange.world();
         world.positions.clear();
@@ -177,8 +177,8 @@ fn i31_reconcile_distinguishes_ghosts_unknown_positions_and_differences() {
         world.set_position("ETHUSDT", "0.12", "3000");
         world.set_position("GHOSTUSDT", "5", "2");
     }
-    let (code, document) = reconcile(&night);
-    assert_eq!((code, &document["verdict"], &document["counts"]["same"]), (Some(0), &"same".into(), &4.into()));
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["verdict"], &report["counts"]["same"]), (Some(0), &"same".into(), &4.into()));
 }
 
 #[test]
@@ -195,17 +195,14 @@ fn i66_a_hedge_account_never_agrees_with_one_way_books() {
         exchange.world().set_side(symbol, "LONG", long, "1");
         exchange.world().set_side(symbol, "SHORT", short, "1");
     }
-    let (code, document) = reconcile(&night);
+    let (code, report) = reconcile(&night);
     assert_eq!(
-        (code, &document["verdict"], &document["counts"]["unknown"]),
+        (code, &report["verdict"], &report["counts"]["unknown"]),
         (Some(1), &"unknown".into(), &12.into()),
-        "{document:#}"
+        "{report:#}"
     );
-    assert_eq!(
-        (&document["counts"]["same"], &document["coverage"]["account"]),
-        (&0.into(), &"hedge (dual-side)".into())
-    );
-    let sides: Vec<&str> = document["positions"]
+    assert_eq!((&report["counts"]["same"], &report["coverage"]["account"]), (&0.into(), &"hedge (dual-side)".into()));
+    let sides: Vec<&str> = report["positions"]
         .as_array()
         .unwrap()
         .iter()
@@ -215,43 +212,36 @@ fn i66_a_hedge_account_never_agrees_with_one_way_books() {
     assert_eq!(sides, ["BOTH", "LONG", "SHORT"], "separate rows");
     // Nothing is open there, and the account is still in hedge mode; or no answer states its mode.
     exchange.world().sided.clear();
-    let (code, document) = reconcile(&night);
+    let (code, report) = reconcile(&night);
     assert_eq!(
-        (code, &document["verdict"], &document["counts"]["unknown"]),
+        (code, &report["verdict"], &report["counts"]["unknown"]),
         (Some(1), &"unknown".into(), &flat.len().into())
     );
     exchange.world().is_hedged = false;
     exchange.fail("/fapi/v1/positionSide/dual", [Fault::Status(500, Vec::new(), String::new())]);
-    let (code, document) = reconcile(&night);
-    assert_eq!((code, &document["verdict"]), (Some(1), &"unknown".into()));
-    assert!(
-        document["coverage"]["not_known"].to_string().contains("whether the account is in hedge mode"),
-        "{document:#}"
-    );
-    let (code, document) = reconcile(&night);
-    assert_eq!(
-        (code, &document["counts"]["only_here"]),
-        (Some(1), &flat.len().into()),
-        "known to be one-way, and flat"
-    );
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["verdict"]), (Some(1), &"unknown".into()));
+    assert!(report["coverage"]["not_known"].to_string().contains("whether the account is in hedge mode"), "{report:#}");
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["counts"]["only_here"]), (Some(1), &flat.len().into()), "known to be one-way, and flat");
 }
 
 #[test]
 fn i69_doctor_reports_environment_key_and_mode_of_the_account() {
     let (mut night, exchange) = reconciled();
     exchange.world().set_position("ADAUSDT", "1", "1");
-    let document = document(&night.run(&["doctor", "--json"]));
+    let report = document(&night.run(&["doctor", "--json"]));
     for words in [
         &["environment", "testnet: http://127.0.0.1", "with the listen key as a path"][..],
         &["credentials", "a call signed with an HMAC key was answered: 1 open positions"],
         &["account", "one-way mode"],
         &["account socket", "not looked at: no user feed at 127.0.0.1:"],
     ] {
-        assert_eq!(found(&document, words)["verdict"], "ok");
+        assert_eq!(found(&report, words)["verdict"], "ok");
     }
     exchange.world().set_side("ADAUSDT", "LONG", "4", "0.3");
-    let document = document(&night.run(&["doctor", "--json"]));
-    assert_eq!(found(&document, &["account", "hedge (dual-side) mode"])["verdict"], "ok");
+    let report = document(&night.run(&["doctor", "--json"]));
+    assert_eq!(found(&report, &["account", "hedge (dual-side) mode"])["verdict"], "ok");
     // A secret of another kind is tried with its own kind, and that is named.
     night.set("BINANCE_TESTNET_API_SECRET", "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF");
     let ran = night.run(&["doctor", "--json"]);
@@ -267,9 +257,9 @@ fn i69_doctor_reports_environment_key_and_mode_of_the_account() {
         text.replace("[exchange]\n", "[exchange]\nenvironment = \"production\"\n"),
     )
     .unwrap();
-    let document = document(&night.run(&["doctor", "--json"]));
+    let report = document(&night.run(&["doctor", "--json"]));
     for name in ["feed.mark_url is not below /market/", "feed.user_url is not below /private/"] {
-        assert_eq!(found(&document, &[name])["verdict"], "problem");
+        assert_eq!(found(&report, &[name])["verdict"], "problem");
     }
 }
 
@@ -277,17 +267,14 @@ fn i69_doctor_reports_environment_key_and_mode_of_the_account() {
 fn i48_a_failed_call_is_never_read_as_flat() {
     let (mut night, exchange) = reconciled();
     exchange.fail("/fapi/v3/positionRisk", [Fault::Status(503, Vec::new(), "<html>".to_owned())]);
-    let (code, document) = reconcile(&night);
-    assert_eq!((code, &document["verdict"], &document["counts"]["unknown"]), (Some(3), &"unknown".into(), &4.into()));
-    assert_eq!((&document["counts"]["only_here"], &document["coverage"]["answered"]), (&0.into(), &false.into()));
-    assert!(document["coverage"]["not_known"].to_string().contains("so any of them may be open"), "{document:#}");
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["verdict"], &report["counts"]["unknown"]), (Some(3), &"unknown".into(), &4.into()));
+    assert_eq!((&report["counts"]["only_here"], &report["coverage"]["answered"]), (&0.into(), &false.into()));
+    assert!(report["coverage"]["not_known"].to_string().contains("so any of them may be open"), "{report:#}");
     night.set("BINANCE_TESTNET_API_KEY", "");
-    let (code, document) = reconcile(&night);
-    assert_eq!((code, &document["verdict"]), (Some(2), &"unknown".into()));
-    assert!(
-        document["coverage"]["failure"].as_str().unwrap().contains("BINANCE_TESTNET_API_KEY is empty"),
-        "{document:#}"
-    );
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["verdict"]), (Some(2), &"unknown".into()));
+    assert!(report["coverage"]["failure"].as_str().unwrap().contains("BINANCE_TESTNET_API_KEY is empty"), "{report:#}");
 }
 
 #[test]
@@ -326,8 +313,8 @@ fn i05_old_hashes_become_the_weakest_source_and_absurd_values_are_named() {
         ran.out
     );
     assert_eq!(night.redis.cli(&["XLEN", OBSERVATIONS]).trim(), "1");
-    let document = document(&night.run(&["backfill", "--json"]));
-    let arc = &document["positions"][0];
+    let report = document(&night.run(&["backfill", "--json"]));
+    let arc = &report["positions"][0];
     assert_eq!(
         (&arc["entry_price"]["value"], &arc["entry_price"]["source"]),
         (&"0.0636".into(), &"legacy".into()),
@@ -340,10 +327,10 @@ fn i05_old_hashes_become_the_weakest_source_and_absurd_values_are_named() {
 fn i02_needs_are_named_with_age_and_order_from_the_store_alone() {
     let (night, _exchange) = reconciled();
     let store = night.path("state");
-    let document = document(&night.run(&["needs", "--store", store.to_str().unwrap(), "--json"]));
-    assert_eq!((&document["positions_open"], &document["positions_unknown"]), (&4.into(), &false.into()));
+    let report = document(&night.run(&["needs", "--store", store.to_str().unwrap(), "--json"]));
+    assert_eq!((&report["positions_open"], &report["positions_unknown"]), (&4.into(), &false.into()));
     let of = |symbol: &str| -> Vec<&str> {
-        let list = document["needs"].as_array().unwrap().iter().filter(|need| need["symbol"] == symbol);
+        let list = report["needs"].as_array().unwrap().iter().filter(|need| need["symbol"] == symbol);
         list.map(|need| need["want"].as_str().unwrap()).collect()
     };
     assert_eq!(of("ADAUSDT"), ["mark_price", "instrument", "fills"]);

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{POSITIONS, PRICES, TIME, client, open, settings, with_positions, within};
+use super::{POSITIONS, PRICES, TIME, client, settings, with_positions, within};
 use crate::support::exchange::Fault;
 use harvester::codec::exchange::TradesFrom;
 use harvester::shell::exchange::{CallError, CircuitState, Exchange, Settings};
-use secrecy::ExposeSecret as _;
 
 #[test]
 fn i46_a_wait_is_kept_and_outlives_the_process() {

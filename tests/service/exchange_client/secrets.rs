@@ -8,7 +8,6 @@ use super::{POSITIONS, PRICES, client, credentials, settings, with_positions, wi
 use crate::support::exchange::{ExchangeServer, Fault, KEY, SECRET};
 use harvester::codec::exchange::VENUES;
 use harvester::shell::exchange::{CallError, CircuitState, Exchange, Settings};
-use secrecy::ExposeSecret as _;
 
 #[test]
 fn i44_refused_or_missing_credentials_are_named() {

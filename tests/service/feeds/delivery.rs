@@ -1,7 +1,5 @@
 //! Delivery by the socket and by REST: a silent socket, and trades that it did not send.
 
-use std::io::Read as _;
-
 use super::{Lab, OBSERVATIONS, POSITIONS, TRADES};
 use crate::support::exchange::{Fault, account_event};
 use serde_json::json;

@@ -1,6 +1,5 @@
 //! The feed of mark prices.
 
-use std::io::Read as _;
 use std::time::Duration;
 
 use super::{Lab, MARKS};

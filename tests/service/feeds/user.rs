@@ -1,7 +1,5 @@
 //! The feed of the account: fills, positions and listen keys.
 
-use std::io::Read as _;
-
 use super::{LISTEN_KEY, Lab, OBSERVATIONS, TRADES};
 use crate::support::binary::{harvester, run};
 use crate::support::exchange::{Fault, KEY, SECRET, account_event, trade_event};

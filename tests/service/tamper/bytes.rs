@@ -7,9 +7,8 @@ use std::path::PathBuf;
 
 use super::{Night, anchor, audit, joined, kinds, text};
 use crate::support::binary::run_with;
-use crate::support::{config, replayed};
+use crate::support::replayed;
 use fastrand::Rng;
-use harvester::cli::audit::{self};
 use harvester::cli::replay::Request;
 use harvester::config::Config;
 use harvester::drive::snapshots;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 
-use super::{Cli, Night, anchor, audit, count, id_of, joined, kinds, text};
+use super::{Cli, Night, audit, count, id_of, joined, kinds, text};
 use crate::support::binary::run_with;
 use crate::support::redis::RedisServer;
 use crate::support::{cases, config, replayed, root};
-use harvester::cli::audit::{self};
+use clap::Parser as _;
 use harvester::cli::replay::Request;
 use harvester::codec::policy::from_json;
 use harvester::config::Config;

@@ -9,7 +9,6 @@ use super::{Night, audit, count, joined, resealed, signed, text};
 use crate::support::histories::{INTENT, OBSERVATION, RESULT, TICK};
 use crate::support::lab::entry_line;
 use crate::support::{self, config, replayed, root};
-use harvester::cli::audit::{self};
 use harvester::cli::replay::Request;
 use serde_json::Value;
 

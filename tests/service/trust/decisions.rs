@@ -1,7 +1,6 @@
 //! Entries of others in the decision stream.
 
 use super::{KEY, SYMBOL, at_work, ordered, place, replay_is_the_same, skipped, sold, until_read, write_control};
-use crate::support::binary::{harvester, name};
 use crate::support::redis::RedisServer;
 use crate::support::service::{DECISION, PRICE, RESULT, add, entries, open_position, price, until};
 use serde_json::{Value, json};
