@@ -3,8 +3,9 @@
 
     verify_chain.py DUMP.jsonl [--key-file FILE] [--anchor SEQ:HASH]
 
-A dump is history lines: {"stream": …, "id": "ms-seq", "fields": {…}}. Written from the contract alone, with the standard
-library alone, so that it can disagree with the program that it checks. Exit code 0: whole, 1: a fault, 2: cannot run.
+A dump is a file of history lines: {"stream": …, "id": "ms-seq", "fields": {…}}. This program is written from the contract
+alone, with the standard library alone, so that it can disagree with the program that it checks. Exit code 0: whole,
+1: a fault, 2: cannot run.
 """
 
 import argparse
@@ -18,7 +19,7 @@ FIELDS = {"event_type", "schema", "decision_id", "symbol", "mode", "seq", "prev"
 
 
 def entries(path):
-    """Fields and id of each decision, in the order of the stream."""
+    """Yields line number, id and fields of each decision, in the order of the stream."""
     with open(path, "rb") as dump:
         for number, line in enumerate(dump, 1):
             if not line.strip():
@@ -33,7 +34,7 @@ def entries(path):
 
 
 def faults_of(fields, key):
-    """What is wrong with an entry by itself."""
+    """Yields the faults of an entry by itself."""
     if set(fields) - BESIDE != FIELDS or fields.get("again", "1") != "1":
         yield f"unreadable: fields {sorted(set(fields) ^ FIELDS)}"
         return
@@ -54,7 +55,7 @@ def faults_of(fields, key):
 
 
 def in_order(found):
-    """The entries as the chain has them: decisions that were written again stand where their numbers say, and count once."""
+    """Returns the entries in the order of the chain: a decision that was written again is at the place of its number, once."""
     of = lambda entry, name: str(entry[2].get(name, "")) if isinstance(entry[2], dict) else ""
     number = lambda entry: int(of(entry, "seq")) if of(entry, "seq").isdigit() else 0
     ordered = [entry for entry in found if not of(entry, "again")]
@@ -66,7 +67,7 @@ def in_order(found):
 
 
 def verify(path, key=None, anchor=None):
-    """All faults of a dump, and its head."""
+    """Returns all faults of a dump, and its head."""
     faults, last_id, seq, prev = [], (0, 0), 0, "0" * 64
     found = list(entries(path))
     for number, entry_id, _ in found:
@@ -89,7 +90,7 @@ def verify(path, key=None, anchor=None):
         if anchor and anchor[0] == seq and anchor[1] != prev:
             say("anchor: another hash")
     if anchor and anchor[0] > seq:
-        faults.append(f"tail: the chain ends at {seq}, the anchor stands at {anchor[0]}")
+        faults.append(f"tail: the chain ends at {seq}, the anchor is {anchor[0]}")
     return faults, seq, prev
 
 

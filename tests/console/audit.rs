@@ -1,5 +1,5 @@
-//! What people ask afterwards: why it was decided, why it was not, what another policy would have done; and a second
-//! opinion on the chain, from a program that shares nothing with this one.
+//! Questions afterwards: why a decision was made, why it was not, and what another policy would have decided; and a
+//! second check of the chain, by a program that shares no code with this one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,11 +48,11 @@ fn text(path: &Path) -> &str {
 fn explained(config: &Config, words: &[&str]) -> String {
     let args = Explain::try_parse_from([&["explain"], words].concat()).expect("the arguments are right").args;
     let mut out = Vec::new();
-    explain::run(&args, config, &mut out).expect("there is something to explain");
+    explain::run(&args, config, &mut out).expect("the subject can be explained");
     String::from_utf8(out).expect("the screen is UTF-8")
 }
 
-/// Holds a screen against its golden file; `cargo xtask bless` rewrites it.
+/// Compares a screen with its golden file; `cargo xtask bless` rewrites the file.
 fn golden(name: &str, got: &str) {
     let path = root().join("tests/console/golden").join(name);
     if std::env::var_os("HARVESTER_BLESS").is_some() {
@@ -89,7 +89,7 @@ fn a_decision_is_explained_by_its_numbers_and_its_entries() {
 }
 
 #[test]
-fn what_became_of_a_live_decision_is_told_event_by_event() {
+fn the_events_of_a_live_decision_are_listed_one_by_one() {
     let (events, config) = case("s5_partial");
     let request = Request { histories: vec![events.clone()], ..Request::default() };
     let (_, decisions) = replayed(&request, &config);
@@ -101,8 +101,8 @@ fn what_became_of_a_live_decision_is_told_event_by_event() {
 }
 
 #[test]
-fn a_position_that_is_held_says_why_and_what_would_change_it() {
-    let mut told = std::collections::BTreeSet::new();
+fn a_held_position_is_explained_with_the_reason_and_its_end() {
+    let mut reasons = std::collections::BTreeSet::new();
     for folder in cases() {
         let Ok(history) = fs::read_to_string(folder.join("events.jsonl")) else { continue };
         if !history.contains("SOLUSDT") || history.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
@@ -112,14 +112,14 @@ fn a_position_that_is_held_says_why_and_what_would_change_it() {
         let document = explained(&config, &["SOLUSDT", text(&folder.join("events.jsonl")), "--json"]);
         let document: Value = serde_json::from_str(&document).unwrap();
         assert!(!document["why"].as_array().unwrap().is_empty(), "{}: {document:#}", folder.display());
-        told.extend(document["hold"].as_str().map(str::to_owned));
+        reasons.extend(document["hold"].as_str().map(str::to_owned));
     }
-    println!("{} reasons: {told:?}", told.len());
-    assert!(told.len() >= 9, "{told:?}");
+    println!("{} reasons: {reasons:?}", reasons.len());
+    assert!(reasons.len() >= 9, "{reasons:?}");
 }
 
 #[test]
-fn stats_count_how_long_positions_stood_under_each_reason() {
+fn stats_sum_the_time_of_positions_under_each_hold() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let request = Request { histories: vec![night()], store: Some(store.clone()), ..Request::default() };
@@ -128,8 +128,8 @@ fn stats_count_how_long_positions_stood_under_each_reason() {
     let mut out = Vec::new();
     stats::run(&args, &mut out).unwrap();
     let document: Value = serde_json::from_slice(&out).unwrap();
-    // ARCUSDT opens at 02:05:00, has its first price at 02:07:00, which is confirmed at 02:07:05, and is below min_r to the
-    // end, 02:10:58.600.
+    // ARCUSDT opens at 02:05:00. Its first price comes at 02:07:00 and is confirmed at 02:07:05. From then to the
+    // end, 02:10:58.600, it is below min_r.
     assert_eq!(document["symbols"]["ARCUSDT"]["no_price"]["ms"], 120_000);
     assert_eq!(document["symbols"]["ARCUSDT"]["price_jump"]["ms"], 5_000);
     assert_eq!(document["symbols"]["ARCUSDT"]["below_min_r"]["ms"], 233_600);
@@ -139,9 +139,10 @@ fn stats_count_how_long_positions_stood_under_each_reason() {
     golden("stats.txt", &String::from_utf8(out).unwrap());
 }
 
-/// A feed that is silent for months is not "below min_r": an entry of our own shows how much time has passed.
+/// While a feed is silent for months, the hold is not "below min_r": an entry of our own shows how much time has
+/// passed.
 #[test]
-fn time_in_which_nothing_was_evaluated_is_no_hold() {
+fn time_without_an_evaluation_counts_for_no_hold() {
     let folder = tempfile::tempdir().unwrap();
     let (store, later) = (folder.path().join("store"), folder.path().join("later.jsonl"));
     let payload = r#"{\"reason\":\"r\"}"#;
@@ -156,7 +157,7 @@ fn time_in_which_nothing_was_evaluated_is_no_hold() {
     let mut out = Vec::new();
     stats::run(&args, &mut out).unwrap();
     let document: Value = serde_json::from_slice(&out).unwrap();
-    // Its last price is of 02:10:50.
+    // Its last price is from 02:10:50.
     let arc = &document["symbols"]["ARCUSDT"];
     assert_eq!((&arc["no_price"]["ms"], &arc["below_min_r"]["ms"]), (&120_000.into(), &225_000.into()), "{arc:#}");
     assert_eq!(arc["not_evaluated"]["ms"], 1_772_323_200_000_u64 - 1_770_171_050_000, "{arc:#}");
@@ -167,7 +168,7 @@ fn time_in_which_nothing_was_evaluated_is_no_hold() {
     let first = screen.lines().nth(1).unwrap_or_default();
     assert!(first.starts_with(" not_evaluated ") && first.contains("9.9 %"), "{screen}");
 
-    // The same store explained: at the last price, and at its last entry.
+    // The same store explained at its last price, and at its last entry.
     let screen = explained(&config(None), &["ARCUSDT", "--store", text(&store)]);
     assert!(screen.starts_with("ARCUSDT at 2026-02-04T02:10:58.600Z: not harvested: below_min_r\n"), "{screen}");
     assert!(
@@ -175,13 +176,13 @@ fn time_in_which_nothing_was_evaluated_is_no_hold() {
         "{screen}"
     );
     let positions = run_with(&["positions", "--store", text(&store), "ARCUSDT"]).out;
-    for said in ["below_min_r", " 8.6s\n", "; holds and ages at 2026-02-04T02:10:58.600Z"] {
-        assert!(positions.contains(said), "{said}: {positions}");
+    for output in ["below_min_r", " 8.6s\n", "; holds and ages at 2026-02-04T02:10:58.600Z"] {
+        assert!(positions.contains(output), "{output}: {positions}");
     }
 }
 
 #[test]
-fn what_cannot_be_explained_or_read_names_the_next_step() {
+fn an_unknown_symbol_or_history_is_refused_with_the_next_step() {
     let night = night();
     run_with(&["explain", "abcd", text(&night)]).refused(&["ABCD", "at least 8 digits", "abcd has 4"]);
     run_with(&["explain", "abcdabcd", text(&night)]).refused(&["begins with abcdabcd", "give a longer history"]);
@@ -200,7 +201,7 @@ fn positions_of_a_history_need_no_time() {
 }
 
 #[test]
-fn a_replay_into_a_store_that_has_it_all_says_so() {
+fn a_replay_into_a_store_that_has_every_entry_reports_that() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let night = night();
@@ -232,15 +233,15 @@ fn an_audit_names_the_next_step_for_a_late_key_and_for_a_history_without_decisio
     let hint = "believe_unsigned_until";
     let none = audited(&[]);
     assert_eq!((none.matches("the signature is missing").count(), none.matches(hint).count()), (10, 10), "{none}");
-    // The key begins at the seventh; one that lacks a signature later is no question of the key.
+    // The key begins at the seventh decision; a later one without a signature has another cause.
     let some = audited(&[6, 7, 9]);
     assert_eq!((some.matches("the signature is missing").count(), some.matches(hint).count()), (7, 6), "{some}");
     assert!(!some.contains("name them with --decisions"), "{some}");
 }
 
-/// The ladder of the account is its own, so its order rests on another policy than the general one.
+/// The account has its own ladder, so its order rests on another policy than the general one.
 #[test]
-fn an_order_under_the_configured_policy_of_its_account_is_no_finding() {
+fn an_order_under_the_configured_policy_of_its_account_is_not_a_finding() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -289,7 +290,7 @@ fn an_order_under_the_configured_policy_of_its_account_is_no_finding() {
 }
 
 #[test]
-fn the_demo_counts_in_the_right_number() {
+fn the_demo_counts_the_prices_that_jumped() {
     let demo = run_with(&["demo"]).out;
     assert!(demo.contains("Held back: 2 prices that jumped"), "{demo}");
 }
@@ -302,12 +303,12 @@ fn compared(words: &[&str], config: &Config) -> Value {
 }
 
 #[test]
-fn the_policy_that_was_in_force_comes_to_the_emitted_decisions_exactly() {
+fn the_policy_that_was_in_force_gives_exactly_the_emitted_decisions() {
     let mut compared_in_all = 0;
     for folder in cases() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let Ok(history) = fs::read_to_string(folder.join("events.jsonl")) else { continue };
-        // Where the history adopts policies, or holds decisions of others, the configured one was not in force.
+        // If the history adopts policies or contains decisions of others, the configured policy was not in force.
         if history.contains("policy.adopted") || name.contains("decision") || name == "s1_lines" {
             continue;
         }
@@ -372,7 +373,7 @@ fn policies_are_compared_over_one_history() {
 }
 
 #[test]
-fn another_program_in_another_language_comes_to_the_same_about_the_chain() {
+fn an_independent_program_agrees_about_the_chain() {
     let request = Request { histories: vec![night()], ..Request::default() };
     let (_, decisions) = replayed(&request, &config(None));
     let folder = tempfile::tempdir().unwrap();
@@ -412,14 +413,14 @@ fn another_program_in_another_language_comes_to_the_same_about_the_chain() {
     let mut swapped = lines.clone();
     swapped.swap(6, 7);
     let anchor = format!("10:{head}");
-    // What the server lost and was written again stands behind newer ones, and is no fault.
+    // A decision that the server lost and that was written again comes after newer ones, which is not a fault.
     let mut again = lines.clone();
     let mut late = again.remove(2);
     late["id"] = "9999999999999-0".into();
     late["fields"]["again"] = "1".into();
     again.push(late);
-    let (code, said) = verified(&again, &["--anchor", &anchor]);
-    assert!(code == Some(0) && said.contains("whole: 10 decisions"), "{said}");
+    let (code, output) = verified(&again, &["--anchor", &anchor]);
+    assert!(code == Some(0) && output.contains("whole: 10 decisions"), "{output}");
     for (lines, word) in [
         (changed, "hash"),
         (signed_by_another, "signature"),
@@ -427,16 +428,16 @@ fn another_program_in_another_language_comes_to_the_same_about_the_chain() {
         (swapped, "order"),
         (lines[..8].to_vec(), "tail"),
     ] {
-        let (code, said) = verified(&lines, &["--anchor", &anchor]);
-        assert!(code == Some(1) && said.contains(&format!("{word}:")), "{word}: {said}");
+        let (code, output) = verified(&lines, &["--anchor", &anchor]);
+        assert!(code == Some(1) && output.contains(&format!("{word}:")), "{word}: {output}");
     }
     let source = fs::read_to_string(root().join("tools/verify_chain.py")).unwrap();
-    assert!(source.lines().count() < 120, "it can be read at one sitting");
+    assert!(source.lines().count() < 120, "it is short enough to be read in one go");
 }
 
-/// Three books decide at one price: of no account, of B, and LONG of a.
+/// Three books decide at one price: of the account without a name, of B, and LONG of a.
 #[test]
-fn one_account_is_shown_by_audit_whatif_and_diff() {
+fn audit_whatif_and_diff_can_show_one_account() {
     let folder = crate::support::case("s4_order_of_books");
     let (history, policy) = (folder.join("events.jsonl"), folder.join("policy.toml"));
     let (history, policy) = (text(&history), text(&policy));

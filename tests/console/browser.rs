@@ -1,4 +1,5 @@
-//! The pages in a real browser: Debian's chromium, driven through chromedriver. Without them the tests say so and skip.
+//! The pages in a real browser: Debian's chromium, driven through chromedriver. Without them the tests write a note
+//! and skip.
 //!
 //! The protocol (W3C WebDriver) is spoken here, in a few requests: `fantoccini` and `thirtyfour` would each bring a
 //! second version of a crate that is here (base64, syn).
@@ -20,7 +21,7 @@ use harvester::drive::film::{Film, Origin};
 use harvester::drive::stop::Stop;
 use harvester::shell::web::{Guard, Site, WebServer};
 
-/// How long an effect may take before the test fails; none is timed.
+/// Longest time until an effect; a test fails after it. No effect is timed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A browser with one window. Dropping it ends both processes.
@@ -71,7 +72,7 @@ fn request(port: u16, method: &str, path: &str, body: Option<&Value>) -> Result<
 }
 
 impl Browser {
-    /// Starts a browser, or says why there is none.
+    /// Starts a browser. Without one, writes a note and returns `None`.
     pub fn start() -> Option<Self> {
         let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let Ok(mut driver) = driver else {
@@ -145,7 +146,7 @@ impl Browser {
         self.command("Emulation.setEmulatedMedia", &features);
     }
 
-    /// Keeps a picture of the whole page as an artefact.
+    /// Writes a picture of the whole page as an artefact.
     pub fn picture(&self, name: &str) {
         let taken = self.command("Page.captureScreenshot", &json!({"captureBeyondViewport": true}));
         let png = base64_of(taken["data"].as_str().expect("a picture"));
@@ -198,7 +199,7 @@ const PAGES: [(&str, &str); 9] = [
     ("entry", "/console/entry/1770170891000-0"),
 ];
 
-/// The texts whose contrast with their background is too low: WCAG 2.1, 1.4.3 (4.5, or 3 for large text).
+/// Texts with too little contrast to their background: WCAG 2.1, 1.4.3 (4.5, or 3 for large text).
 pub const LOW_CONTRAST: &str = r"(() => {
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
   const rgba = (colour) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
@@ -219,7 +220,7 @@ pub const LOW_CONTRAST: &str = r"(() => {
   return bad.slice(0, 10);
 })()";
 
-/// The elements that make the page wider than the window.
+/// Elements that make the page wider than the window.
 pub const TOO_WIDE: &str = r"(() => {
   if (document.documentElement.scrollWidth <= innerWidth) return [];
   const all = [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, nav, .steps, pre'));
@@ -248,7 +249,7 @@ fn every_page_is_shown_in_each_size_and_both_modes_without_an_error() {
                 let others = browser.eval(
                     "performance.getEntriesByType('resource').map((r) => r.name).filter((n) => !n.startsWith(location.origin))",
                 );
-                assert_eq!(others, json!([]), "{place} asks another host");
+                assert_eq!(others, json!([]), "{place} loads from another host");
                 let pale = browser.eval(LOW_CONTRAST);
                 if pale != json!([]) {
                     wrong.push(format!("{place}: hard to read: {pale}"));
@@ -265,7 +266,7 @@ fn every_page_is_shown_in_each_size_and_both_modes_without_an_error() {
 }
 
 #[test]
-fn keys_reach_filter_rows_help_and_changes() {
+fn keys_move_to_filter_rows_help_and_changes() {
     let Some(browser) = Browser::start() else { return };
     let night = Night::start();
     browser.size(1440, 900);
@@ -279,7 +280,11 @@ fn keys_reach_filter_rows_help_and_changes() {
     browser.until("location.search.includes('q=eth') && document.readyState === 'complete'");
     assert_eq!(browser.eval("document.querySelectorAll('tbody tr').length"), json!(1));
     assert_eq!(browser.eval("new URLSearchParams(location.search).get('at')"), json!("02:08"), "the moment is kept");
-    assert_eq!(browser.eval("location.search.includes('side=')"), json!(false), "what is not set is not said");
+    assert_eq!(
+        browser.eval("location.search.includes('side=')"),
+        json!(false),
+        "an unset filter is not in the address"
+    );
     browser.press("?");
     browser.until("document.querySelector('#keys').open");
     browser.press("\u{e00c}");
@@ -297,9 +302,9 @@ fn keys_reach_filter_rows_help_and_changes() {
     browser.until("document.readyState === 'complete'");
 }
 
-/// Keys do on every page what the list of them says, and take nothing away that the browser does by itself.
+/// On every page the keys do what the list of keys states, and leave the browser's own keys alone.
 #[test]
-fn keys_work_where_there_is_no_filter_and_no_row() {
+fn keys_work_on_pages_without_a_filter_or_rows() {
     let Some(browser) = Browser::start() else { return };
     let night = Night::start();
     let ready = "document.readyState === 'complete' && document.documentElement.classList.contains('scripted')";
@@ -312,18 +317,18 @@ fn keys_work_where_there_is_no_filter_and_no_row() {
     browser.press("/");
     browser.until("location.pathname === '/console/positions' && document.activeElement.name === 'q'");
     assert_eq!(browser.eval("new URLSearchParams(location.search).get('at')"), json!("02:08"), "the moment is kept");
-    // A chosen row has the focus, in the table that scrolls and not below its head.
+    // A selected row has the focus, in the table that scrolls and not below its head.
     go("/console/positions");
     browser.press("\u{e015}");
     browser.press("\u{e015}");
     browser.until("document.activeElement.closest('tr.at') === document.querySelectorAll('tbody tr')[1]");
-    // Without rows the arrows scroll, as they do everywhere.
+    // Without rows the arrow keys scroll, as they do everywhere.
     browser.size(1440, 400);
     go("/console/whatif");
     browser.eval("document.body.style.minHeight = '3000px'");
     browser.press("\u{e015}");
     browser.until("scrollY > 0");
-    // What was not set when a form was sent can be set after the way back.
+    // A field that was empty when a form was sent can be filled after the way back.
     go("/console/positions");
     browser
         .eval("(() => { const q = document.querySelector('[name=q]'); q.value = 'eth'; q.form.requestSubmit(); })()");
@@ -331,12 +336,12 @@ fn keys_work_where_there_is_no_filter_and_no_row() {
     browser.eval("history.back()");
     browser.until("location.search === '' && document.readyState === 'complete'");
     assert_eq!(browser.eval("document.querySelectorAll('.filters :disabled').length"), json!(0));
-    // Keys go along the choices of a filter and take none of them.
+    // Keys move along the choices of a filter and select none.
     browser.eval("document.querySelector('[name=side]').focus()");
     browser.press("L");
     browser.until("document.querySelector('[name=side]').value === 'LONG'");
     assert_eq!(browser.eval("location.search"), json!(""));
-    // The slider goes in steps that are seen, and is in hand again.
+    // The slider moves in visible steps, and has the focus again.
     browser.eval("document.querySelector('.slider input[type=range]').focus()");
     browser.press("\u{e012}");
     browser.until("document.querySelector('.time.past') !== null && document.readyState === 'complete'");
@@ -346,7 +351,7 @@ fn keys_work_where_there_is_no_filter_and_no_row() {
 }
 
 #[test]
-fn the_slider_shows_the_moment_that_it_is_moved_to() {
+fn the_slider_shows_the_moment_of_its_position() {
     let Some(browser) = Browser::start() else { return };
     let night = Night::start();
     browser.go(&format!("{}/console/positions", night.url));
@@ -359,7 +364,7 @@ fn the_slider_shows_the_moment_that_it_is_moved_to() {
     browser.until("location.search === '?at=1770170830000' && document.readyState === 'complete'");
     browser.until("document.querySelector('.time.past .moment b')?.textContent.startsWith('02:07:')");
     assert_eq!(browser.eval("document.querySelectorAll('tbody tr').length"), json!(44));
-    // Hovering a time names it in the reader's own zone.
+    // A tooltip shows a time in the reader's own zone.
     browser.eval("document.querySelector('tbody time').dispatchEvent(new MouseEvent('mouseover', { bubbles: true }))");
     browser.until("document.querySelector('tbody time').title.includes('· here ')");
 }

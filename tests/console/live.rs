@@ -1,4 +1,5 @@
-//! The console of a running service: a real server, a real process, its pages in a browser, and those who follow them.
+//! The console of a running service: a real server, a real process, its pages in a browser, and clients that follow
+//! them.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -26,21 +27,21 @@ use harvester::drive::snapshots;
 use harvester::drive::stop::Stop;
 use harvester::shell::journal::{Journal, Limits};
 
-/// Browsers that follow a page at the same time. [1]
+/// Clients that follow a page at the same time. [1]
 const READERS: usize = 50;
-/// Those of them that read nothing. [1]
+/// Number of those that read nothing. [1]
 const SLOW: usize = 5;
-/// How long an effect may take before a test fails; none is timed.
+/// Longest time until an effect; a test fails after it. No effect is timed.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Cards with a table that runs over their edge.
+/// Cards whose table is wider than the card.
 const WIDER_THAN_CARD: &str = "[...document.querySelectorAll('.columns > section')]
     .filter((card) => card.scrollWidth > card.clientWidth).map((card) => card.dataset.part)";
 
 struct Url(String);
 
 impl Url {
-    /// Returns status, head and body of a page; `None` while nobody answers.
+    /// Returns status, head and body of a page; `None` while no server answers.
     fn ask(&self, path: &str, headers: &str) -> Option<(u16, String, String)> {
         let mut stream = TcpStream::connect(&self.0).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n").ok()?;
@@ -58,14 +59,14 @@ impl Url {
         serde_json::from_str(&self.get(path).1).unwrap_or(Value::Null)
     }
 
-    /// Waits until the page is there: the journal is read when somebody asks for the first time.
+    /// Waits until the page is there: the first request makes the service read the journal.
     fn page(&self, path: &str) -> String {
         until(path, || self.get(path).0 == 200);
         self.get(path).1
     }
 }
 
-/// A place with an address for its pages.
+/// Returns a place with an address for its pages.
 fn place(server: &RedisServer, settings: &str) -> (Place, Url) {
     let address = format!("127.0.0.1:{}", free_port());
     let mut place = Place::new(server);
@@ -73,7 +74,7 @@ fn place(server: &RedisServer, settings: &str) -> (Place, Url) {
     (place, Url(address))
 }
 
-/// Waits until the service has folded and sent all there is.
+/// Waits until the service has folded so many entries and sent all decisions.
 fn until_settled(url: &Url, applied: u64) {
     until("all is folded", || {
         let report = url.json("/status");
@@ -93,12 +94,12 @@ fn the_pages_of_a_service_follow_it_in_a_browser() {
     let (place, url) = place(&server, "");
     let _service = place.start();
     until_settled(&url, 1235);
-    // Markup in a name: it goes to quarantine, and is shown as it is written.
+    // A name with markup: its entry is quarantined, and the page shows the name as it is written.
     add(&server, RESULT, &[("symbol", "<b>X</b>USDT"), ("side", "BUY"), ("status", "FILLED"), ("executedQty", "1")]);
     let now = Document::read(&url.page("/"));
     let service = now.all("section").find(|section| section.get("data-part") == "service").expect("the service");
-    for says in ["leader", "held by this instance", "in force as configured", "connected"] {
-        assert!(service.text.contains(says), "{says}: {}", service.text);
+    for text in ["leader", "held by this instance", "in force as configured", "connected"] {
+        assert!(service.text.contains(text), "{text}: {}", service.text);
     }
     let Some(browser) = Browser::start() else { return };
     let home = format!("http://{}", url.0);
@@ -128,7 +129,7 @@ fn the_pages_of_a_service_follow_it_in_a_browser() {
                     }
                 }
                 let others = "performance.getEntriesByType('resource').map((r) => r.name).filter((n) => !n.startsWith(location.origin))";
-                assert_eq!(browser.eval(others), json!([]), "{path} asks another host");
+                assert_eq!(browser.eval(others), json!([]), "{path} loads from another host");
                 assert_eq!(
                     browser.eval("[...document.querySelectorAll('b')].some((b) => b.textContent === 'X')"),
                     json!(false)
@@ -145,7 +146,7 @@ fn the_pages_of_a_service_follow_it_in_a_browser() {
     browser.go(&format!("{home}/console/streams"));
     browser.until("document.querySelector('main').textContent.includes('<b>X</b>USDT')");
 
-    // What comes is shown in the page that is open.
+    // New entries are shown in the open page.
     browser.go(&format!("{home}/"));
     browser.until("document.documentElement.classList.contains('live')");
     browser.eval("(() => { window.stayed = 1; })()");
@@ -162,7 +163,7 @@ fn the_pages_of_a_service_follow_it_in_a_browser() {
     price(&server, "NEWUSDT", "1.0037");
     browser.until("document.querySelector('main').textContent.includes('1.0037')");
     assert_eq!(browser.eval("window.stayed"), json!(2), "the page was not loaded again");
-    // Nothing is replaced while somebody types; it comes afterwards.
+    // Nothing is replaced while a user types; the update comes afterwards.
     browser.eval("(() => { document.querySelector('.filter').focus(); })()");
     price(&server, "NEWUSDT", "1.0042");
     until_settled(&url, 1239);
@@ -190,7 +191,7 @@ fn the_pages_of_a_service_follow_it_in_a_browser() {
 }
 
 #[test]
-fn a_page_of_a_service_is_that_of_its_journal() {
+fn a_page_of_a_service_equals_the_page_of_its_journal() {
     let server = RedisServer::start();
     import(&night(), &server);
     let (place, url) = place(&server, "");
@@ -218,7 +219,7 @@ fn a_page_of_a_service_is_that_of_its_journal() {
     }
 }
 
-/// The audit of a service that runs is that of its journal, whose decisions are all there.
+/// The audit of a running service is that of its journal, which contains all decisions.
 #[test]
 fn the_audit_runs_in_the_service_and_finds_what_the_command_finds() {
     let server = RedisServer::start();
@@ -232,7 +233,7 @@ fn the_audit_runs_in_the_service_and_finds_what_the_command_finds() {
     until("the audit has ended", || Document::read(&url.page(&path)).all("pre").next().is_some());
     let page = Document::read(&url.page(&path));
     let of_page = page.with_class("report").next().expect("a report").text.clone();
-    assert_eq!(url.json("/status")["role"], "leader", "the service goes on");
+    assert_eq!(url.json("/status")["role"], "leader", "the service continues");
     service.stop();
     let ran = run_with(&["audit", "--journal", name(&place.journal())]);
     let lines = |text: &str| -> Vec<String> {
@@ -243,7 +244,7 @@ fn the_audit_runs_in_the_service_and_finds_what_the_command_finds() {
 }
 
 #[test]
-fn where_other_machines_reach_it_the_console_asks_for_a_token_or_is_closed() {
+fn on_an_address_that_other_machines_reach_the_console_needs_a_token_or_is_closed() {
     let server = RedisServer::start();
     let token = "a token of the test, long enough";
     let started = |settings: &str, environment: &[(&str, &str)]| {
@@ -264,7 +265,7 @@ fn where_other_machines_reach_it_the_console_asks_for_a_token_or_is_closed() {
         assert_eq!(status, 403, "{path}");
         assert!(body.contains("HARVEST_CONSOLE_TOKEN") && body.lines().count() == 1, "{body}");
     }
-    assert_eq!(url.get("/status").0, 200, "the plain pages answer as ever");
+    assert_eq!(url.get("/status").0, 200, "the plain pages need no token");
     assert!(url.get("/metrics").1.contains("harvester_"));
     service.stop();
 
@@ -303,7 +304,7 @@ fn where_other_machines_reach_it_the_console_asks_for_a_token_or_is_closed() {
     assert!(!place.log().contains("console"), "{}", place.log());
 }
 
-/// One who follows the positions. The system takes little for one that reads nothing.
+/// Follows the positions. A client that reads nothing gets a small receive buffer.
 fn reader(url: &Url, is_slow: bool) -> TcpStream {
     let mut stream = if is_slow {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -347,7 +348,7 @@ fn fifty_browsers_follow_a_service_and_the_slow_ones_are_dropped() {
                 stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
                 let mut lines = BufReader::new(stream).lines();
                 while !is_over.load(Ordering::Relaxed) {
-                    let line = lines.next().expect("it goes on").expect("a quick reader is not dropped");
+                    let line = lines.next().expect("the next line").expect("a quick reader is not dropped");
                     events.fetch_add(usize::from(line.starts_with("data: ")), Ordering::Relaxed);
                     if line.contains("1.00077") {
                         finals.fetch_add(1, Ordering::Relaxed);
@@ -359,11 +360,11 @@ fn fifty_browsers_follow_a_service_and_the_slow_ones_are_dropped() {
         .collect();
     until("all follow", || url.json("/console/version")["readers"] == READERS);
     let before = url.json("/status")["totals"]["applied"].as_u64().expect("a count");
-    // Prices move until the server has given up those who take nothing.
+    // Prices move until the server has dropped the clients that read nothing.
     let (began, mut published) = (Instant::now(), 0_u64);
     let mut connection = server.client();
     while url.json("/console/version")["readers"] != READERS - SLOW {
-        assert!(began.elapsed() < PATIENCE, "nobody is dropped: {}", url.json("/console/version"));
+        assert!(began.elapsed() < PATIENCE, "no client is dropped: {}", url.json("/console/version"));
         let mut pipe = redis::pipe();
         for symbol in &symbols {
             published += 1;
@@ -378,7 +379,7 @@ fn fifty_browsers_follow_a_service_and_the_slow_ones_are_dropped() {
         until("they are folded", || url.json("/status")["totals"]["applied"].as_u64() >= Some(before + published));
     }
     assert_eq!(decided(&server), 0);
-    // The rung at 1 R is reached: it is decided while everybody looks on.
+    // The price reaches the rung at 1 R: the decision is made while all clients follow.
     price(&server, "S07USDT", "1.02");
     until("it is decided", || decided(&server) == 1);
     price(&server, "S08USDT", "1.00077");
@@ -399,7 +400,7 @@ fn decided(server: &RedisServer) -> usize {
 
 /// The night as a journal that grows.
 #[test]
-fn a_journal_that_is_read_on_gives_the_film_of_the_whole() {
+fn a_journal_read_in_parts_gives_the_film_of_the_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, snapshots_dir) = (folder.path().join("journal"), folder.path().join("state.snapshots"));
     let text = std::fs::read_to_string(night()).expect("the night");
@@ -420,14 +421,14 @@ fn a_journal_that_is_read_on_gives_the_film_of_the_whole() {
 
     append(&lines[..400]);
     let mut reel = read(&Bounds::default());
-    assert!(!reel.read_on(&never).expect("nothing is new"));
+    assert!(!reel.read_on(&never).expect("there are no new entries"));
     let early = reel.film();
     let snapshot =
         snapshots::take(&snapshots_dir, &early.state(None, &never).expect("a state"), &config.policy, Some(400));
     snapshot.expect("a snapshot");
     for part in lines[400..].chunks(37) {
         append(part);
-        assert!(reel.read_on(&never).expect("it goes on"));
+        assert!(reel.read_on(&never).expect("the new entries are read"));
     }
     let (followed, whole) = (reel.film(), Film::read(origin.clone(), Arc::clone(&config), &never).expect("it reads"));
     assert_eq!((early.entries, followed.entries), (400, lines.len() as u64), "a film does not change");

@@ -1,4 +1,4 @@
-//! Commands and their screens, log lines, pages and alerts, looking back, and the example of a producer.
+//! Commands and their screens, log lines, pages and alerts, states of the past, and the example of a producer.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -6,14 +6,14 @@ mod support;
 mod audit;
 mod browser;
 mod live;
+mod observability;
 mod pages;
 mod producer;
 mod refused;
-mod telling;
 mod time;
 mod top;
 
-/// The bundled night of 4 February.
+/// Returns the bundled night of 4 February.
 fn night() -> std::path::PathBuf {
     support::root().join("replay/nights/incident-2026-02-04/events.jsonl")
 }

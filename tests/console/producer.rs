@@ -1,4 +1,4 @@
-//! The example of the order-placing service writes what we recommend: shape R-D, with prices, never a fill of nothing.
+//! The example of the order-placing service writes the recommended shape R-D, with prices, and never a fill of zero.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,13 +19,13 @@ fn every_line_is_a_history_line_with_a_recommended_result() {
         assert_eq!(
             faults("apply.result.v1", &line["fields"]),
             Vec::<String>::new(),
-            "readers of the field read it too"
+            "existing readers read it as well"
         );
     }
 }
 
 #[test]
-fn quantities_and_average_prices_are_those_of_the_exchange() {
+fn quantities_and_average_prices_equal_those_of_the_exchange() {
     let columns = ["id", "orderId", "order_status", "executedQty", "avgPrice", "executed", "reduceOnly"];
     let cell = |line: &Value, column: &str| {
         let value = if column == "id" { &line[column] } else { &line["fields"][column] };
@@ -58,11 +58,11 @@ fn an_order_is_published_once_for_every_change_and_its_quantity_never_falls() {
             assert!(before.0 <= quantity && before != now, "{line}");
         }
     }
-    assert_eq!(last.len(), 5, "four orders, and one that was never made");
+    assert_eq!(last.len(), 5, "four orders, and one that was not placed");
 }
 
 #[test]
-fn what_it_publishes_replays_into_priced_positions() {
+fn the_published_results_replay_into_positions_with_prices() {
     let folder = tempfile::tempdir().unwrap();
     let history = folder.path().join("results.jsonl");
     std::fs::write(&history, print()).unwrap();
@@ -75,7 +75,7 @@ fn what_it_publishes_replays_into_priced_positions() {
         .iter()
         .map(|p| format!("{} {} {} {}", p.symbol, p.side, p.qty, p.entry_price.as_ref().unwrap().value))
         .collect();
-    // 29.6 sold, 5 and then 9.8 of them bought back; 16.4 bought before the order expired, its close bought nothing.
+    // 29.6 sold, then 5 and 9.8 bought back; 16.4 bought before the order expired, and its close bought nothing.
     assert_eq!(rows, ["AVAXUSDT SHORT 14.8 13.37247", "INJUSDT LONG 16.4 3.471"]);
     // (13.37247 − 13.201) × 5 + (13.37247 × 9.8 − (13.2043108 × 14.8 − 13.201 × 5)) = 2.48875616
     let realized: rust_decimal::Decimal = positions[0].realized_pnl.as_ref().unwrap().parse().unwrap();
@@ -83,7 +83,7 @@ fn what_it_publishes_replays_into_priced_positions() {
 }
 
 #[test]
-fn a_fill_of_nothing_is_asked_again_and_never_published() {
+fn a_fill_of_zero_is_queried_again_and_never_published() {
     python(
         r#"
 order = sample("1_entry")["replies"][1]
@@ -98,7 +98,7 @@ raises(NotYetKnown, build_result, without, plan)
 }
 
 #[test]
-fn an_order_that_is_not_the_planned_one_is_an_error() {
+fn an_order_that_differs_from_its_plan_is_an_error() {
     python(
         r#"
 order = sample("1_entry")["replies"][2]
@@ -113,7 +113,7 @@ raises(TypeError, build_result, order | {"executedQty": 29.6}, plan)
 }
 
 #[test]
-fn an_order_is_followed_to_its_end_and_an_unseen_end_is_an_error() {
+fn an_order_is_followed_to_its_final_status_and_a_missing_one_is_an_error() {
     python(
         r#"
 replies, published = list(sample("2_close_in_parts")["replies"]), []
@@ -133,7 +133,7 @@ raises(TimeoutError, follow_order, ask, published.append, close, "798972790", [0
 }
 
 #[test]
-fn the_question_is_signed_and_an_unknown_answer_is_not_a_refusal() {
+fn the_query_is_signed_and_an_unknown_answer_is_not_a_refusal() {
     python(
         r#"
 import io, urllib.error
@@ -157,7 +157,7 @@ raises(RuntimeError, fails(429, b'{"code":-1003}'), "AVAXUSDT", "1")
     );
 }
 
-/// The lines of `producer.py --print`, run without any installed package.
+/// Returns the lines of `producer.py --print`, run without any installed package.
 fn print() -> String {
     let script = folder().join("producer.py");
     run(&["-I", "-S", "-B", script.to_str().unwrap(), "--print"])
@@ -167,7 +167,7 @@ fn printed() -> Vec<Value> {
     print().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Runs `checks` with everything of the producer at hand, `plan` (of the first sample), `sample(name)` and `raises`.
+/// Runs `checks` with all names of the producer, `plan` (of the first sample), `sample(name)` and `raises`.
 fn python(checks: &str) {
     let prelude = format!(
         r#"

@@ -1,4 +1,4 @@
-//! Live pages whose server refuses them: too many pages are followed, or the token is another one.
+//! Live pages that the server refuses: too many pages are followed, or the token is wrong.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -19,10 +19,10 @@ use harvester::drive::reel::{Bounds, Reel};
 use harvester::shell::journal::{Journal, Limits};
 use harvester::shell::web::{Guard, Site, WebServer};
 
-/// Pages that a server lets be followed at a time. [1]
+/// Number of pages that a server allows to be followed at a time. [1]
 const PAGES_FOLLOWED: usize = 16;
 
-/// A journal that grows, with a console over it.
+/// A growing journal with a console over it.
 struct Followed {
     runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
@@ -73,7 +73,7 @@ fn begin(dir: &Path) -> Begin {
     Arc::new(move |stop| Reel::read(origin.clone(), Arc::clone(&config), &Bounds::default(), stop))
 }
 
-/// Follows a page of its own until it is dropped.
+/// Follows a page until it is dropped.
 fn reader(address: SocketAddr, number: usize) -> BufReader<TcpStream> {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let path = format!("/console/live?live-page=/console/positions&q={number}");
@@ -91,7 +91,7 @@ const IS_REFUSED: &str =
     "!document.documentElement.classList.contains('live') && source === null && pause > RETRY_MIN_MS";
 
 #[test]
-fn a_page_that_is_refused_because_too_many_are_followed_asks_again_by_itself() {
+fn a_page_that_is_refused_because_of_too_many_others_asks_again_by_itself() {
     let Some(browser) = Browser::start() else { return };
     let mut followed = Followed::start();
     let server = followed.serve(Guard::Open);
@@ -99,10 +99,10 @@ fn a_page_that_is_refused_because_too_many_are_followed_asks_again_by_itself() {
     browser.go(&format!("{url}/console/positions"));
     browser.until("document.querySelectorAll('tbody tr').length > 0");
     let readers: Vec<_> = {
-        // The page that is open gives up its own.
+        // The open page gives up its event source.
         browser.go("about:blank");
         let is_alone = || browser_readers(&followed) == 0;
-        until("nobody follows", is_alone);
+        until("no page is followed", is_alone);
         (0..PAGES_FOLLOWED).map(|number| reader(followed.address, number)).collect()
     };
     browser.go(&format!("{url}/console/positions"));
@@ -114,7 +114,7 @@ fn a_page_that_is_refused_because_too_many_are_followed_asks_again_by_itself() {
     followed.append(400);
     browser.until(&format!("document.querySelector('.moment time').dateTime > {before}"));
     assert_eq!(browser.eval("window.stayed"), json!(1), "the page was not loaded again");
-    assert_eq!(browser.eval("pause === RETRY_MIN_MS"), json!(true), "the next refusal is met with patience anew");
+    assert_eq!(browser.eval("pause === RETRY_MIN_MS"), json!(true), "the pause starts again at its minimum");
     browser.go("about:blank");
     followed.stop(server);
 }
@@ -128,7 +128,7 @@ fn browser_readers(followed: &Followed) -> u64 {
 }
 
 #[test]
-fn a_page_whose_token_is_refused_keeps_asking_without_haste() {
+fn a_page_whose_token_is_refused_asks_again_at_growing_intervals() {
     let Some(browser) = Browser::start() else { return };
     let followed = Followed::start();
     let token = |text: &str| Guard::Token(text.to_owned().into());
@@ -141,9 +141,13 @@ fn a_page_whose_token_is_refused_keeps_asking_without_haste() {
     browser.until("!document.documentElement.classList.contains('live')");
     let server = followed.serve(token("another-token-of-the-test"));
     browser.until(IS_REFUSED);
-    assert_eq!(browser.eval("document.querySelectorAll('tbody tr').length > 0"), json!(true), "what was known stays");
+    assert_eq!(
+        browser.eval("document.querySelectorAll('tbody tr').length > 0"),
+        json!(true),
+        "the last known rows stay"
+    );
     followed.stop(server);
-    // With its token the page is there again.
+    // With its token, the page loads again.
     let server = followed.serve(token("a-token-of-the-test"));
     browser.go(&format!("{url}/console/positions"));
     browser.until(IS_LIVE);

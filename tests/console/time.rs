@@ -1,16 +1,14 @@
-//! Looking back: checksums of the state, snapshots, and states of the past.
+//! States of the past: checksums of the state, snapshots, and states at a time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::support::binary::{harvester, name, run};
 use crate::support::lab::{Lab, entry_line};
 use crate::support::{cases, config, replayed, root};
 use harvester::cli::replay::Request;
 use harvester::codec::checksum::{state_checksum, state_checksum_hex};
-use harvester::codec::snapshot;
-use harvester::codec::view;
+use harvester::codec::{snapshot, view};
 use harvester::config::Config;
 use harvester::domain::engine::Engine;
 use harvester::domain::event::ids::EntryId;
@@ -19,6 +17,8 @@ use harvester::drive::snapshots;
 use harvester::drive::state_at::{Sources, state_at};
 use harvester::shell::journal::{Journal, Limits};
 use serde_json::Value;
+
+mod compared;
 
 fn incident() -> PathBuf {
     root().join("replay/nights/incident-2026-02-04")
@@ -30,7 +30,7 @@ fn of_case(case: &Path) -> (Config, Vec<String>) {
     (config, text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }
 
-/// Lines of configured streams, in canonical order, of a history that reads.
+/// Returns the lines of configured streams, in canonical order, of a readable history.
 fn readable(config: &Config, lines: Vec<String>) -> Vec<String> {
     let key = |line: &String| {
         let head: Value = serde_json::from_str(line).ok()?;
@@ -49,9 +49,10 @@ fn fed(lab: &mut Lab, lines: &[String]) {
     }
 }
 
-/// Of every rule's case: the state is written, put back and goes on, at three places; it ends where one run ends.
+/// For every case: the state is written, read back and continued, at three places; it ends like one uninterrupted
+/// run.
 #[test]
-fn a_state_that_was_put_back_goes_on_as_if_nothing_had_happened() {
+fn a_state_that_was_read_back_continues_like_an_uninterrupted_run() {
     let mut tried = 0;
     for case in cases() {
         let (config, lines) = of_case(&case);
@@ -78,12 +79,12 @@ fn a_state_that_was_put_back_goes_on_as_if_nothing_had_happened() {
             tried += 1;
         }
     }
-    assert!(tried > 150, "{tried} places are no test");
+    assert!(tried > 150, "only {tried} places were tried");
 }
 
-/// The checksum is not blind: wherever an entry is left out that was applied, it differs at once.
+/// If an applied entry is left out, the checksum differs at once, whichever entry it is.
 #[test]
-fn a_checksum_differs_when_an_entry_is_missing_and_only_then() {
+fn a_checksum_differs_if_an_entry_is_missing_and_only_then() {
     let (config, lines) = of_case(&incident());
     let lines = readable(&config, lines);
     let mut whole = Lab::new(&config);
@@ -107,9 +108,9 @@ fn a_checksum_differs_when_an_entry_is_missing_and_only_then() {
     }
 }
 
-/// What is older than its time is no part of the state, whether it was tidied away or not.
+/// A value that has expired is not a part of the state, whether it was removed already or not.
 #[test]
-fn a_checksum_does_not_depend_on_when_old_things_were_forgotten() {
+fn a_checksum_does_not_depend_on_the_time_at_which_old_values_are_forgotten() {
     let config = config(None);
     let hour = 3_600_000_u64;
     let lines: Vec<String> = (0..190_u64)
@@ -147,7 +148,7 @@ fn a_checksum_does_not_depend_on_when_old_things_were_forgotten() {
 }
 
 #[test]
-fn a_changed_byte_of_a_snapshot_is_found_wherever_it_is() {
+fn any_changed_byte_of_a_snapshot_is_found() {
     let (config, lines) = of_case(&incident());
     let mut lab = Lab::new(&config);
     fed(&mut lab, &readable(&config, lines)[..60]);
@@ -161,13 +162,13 @@ fn a_changed_byte_of_a_snapshot_is_found_wherever_it_is() {
         tried += 1;
     }
     println!("{tried} of {tried} changed bytes found");
-    assert!(tried > 1_000, "{tried} bytes are no test");
+    assert!(tried > 1_000, "only {tried} bytes were tried");
     for len in [0, 31, 32, bytes.len() / 2, bytes.len() - 1] {
         assert!(snapshot::read(&bytes[..len]).is_err(), "{len} bytes");
     }
 }
 
-/// The incident as a journal of several files, and a store that was made from it with snapshots on the way.
+/// The incident as a journal of several files, and a store that was made from it with snapshots in between.
 struct Made {
     folder: tempfile::TempDir,
     config: Config,
@@ -229,7 +230,7 @@ impl Made {
 }
 
 #[test]
-fn a_state_of_the_past_is_made_from_the_nearest_snapshot_and_what_came_since() {
+fn a_state_of_the_past_is_made_from_the_nearest_snapshot_and_the_entries_after_it() {
     let made = Made::new(200);
     assert!(made.snapshots().len() > 4, "{:?}", made.snapshots());
     for line in [0, 150, 199, 200, 201, 610, made.lines.len() - 1] {
@@ -239,13 +240,13 @@ fn a_state_of_the_past_is_made_from_the_nearest_snapshot_and_what_came_since() {
         assert_eq!(state_checksum_hex(&quick), state_checksum_hex(&whole), "at line {line}");
         assert_eq!((none, notices), (None, Vec::new()));
         assert_eq!(snapshot.is_some(), line >= 199, "at line {line}");
-        // Of the journal only the files from the snapshot on were read.
+        // Of the journal, only the files from the snapshot on were read.
         assert!(line < 400 || entries < all / 2, "{entries} of {all} entries were read for line {line}");
     }
 }
 
 #[test]
-fn a_snapshot_that_is_not_good_is_named_and_passed_over() {
+fn a_damaged_snapshot_is_named_and_not_used() {
     let made = Made::new(300);
     let at = made.id(made.lines.len() - 1);
     let newest = made.snapshots().pop().expect("a snapshot");
@@ -260,7 +261,7 @@ fn a_snapshot_that_is_not_good_is_named_and_passed_over() {
 }
 
 #[test]
-fn the_commands_show_verify_and_go_back() {
+fn commands_list_and_verify_snapshots_and_show_past_states() {
     let made = Made::new(400);
     let policy = incident().join("policy.toml");
     let (store, journal) = (made.store(), made.journal());
@@ -303,9 +304,10 @@ fn the_commands_show_verify_and_go_back() {
     assert_eq!(found["findings"][0]["file"], name(&file));
 }
 
-/// The service makes a decision, reads it back as an entry, and journals both; whoever replays the journal finds it.
+/// The service makes a decision, reads it back as an entry, and journals both. A replay of the journal finds the same
+/// state.
 #[test]
-fn decisions_that_are_facts_leave_the_state_that_making_them_left() {
+fn recorded_decisions_give_the_state_of_the_run_that_made_them() {
     let (config, lines) = of_case(&incident());
     let folder = tempfile::tempdir().expect("a folder");
     let mut journal = Journal::open(folder.path(), Limits { rotate_bytes: u64::MAX }).expect("a journal");
@@ -331,157 +333,8 @@ fn decisions_that_are_facts_leave_the_state_that_making_them_left() {
 
 // ---- history and diff ------------------------------------------------------------------------------------------------
 
-/// Compares output with a golden file, or writes that where `HARVESTER_BLESS` is set. Paths of this run are left out, and
-/// checksums of the state, which change with whatever is stored.
-fn assert_golden(file: &str, out: &str, folder: &Path) {
-    let path = root().join("tests/console/golden").join(file);
-    let out = out.replace(name(folder), "FOLDER").replace(name(&root()), "ROOT");
-    let mut pieces = out.split(", state ");
-    let first = pieces.next().unwrap_or_default().to_owned();
-    let out = pieces.fold(first, |out, piece| format!("{out}, state CHECKSUM{}", &piece[16..]));
-    if std::env::var_os("HARVESTER_BLESS").is_some() {
-        fs::write(&path, &out).expect("a golden file");
-        return;
-    }
-    let golden = fs::read_to_string(&path).expect("a golden file");
-    assert_eq!(out, golden, "{file} changed: see HARVESTER_BLESS");
-}
-
-/// The incident without one entry, with two exchanged, or changed in another way.
-fn changed(made: &Made, file: &str, change: impl FnOnce(&mut Vec<String>)) -> PathBuf {
-    let mut lines = made.lines.clone();
-    change(&mut lines);
-    let path = made.folder.path().join(file);
-    fs::write(&path, lines.join("\n")).expect("a history");
-    path
-}
-
-/// Number of the line that opens the position of a symbol.
-fn opening(made: &Made, symbol: &str) -> usize {
-    let is_opening = |line: &String| line.contains("exchange.position") && line.contains(symbol);
-    made.lines.iter().position(is_opening).expect("an opening")
-}
-
 #[test]
-fn history_tells_every_change_of_a_position_with_its_cause() {
-    let made = Made::new(10_000);
-    let policy = incident().join("policy.toml");
-    let journal = made.journal();
-    let with_config = |arguments: &[&str]| run(harvester().args(["--config", name(&policy)]).args(arguments));
-    let told = with_config(&["history", "nearusdt", "--journal", name(&journal)]);
-    assert_eq!(told.code, Some(0), "{}", told.log);
-    assert_golden("history.txt", &told.out, made.folder.path());
-    let changes = with_config(&["history", "NEARUSDT", "--journal", name(&journal), "--json"]).json();
-    let changes = changes.as_array().expect("a list");
-    let of = |field: &str| changes.iter().filter(|change| change["field"] == field).collect::<Vec<_>>();
-    assert!(!of("entry_price").is_empty() && !of("risk").is_empty() && !of("hold").is_empty());
-    assert!(of("rung 0.5").iter().any(|change| change["from"].is_null() && change["to"] == "shadowed"));
-    // Every cause is an entry of the history.
-    for change in changes {
-        let (stream, id) = change["cause"].as_str().and_then(|cause| cause.split_once('/')).expect("stream/id");
-        let named = |line: &&String| line.contains(stream) && line.contains(&format!("\"{id}\""));
-        assert!(made.lines.iter().any(|line| named(&line)), "{change}");
-    }
-    let since = of("rung 0.5")[0]["cause"].as_str().and_then(|cause| cause.split_once('/')).expect("stream/id").1;
-    let later = with_config(&["history", "NEARUSDT", "--journal", name(&journal), "--since", since, "--json"]).json();
-    assert!(later.as_array().is_some_and(|later| !later.is_empty() && later.len() < changes.len()));
-    with_config(&["history", "NOUSDT", "--journal", name(&journal)]).refused(&["NOUSDT"]);
-}
-
-/// It believes what a replay believes: an unsigned entry ends a gap only where there is no key.
-#[test]
-fn history_believes_no_unsigned_entry_where_there_is_a_key() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let history = folder.path().join("h.jsonl");
-    let filled = [("symbol", "ADAUSDT"), ("side", "BUY"), ("qty", "100"), ("price", "1"), ("status", "FILLED")];
-    let gap =
-        [("event_type", "history.gap"), ("payload", r#"{"stream":"quantum:stream:apply.result","reason":"trimmed"}"#)];
-    let accepted = [("event_type", "gap.accepted"), ("payload", r#"{"symbol":"ADAUSDT","reason":"looked"}"#)];
-    let lines = [
-        entry_line("quantum:stream:apply.result", "1770163203000-0", &filled),
-        entry_line("quantum:stream:harvest.control", "1770163204000-0", &gap),
-        entry_line("quantum:stream:harvest.control", "1770163205000-0", &accepted),
-    ];
-    fs::write(&history, lines.join("\n")).expect("a history");
-    let flags = |command: &mut Command| -> Vec<Value> {
-        let changes = run(command.args(["history", "ADAUSDT", name(&history), "--json"])).json();
-        let changes = changes.as_array().expect("a list").clone();
-        changes.into_iter().filter(|change| change["field"] == "flags").map(|change| change["to"].clone()).collect()
-    };
-    assert_eq!(flags(&mut harvester()), [Value::from("history_gap"), Value::Null]);
-    let with_key = flags(harvester().env("HARVEST_SIGNING_KEY", "a secret of enough bytes, for tests"));
-    assert_eq!(with_key, [Value::from("history_gap")]);
-}
-
-#[test]
-fn diff_finds_nothing_between_a_store_its_snapshot_and_the_journal_that_they_were_made_from() {
-    let made = Made::new(10_000);
-    let policy = incident().join("policy.toml");
-    let newest = made.snapshots().pop().expect("a snapshot");
-    let sorted = changed(&made, "sorted.jsonl", |_| {});
-    let sides = [made.store(), newest, made.journal(), sorted];
-    for (i, a) in sides.iter().enumerate() {
-        for b in &sides[i..] {
-            let same = run(harvester().args(["--config", name(&policy), "diff", name(a), name(b), "--json"])).json();
-            assert_eq!(same["verdict"], "same", "{} and {}: {same}", a.display(), b.display());
-            assert_eq!(same["a"]["state"], same["b"]["state"]);
-        }
-    }
-}
-
-#[test]
-fn diff_names_the_first_entry_at_which_two_histories_part() {
-    let made = Made::new(10_000);
-    let policy = incident().join("policy.toml");
-    let journal = made.journal();
-    let diff = |b: &Path| run(harvester().args(["--config", name(&policy), "diff", name(&journal), name(b), "--json"]));
-    let opening = opening(&made, "NEARUSDT");
-    let id = made.id(opening).to_string();
-    let found = |b: &Path| -> Value {
-        let ran = diff(b);
-        assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
-        serde_json::from_str(&ran.out).expect("one document")
-    };
-
-    let missing = found(&changed(&made, "missing.jsonl", |lines| drop(lines.remove(opening))));
-    assert_eq!(missing["first"]["entry"], format!("quantum:stream:harvest.observation/{id}"), "{}", missing["first"]);
-    assert_eq!((&missing["entries"]["only_a"], &missing["entries"]["only_b"]), (&1.into(), &0.into()));
-    assert_eq!(missing["entries"]["first"]["only_a"], format!("quantum:stream:harvest.observation/{id}"));
-
-    let quantity = found(&changed(&made, "quantity.jsonl", |lines| {
-        lines[opening] = lines[opening].replacen("130", "1300", 1);
-    }));
-    assert_eq!(quantity["first"]["entry"], format!("quantum:stream:harvest.observation/{id}"), "{}", quantity["first"]);
-    assert_eq!(quantity["entries"]["changed"], 1);
-    let of = quantity["first"]["of"].as_str().expect("a position");
-    assert_eq!(of, format!("NEARUSDT@{id}"));
-
-    let cut = made.lines.len() - 40;
-    let shorter = found(&changed(&made, "shorter.jsonl", |lines| lines.truncate(cut)));
-    assert_eq!(shorter["entries"]["only_a"], 40);
-    assert_eq!(shorter["entries"]["both"], cut);
-}
-
-#[test]
-fn diff_shows_where_another_policy_decides_otherwise() {
-    let made = Made::new(10_000);
-    let policy = incident().join("policy.toml");
-    let other = made.folder.path().join("other.toml");
-    fs::write(&other, "[policy]\nladder = \"0.5:0.5,1:0.5\"\n").expect("a policy");
-    let events = incident().join("events.jsonl");
-    let arguments = ["diff", name(&events), name(&events), "--policy", name(&other), "--derive"];
-    let shown = run(harvester().args(["--config", name(&policy)]).args(arguments));
-    assert_eq!(shown.code, Some(1), "{}", shown.log);
-    assert_golden("diff.txt", &shown.out, made.folder.path());
-    let json = run(harvester().args(["--config", name(&policy)]).args(arguments).arg("--json"));
-    let found: Value = serde_json::from_str(&json.out).expect("one document");
-    assert_ne!(found["a"]["policy"], found["b"]["policy"]);
-    assert!(found["first"]["field"].as_str().is_some_and(|field| field.starts_with("decision")), "{}", found["first"]);
-    assert_eq!(found["entries"]["changed"], 0);
-}
-
-#[test]
-fn every_command_takes_a_time_in_the_same_spellings() {
+fn every_command_accepts_the_same_forms_of_a_time() {
     let history = incident().join("events.jsonl");
     let (history, policy) = (name(&history), incident().join("policy.toml"));
     let folder = tempfile::tempdir().expect("a folder");
@@ -512,7 +365,7 @@ fn every_command_takes_a_time_in_the_same_spellings() {
     ] {
         let with = |at: &str| of_command(&[&before[..], &[at]].concat());
         let (wanted, other) = (with(spellings[0]), with("1770170700000"));
-        assert_ne!(wanted, other, "{before:?} takes no notice of the time");
+        assert_ne!(wanted, other, "{before:?} ignores the time");
         for at in &spellings[1..] {
             assert_eq!(with(at), wanted, "{before:?} {at}");
         }
@@ -522,7 +375,7 @@ fn every_command_takes_a_time_in_the_same_spellings() {
 }
 
 #[test]
-fn positions_without_a_history_are_those_of_a_snapshot_or_the_snapshots_are_named() {
+fn positions_as_of_without_a_history_needs_a_snapshot_and_names_the_existing_ones() {
     let made = Made::new(200);
     let policy = incident().join("policy.toml");
     let (store, journal) = (made.store(), made.journal());

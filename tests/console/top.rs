@@ -1,21 +1,12 @@
-//! The terminal view: its screens, its keys, and once a real terminal with a real service.
+//! The terminal view: its screens, its keys, and a real terminal with a real service.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::process::Command;
 use std::sync::Arc;
-
-use ratatui::Terminal;
-use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::style::{Color, Modifier};
-use serde_json::json;
 
 use crate::night;
 use crate::support::binary::{harvester, name, run, run_with};
-use crate::support::redis::{RedisServer, free_port};
-use crate::support::service::{Place, import, open_position, price, until, until_leader};
 use crate::support::{config, root};
 use harvester::cli::top::{Answer, Effect, Top, draw};
 use harvester::drive::film::{Film, Origin};
@@ -24,11 +15,18 @@ use harvester::drive::state_at::NoRows;
 use harvester::drive::stop::Stop;
 use harvester::service::report::Report;
 use harvester::shell::web::{Client, ClientError, Guard, Page, Site, WebServer};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::style::{Color, Modifier};
+use serde_json::json;
+
+mod terminal;
 
 /// The time of the screens: 2026-02-04T02:08:20Z. [ms since 1970]
 const NOW_MS: u64 = 1_770_170_900_000;
 
-/// The positions of the night at a moment.
+/// Returns the positions of the night at a moment.
 fn sheet(at: &str) -> Box<Sheet> {
     let path = night();
     let film = Film::read(Origin::Histories(vec![path]), Arc::new(config(None)), &Stop::never()).expect("it reads");
@@ -37,7 +35,7 @@ fn sheet(at: &str) -> Box<Sheet> {
     Box::new(Sheet::of_at(&engine, &NoRows, None, false, at.ms).expect("a sheet").expect("all symbols"))
 }
 
-/// A report with one silent input.
+/// Returns a report with one silent input.
 fn report() -> Box<Report> {
     let input = |stream: &str, kind: &str, lag: u64, age_ms: u64| {
         json!({"stream": stream, "kind": kind, "lag_entries": lag, "lag_ms": lag * 40, "age_ms": age_ms, "pending": lag,
@@ -110,7 +108,7 @@ fn type_in(top: &mut Top, letters: &str) {
     }
 }
 
-/// The first words of the rows of a table, in order.
+/// Returns the first words of the rows of a table, in order.
 fn rows(top: &Top) -> Vec<String> {
     let screen = screen(top, (160, 80));
     let lines = screen.lines().skip_while(|line| !line.contains("[")).skip(2);
@@ -125,7 +123,7 @@ fn selected(top: &Top) -> String {
 }
 
 #[test]
-fn the_pages_fit_a_small_and_a_large_terminal() {
+fn pages_fit_a_small_and_a_large_terminal() {
     let mut top = top("02:08");
     for (key, page) in ["positions", "holds", "decisions", "inputs", "service"].iter().enumerate() {
         let key = char::from_digit(key as u32 + 1, 10).expect("a digit");
@@ -143,7 +141,7 @@ fn the_pages_fit_a_small_and_a_large_terminal() {
 }
 
 #[test]
-fn a_narrow_terminal_drops_columns_and_a_tiny_one_says_what_it_needs() {
+fn a_narrow_terminal_drops_columns_and_a_tiny_one_names_the_needed_size() {
     let top = top("02:08");
     let narrow = screen(&top, (44, 12));
     golden("top_positions_44x12.txt", &narrow);
@@ -165,17 +163,17 @@ fn a_narrow_terminal_drops_columns_and_a_tiny_one_says_what_it_needs() {
 fn rows_are_filtered_by_any_cell_and_sorted_by_each_column() {
     let mut top = top("02:08");
     assert_eq!(rows(&top).len(), 44);
-    assert_eq!(rows(&top)[0], "DOGEUSDT", "the worst comes first: its price is in doubt");
+    assert_eq!(rows(&top)[0], "DOGEUSDT", "the most urgent comes first: its price is in doubt");
     type_in(&mut top, "/risk_too_large");
     assert_eq!(rows(&top), ["ANKRUSDT", "ARCUSDT", "CHESSUSDT"]);
     type_in(&mut top, " chess");
     assert_eq!(rows(&top), ["CHESSUSDT"]);
     type_in(&mut top, " nothing");
     assert!(screen(&top, (80, 24)).contains("No row has all words of the filter."));
-    assert_eq!(press(&mut top, KeyCode::Char('q')), Effect::None, "it is typed");
+    assert_eq!(press(&mut top, KeyCode::Char('q')), Effect::None, "the key is a letter of the filter");
     press(&mut top, KeyCode::Esc);
     assert_eq!(rows(&top).len(), 44);
-    // From the default, HOLD, two further: by none, then SYMBOL.
+    // From the default, HOLD, two further: unsorted, then SYMBOL.
     type_in(&mut top, "sss");
     let by_symbol = rows(&top);
     assert!(by_symbol.is_sorted() && by_symbol[0] == "1000PEPEUSDT", "{by_symbol:?}");
@@ -197,7 +195,7 @@ fn rows_are_filtered_by_any_cell_and_sorted_by_each_column() {
 }
 
 #[test]
-fn the_selected_row_stays_selected_wherever_it_moves_to() {
+fn the_selected_row_stays_selected_when_it_moves() {
     let mut top = top("02:07");
     for _ in 0..3 {
         type_in(&mut top, "s");
@@ -215,7 +213,7 @@ fn the_selected_row_stays_selected_wherever_it_moves_to() {
     press(&mut top, KeyCode::Home);
     press(&mut top, KeyCode::Up);
     assert_eq!(selected(&top), rows(&top)[0]);
-    // It has gone: the row in its place is selected.
+    // The selected row was removed: the row in its place is selected.
     press(&mut top, KeyCode::PageDown);
     let mut less = sheet("02:08");
     less.positions.retain(|position| position.symbol != selected(&top));
@@ -241,7 +239,7 @@ fn keys_lead_to_the_detail_and_back_and_from_a_hold_to_its_positions() {
     for part in ["held by", "price_jump", "entry_price", "RUNG", "r_net"] {
         assert!(detail.contains(part), "{part}: {detail}");
     }
-    // Whatever comes, the detail stays with its position; once that is closed, it says so.
+    // The detail stays with its position; once that is closed, the view states that.
     let mut without = sheet("02:08");
     without.positions.retain(|position| position.symbol != "DOGEUSDT");
     top.take(Answer { report: Ok(report()), sheet: Some(Ok(without)) }, NOW_MS);
@@ -251,7 +249,7 @@ fn keys_lead_to_the_detail_and_back_and_from_a_hold_to_its_positions() {
     top.take(answer("02:08"), NOW_MS);
     press(&mut top, KeyCode::Tab);
     assert!(screen(&top, (120, 40)).contains("[2 Holds]"));
-    assert_eq!(selected(&top), "below_min_r", "most are held by it");
+    assert_eq!(selected(&top), "below_min_r", "most positions have this hold");
     press(&mut top, KeyCode::End);
     let hold = selected(&top);
     press(&mut top, KeyCode::Enter);
@@ -261,7 +259,7 @@ fn keys_lead_to_the_detail_and_back_and_from_a_hold_to_its_positions() {
     assert!(screen(&top, (120, 40)).contains("[5 Service]"));
     press(&mut top, KeyCode::Enter);
     assert!(screen(&top, (120, 40)).contains("quantum:stream:apply.result"), "what the finding is about");
-    // The escape key, and another one at once: a terminal makes Alt of them, and neither is lost.
+    // The escape key, and another key at once: a terminal makes Alt of them, and neither is lost.
     type_in(&mut top, "1/eth");
     assert_eq!(top.press(KeyEvent::new(KeyCode::Char('2'), KeyModifiers::ALT)), Effect::None);
     assert!(screen(&top, (120, 40)).contains("[2 Holds]"), "{}", screen(&top, (120, 40)));
@@ -277,7 +275,7 @@ fn keys_lead_to_the_detail_and_back_and_from_a_hold_to_its_positions() {
 }
 
 #[test]
-fn without_an_answer_it_says_why_and_shows_what_was_known() {
+fn without_an_answer_the_view_names_the_reason_and_keeps_the_last_rows() {
     let why = "the service at http://127.0.0.1:9464 cannot be reached: Connection refused";
     let none = || Answer { report: Err(why.to_owned()), sheet: None };
     let mut never = Top::new("http://user:password@127.0.0.1:9464");
@@ -310,7 +308,7 @@ fn without_an_answer_it_says_why_and_shows_what_was_known() {
 }
 
 #[test]
-fn names_with_commands_to_the_terminal_stay_text() {
+fn names_with_terminal_commands_stay_text() {
     let mut sheet = sheet("02:08");
     sheet.positions[0].flags = vec!["\u{1b}[2J<b>".to_owned()];
     sheet.positions[0].position_id = "币安人生USDT@1\u{202e}".to_owned();
@@ -325,9 +323,9 @@ fn names_with_commands_to_the_terminal_stay_text() {
     assert!(detail.contains("\\u{202e}") && !detail.contains('\u{202e}'), "{detail}");
 }
 
-/// What is red or yellow also has a mark or a word, and without colours everything is still there.
+/// Every red or yellow text also has a mark or a word, so without colours nothing is lost.
 #[test]
-fn no_colour_is_the_only_sign_and_no_color_has_none() {
+fn colour_is_never_the_only_sign_and_no_color_turns_it_off() {
     let mut top = top("02:08");
     for page in ["1", "2", "3", "4", "5"] {
         type_in(&mut top, page);
@@ -345,13 +343,13 @@ fn no_colour_is_the_only_sign_and_no_color_has_none() {
     type_in(&mut top, "1");
     let reversed =
         |backend: &TestBackend| backend.buffer().content.iter().any(|cell| cell.modifier.contains(Modifier::REVERSED));
-    assert!(reversed(&drawn(&top, NOW_MS, (160, 50), false)), "the selected row is seen without colours");
+    assert!(reversed(&drawn(&top, NOW_MS, (160, 50), false)), "the selected row is visible without colours");
 }
 
 #[test]
-fn it_wants_a_terminal_and_an_address() {
+fn the_view_needs_a_terminal_and_an_address() {
     let ran = run_with(&["top", "--url", "http://127.0.0.1:1"]);
-    ran.refused(&["no terminal", "harvester status --url http://127.0.0.1:1"]);
+    ran.refused(&["not a terminal", "harvester status --url http://127.0.0.1:1"]);
     let folder = tempfile::tempdir().expect("a folder");
     let settings = folder.path().join("harvester.toml");
     fs::write(&settings, "[run]\nlisten = \"\"\n").expect("the settings are written");
@@ -359,7 +357,7 @@ fn it_wants_a_terminal_and_an_address() {
     ran.refused(&["run.listen is empty", "--url"]);
 }
 
-/// A service that asks for a token, as a reverse proxy before one would.
+/// A service that asks for a token, as a reverse proxy in front of it would.
 struct Guarded {
     runtime: tokio::runtime::Runtime,
     url: String,
@@ -387,7 +385,7 @@ impl Guarded {
 }
 
 #[test]
-fn a_token_is_sent_to_a_service_that_asks_for_it_and_to_no_other() {
+fn a_token_is_sent_only_to_a_service_that_asks_for_it() {
     let guarded = Guarded::start();
     let get = |token: Option<&str>| {
         let client = Client::new(&guarded.url, token.map(|token| token.to_owned().into())).expect("a client");
@@ -402,167 +400,18 @@ fn a_token_is_sent_to_a_service_that_asks_for_it_and_to_no_other() {
     let (status, positions) = get(Some(TOKEN));
     assert!(status.expect("the report").contains("market.tick") && positions.expect("the sheet").contains("DOGEUSDT"));
 
-    // One that answers everybody never sees it.
+    // A service that answers without a token never receives it.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let open = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("it is asked");
+        let (mut stream, _) = listener.accept().expect("a request comes");
         let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
         let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").expect("it is answered");
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").expect("the answer is sent");
         head.join("\n").to_lowercase()
     });
     let client = Client::new(&url, Some(TOKEN.to_owned().into())).expect("a client");
     assert_eq!(guarded.runtime.block_on(client.get("/status")).expect("an answer"), "{}");
-    let head = open.join().expect("it has answered");
+    let head = open.join().expect("the server has answered");
     assert!(head.starts_with("get /status") && !head.contains("authorization"), "{head}");
-}
-
-/// A terminal of its own, on a server of its own.
-struct Tmux {
-    socket: String,
-}
-
-impl Tmux {
-    /// Starts a shell in a terminal, or says why there is none.
-    fn start((width, height): (u16, u16)) -> Option<Self> {
-        if Command::new("tmux").arg("-V").output().is_err() {
-            eprintln!("skipped: tmux is not installed (Debian: apt-get install tmux)");
-            return None;
-        }
-        let tmux = Self { socket: format!("harvester-{}-{}", std::process::id(), free_port()) };
-        let (x, y) = (width.to_string(), height.to_string());
-        let shell = "env -i TERM=screen-256color PATH=/usr/bin:/bin PS1='$ ' LC_ALL=C.UTF-8 bash --norc --noprofile";
-        tmux.ask(&["-f", "/dev/null", "-u", "new-session", "-d", "-x", &x, "-y", &y, shell]);
-        Some(tmux)
-    }
-
-    fn ask(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux").args(["-L", &self.socket]).args(arguments).output().expect("tmux answers");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn screen(&self) -> String {
-        self.ask(&["capture-pane", "-p"])
-    }
-
-    fn press(&self, keys: &[&str]) {
-        self.ask(&[&["send-keys"], keys].concat());
-    }
-
-    fn run(&self, line: &str) {
-        self.ask(&["send-keys", "-l", line]);
-        self.press(&["Enter"]);
-    }
-
-    fn until(&self, what: &str) {
-        until(&format!("{what} on the screen"), || self.screen().contains(what));
-    }
-}
-
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the screen:\n{}", self.screen());
-        }
-        // Ends the server of this test, which has a socket of its own.
-        let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
-    }
-}
-
-#[test]
-fn a_real_terminal_shows_a_real_service_and_is_given_back() {
-    let Some(tmux) = Tmux::start((120, 40)) else { return };
-    let server = RedisServer::start();
-    import(&night(), &server);
-    let mut place = Place::new(&server);
-    place.listen = format!("127.0.0.1:{}", free_port());
-    let service = place.start();
-    until_leader(&service);
-    let program = env!("CARGO_BIN_EXE_harvester");
-    let top = format!("{program} top --every 1 --url http://{}", place.listen);
-
-    tmux.run(&top);
-    tmux.until("44 open");
-    tmux.until("DOGEUSDT");
-    open_position(&server, "NEWUSDT");
-    tmux.until("45 open");
-    tmux.press(&["/"]);
-    tmux.ask(&["send-keys", "-l", "newusdt"]);
-    tmux.press(&["Enter"]);
-    tmux.until("1 of 45");
-    price(&server, "NEWUSDT", "1.0042");
-    tmux.until("1.0042");
-    tmux.press(&["Enter"]);
-    tmux.until("entry_risk_usdt");
-    tmux.ask(&["resize-window", "-x", "60", "-y", "20"]);
-    until("it is drawn anew", || tmux.screen().lines().any(|line| line.starts_with("Esc back") && line.len() <= 60));
-    tmux.ask(&["resize-window", "-x", "120", "-y", "40"]);
-    tmux.press(&["Escape"]);
-    tmux.until("1 of 45");
-
-    // Suspended and continued.
-    tmux.press(&["C-z"]);
-    tmux.until("Stopped");
-    tmux.run("fg");
-    tmux.until("1 of 45");
-    tmux.press(&["q"]);
-    until("it has ended", || !tmux.screen().contains("1 of 45"));
-    tmux.run("clear; stty -a | tr ';' '\\n' | grep -o -- '-*icanon\\|-*echo ' | tr '\\n' ,; echo");
-    until("the terminal is as before", || tmux.screen().contains("icanon,echo"));
-    assert!(!tmux.screen().contains("45 open"), "the other screen is gone: {}", tmux.screen());
-
-    // A signal ends it, and the terminal is given back.
-    tmux.run("clear");
-    let pid_file = place.folder.path().join("pid");
-    tmux.run(&format!("sh -c 'echo $$ > {}; NO_COLOR=1 exec {top}'; echo ended $((3 + 4))", pid_file.display()));
-    tmux.until("45 open");
-    let coloured = tmux.ask(&["capture-pane", "-p", "-e"]);
-    assert!(!coloured.contains("\u{1b}[31m") && !coloured.contains("\u{1b}[32m"), "NO_COLOR: {coloured}");
-    let pid = fs::read_to_string(&pid_file).expect("its process id").trim().parse().expect("a number");
-    let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
-    tmux.until("ended 7");
-    assert!(!tmux.screen().contains("45 open"));
-
-    // The service ends: what was known stays, with the reason.
-    tmux.run("clear");
-    tmux.run(&top);
-    tmux.until("45 open");
-    service.stop();
-    tmux.until("no answer for");
-    tmux.until("Connection refused");
-    assert!(tmux.screen().contains("45 open"));
-    tmux.press(&["C-c"]);
-    until("it has ended", || !tmux.screen().contains("45 open"));
-
-    // The terminal goes away: nothing is left behind.
-    tmux.run(&format!("sh -c 'echo $$ > {}; exec {top}'", pid_file.display()));
-    tmux.until("no answer for");
-    let pid = fs::read_to_string(&pid_file).expect("its process id").trim().to_owned();
-    assert!(is_running(&pid));
-    drop(tmux);
-    until("it has ended with its terminal", || !is_running(&pid));
-}
-
-/// A process that has ended may wait for its parent to notice.
-fn is_running(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
-}
-
-#[test]
-fn a_real_terminal_says_that_a_token_is_wanted_and_sends_it() {
-    let Some(tmux) = Tmux::start((100, 30)) else { return };
-    let guarded = Guarded::start();
-    let top = format!("{} top --url {}", env!("CARGO_BIN_EXE_harvester"), guarded.url);
-    tmux.run(&top);
-    tmux.until("asks for a token (401)");
-    tmux.press(&["q"]);
-    tmux.run("clear");
-    tmux.run(&format!("HARVEST_CONSOLE_TOKEN='{TOKEN}' {top}"));
-    tmux.until("DOGEUSDT");
-    assert!(!tmux.screen().contains(TOKEN));
-    tmux.press(&["q"]);
 }

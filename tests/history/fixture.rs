@@ -1,4 +1,4 @@
-//! Writes histories into temporary folders and reads them back; shared by the tests of history reading.
+//! Temporary folders with histories, for the tests that read histories.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Writes a file as it is given.
+    /// Writes a file with exactly these bytes.
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -33,7 +33,7 @@ impl Folder {
         path
     }
 
-    /// Writes lines, compressed if the name says so.
+    /// Writes lines, compressed if the name ends in `.zst`.
     pub fn lines<L: AsRef<str>>(&self, name: &str, lines: &[L]) -> PathBuf {
         let text: String = lines.iter().map(|line| format!("{}\n", line.as_ref())).collect();
         if name.ends_with(".zst") { self.write(name, zstd(text.as_bytes())) } else { self.write(name, text) }
@@ -45,10 +45,10 @@ pub fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 pub fn entry(stream: &str, id: &str) -> String {
-    entry_saying(stream, id, "v")
+    entry_with_value(stream, id, "v")
 }
 
-pub fn entry_saying(stream: &str, id: &str, value: &str) -> String {
+pub fn entry_with_value(stream: &str, id: &str, value: &str) -> String {
     format!(r#"{{"stream":"{stream}","id":"{id}","fields":{{"k":"{value}"}}}}"#)
 }
 
@@ -57,7 +57,7 @@ pub fn open(paths: &[&Path], options: Options) -> Result<History, HistoryError> 
     History::open(&inputs, &Streams::default(), options)
 }
 
-/// Opens what must open with default options.
+/// Opens histories that must open, with default options.
 pub fn opened(paths: &[&Path]) -> History {
     open(paths, Options::default()).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -66,7 +66,7 @@ pub fn skipping_bad_lines() -> Options {
     Options { skip_bad_lines: true, ..Options::default() }
 }
 
-/// All lines that are left.
+/// Returns all lines that are left.
 pub fn texts(history: &mut History) -> Vec<String> {
     let mut lines = Vec::new();
     while let Some(line) = history.next_line().unwrap_or_else(|error| panic!("{error}")) {
@@ -77,14 +77,15 @@ pub fn texts(history: &mut History) -> Vec<String> {
     lines
 }
 
-/// All lines that are left, by name: `market.tick 5-0 FILE:LINE`, and `duplicate` if it is one.
+/// Returns all lines that are left, by name: `market.tick 5-0 FILE:LINE`, with `duplicate` after it if the line is
+/// one.
 pub fn names(history: &mut History) -> Vec<String> {
     let streams = Streams::default();
     let mut lines = Vec::new();
     while let Some(line) = history.next_line().unwrap_or_else(|error| panic!("{error}")) {
         let stream = streams.get(line.stream).short_name();
         let (named, file, number) = (format!("{stream} {}", line.id), line.file, line.number);
-        let duplicate = if line.duplicate { " twin" } else { "" };
+        let duplicate = if line.duplicate { " duplicate" } else { "" };
         let location = history.location(file, number);
         let location = location.rsplit('/').next().unwrap();
         lines.push(format!("{named} {location}{duplicate}"));
@@ -94,7 +95,7 @@ pub fn names(history: &mut History) -> Vec<String> {
     lines
 }
 
-/// The message of what must not open, without the name of the temporary folder.
+/// Returns the error of a history that must not open, without the name of the temporary folder.
 pub fn refusal(folder: &Folder, result: Result<History, HistoryError>) -> String {
     match result {
         Ok(_) => panic!("opened what it should refuse"),

@@ -1,35 +1,43 @@
-//! The journal: what was committed is there whatever ends the process, and what changed afterwards is found.
+//! The journal: a committed entry survives any end of the process, and a later change of a file is found.
 //!
-//! The child that is killed is this test binary itself: `child` does nothing unless it is told to.
+//! The child that is killed is this test binary: its test `child` does nothing unless another test starts it.
 
-mod reading;
-mod scope;
-
-use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use files::{
+    Random, ack, commits, decompressed, empty_commit, head, line, lines_from, names, open_file, written, written_with,
+};
 use harvester::codec::journal::{FOOT_BYTES, HEAD_BYTES, Head};
 use harvester::shell::journal::{Journal, JournalError, Limits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+mod files;
+mod reading;
+mod scope;
+
 const DAY_MS: u64 = 86_400_000;
+
 /// Midnight of a day. [ms since 1970]
 const BEGIN_MS: u64 = 20_480 * DAY_MS;
+
 const LARGE: Limits = Limits { rotate_bytes: u64::MAX };
-/// Small enough for a file to be closed every few commits.
+
+/// So small that a file is closed every few commits.
 const SMALL: Limits = Limits { rotate_bytes: 1_500 };
 
 const CHILD: &str = "JOURNAL_CHILD";
+
 const CHILD_DIR: &str = "JOURNAL_DIR";
+
 const CHILD_SEED: &str = "JOURNAL_SEED";
 
-/// A writer is killed by SIGKILL at a random moment, again and again in one folder: what it had answered for is there,
-/// in order, once, and the next one goes on behind it.
+/// A writer is killed by SIGKILL at random moments, again and again in one folder: every acknowledged entry is there,
+/// in order, once, and the next writer continues after it.
 #[test]
-fn what_was_committed_survives_a_kill_at_any_moment() {
+fn a_committed_entry_survives_a_kill_at_any_moment() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut random = Random(20_260_204);
     let mut kept = 0;
@@ -39,11 +47,11 @@ fn what_was_committed_survives_a_kill_at_any_moment() {
         let mut lines = BufReader::new(writer.stdout.take().expect("its output")).lines();
         let mut acknowledged = kept;
         for _ in 0..4 + random.below(120) {
-            acknowledged = acknowledged.max(ack(&lines.next().expect("the writer goes on").expect("a line")));
+            acknowledged = acknowledged.max(ack(&lines.next().expect("another line of the writer").expect("a line")));
         }
         writer.kill().expect("SIGKILL is sent");
-        writer.wait().expect("the writer is gone");
-        // What it said before it was gone counts as well.
+        writer.wait().expect("the writer has ended");
+        // Lines that it wrote before it ended count as well.
         for line in lines.map_while(Result::ok) {
             acknowledged = acknowledged.max(ack(&line));
         }
@@ -81,7 +89,7 @@ fn reading_starts_at_any_position_and_ends_with_what_is_durable() {
             assert_eq!(journal.commit().expect("a commit"), n + 1);
         }
     }
-    // 300 is no multiple of 7: some lines are not committed.
+    // 300 is not a multiple of 7: some lines are not committed.
     assert_eq!(journal.position(), 294);
     for position in [0, 1, 6, 7, 100, 293, 294] {
         assert_eq!(lines_from(&journal, position), (position..294).map(line).collect::<Vec<_>>(), "from {position}");
@@ -90,7 +98,7 @@ fn reading_starts_at_any_position_and_ends_with_what_is_durable() {
     assert!(error.to_string().ends_with("holds entries from 0 up to 294, not 295"), "{error}");
 }
 
-/// After a loss of power the note of the last commit may be there and its bytes not, or bytes that nobody asked for.
+/// After a power cut the note of the last commit can be there without its bytes, or with other bytes.
 #[test]
 fn a_torn_end_is_cut_off_and_damage_before_it_is_named() {
     let made = tempfile::tempdir().expect("a folder");
@@ -119,7 +127,7 @@ fn a_torn_end_is_cut_off_and_damage_before_it_is_named() {
     for (tail, what) in
         [(vec![], "nothing"), (vec![0; 4096], "zeros"), (vec![0xFF; 9], "noise"), (vec![1, 0], "a start")]
     {
-        assert_eq!(opened(&[&bytes[..], &tail].concat()).expect(what), 30, "behind the last commit: {what}");
+        assert_eq!(opened(&[&bytes[..], &tail].concat()).expect(what), 30, "after the last commit: {what}");
     }
     for len in [before.len, before.len + 1, last.len - 1] {
         assert_eq!(opened(&bytes[..len as usize]).expect("a torn end"), 20, "{len} bytes of {}", bytes.len());
@@ -139,7 +147,7 @@ fn a_torn_end_is_cut_off_and_damage_before_it_is_named() {
 }
 
 #[test]
-fn a_file_without_a_commit_goes_and_one_without_a_head_never_had_its_name() {
+fn a_file_without_a_commit_or_without_a_head_is_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     written(folder.path(), 10, 5);
     let kept = names(folder.path());
@@ -161,9 +169,9 @@ fn a_file_without_a_commit_goes_and_one_without_a_head_never_had_its_name() {
     assert!(!folder.path().join("journal.new").exists());
 }
 
-/// Closed files, and one that is open with two commits: whichever byte of them is changed, it is found in that file.
+/// Closed files, and one that is open with two commits: a changed byte is found in its file, whichever byte it is.
 #[test]
-fn a_changed_byte_is_found_wherever_it_is() {
+fn any_changed_byte_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     written(dir, 80, 5);
@@ -190,11 +198,11 @@ fn a_changed_byte_is_found_wherever_it_is() {
         fs::write(&path, &bytes).expect("the file as it was");
     }
     println!("{tried} of {tried} changed bytes found");
-    assert!(tried > 2_000, "{tried} bytes are no test");
+    assert!(tried > 2_000, "only {tried} bytes were tried");
 }
 
 #[test]
-fn a_missing_an_exchanged_and_a_cut_file_are_found_and_nothing_is_written_behind_them() {
+fn a_missing_an_exchanged_and_a_cut_file_are_found_and_nothing_is_appended_to_them() {
     let made = tempfile::tempdir().expect("a folder");
     written(made.path(), 300, 7);
     let names = names(made.path());
@@ -237,10 +245,10 @@ fn a_missing_an_exchanged_and_a_cut_file_are_found_and_nothing_is_written_behind
 }
 
 #[test]
-fn a_new_day_and_a_size_begin_a_new_file_and_a_late_entry_does_not() {
+fn a_new_day_or_a_full_file_begins_a_new_file_and_a_late_entry_does_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut journal = Journal::open(folder.path(), LARGE).expect("a journal");
-    // One commit goes over midnight twice; the fourth entry is late.
+    // One commit crosses midnight twice, and its fourth entry is late.
     for (n, ms) in
         [BEGIN_MS, BEGIN_MS + 1, BEGIN_MS + DAY_MS, BEGIN_MS + 7, BEGIN_MS + 2 * DAY_MS].into_iter().enumerate()
     {
@@ -255,7 +263,7 @@ fn a_new_day_and_a_size_begin_a_new_file_and_a_late_entry_does_not() {
 }
 
 #[test]
-fn retention_gives_up_whole_old_files_and_never_the_last() {
+fn retention_removes_whole_old_files_and_never_the_last() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut journal = Journal::open(folder.path(), LARGE).expect("a journal");
     for day in 0..4 {
@@ -265,7 +273,7 @@ fn retention_gives_up_whole_old_files_and_never_the_last() {
         journal.commit().expect("a commit");
     }
     let bytes = journal.bytes();
-    assert_eq!(journal.retain(9, None).expect("nothing to remove"), 0, "the first file ends behind the ninth entry");
+    assert_eq!(journal.retain(9, None).expect("nothing to remove"), 0, "the first file ends after the ninth entry");
     assert_eq!(journal.retain(40, Some(BEGIN_MS)).expect("nothing to remove"), 0, "nothing is that old");
     let freed = journal.retain(25, Some(BEGIN_MS + DAY_MS)).expect("a file to remove");
     assert_eq!((journal.first(), journal.bytes()), (10, bytes - freed), "one file is old enough and not needed");
@@ -291,17 +299,17 @@ fn a_journal_has_one_writer() {
     let dir = folder.path().join("made/on/the/way");
     let journal = Journal::open(&dir, LARGE).expect("a journal");
     let error = Journal::open(&dir, LARGE).err().expect("it is in use");
-    let says = error.to_string();
-    assert!(says.starts_with(&format!("the journal {} is in use by another process", dir.display())), "{says}");
-    assert!(says.contains("another --journal"), "the next step is missing: {says}");
+    let message = error.to_string();
+    assert!(message.starts_with(&format!("the journal {} is in use by another process", dir.display())), "{message}");
+    assert!(message.contains("another --journal"), "the next step is missing: {message}");
     drop(journal);
     Journal::open(&dir, LARGE).expect("it is free again");
 }
 
-/// The file system refuses to let a file grow, then has room again: the commit fails with that reason, and the same
-/// commit, asked for again, loses and doubles nothing.
+/// The file system refuses to let a file grow, and then has room again: the commit fails with that reason, and the
+/// same commit, tried again, neither loses nor repeats an entry.
 #[test]
-fn a_full_disk_is_an_error_and_the_same_commit_succeeds_once_there_is_room() {
+fn a_commit_on_a_full_disk_fails_and_succeeds_once_there_is_room() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut child = spawn("fill", folder.path(), 0);
     let output = child.wait_with_output_text();
@@ -326,7 +334,7 @@ fn child() {
     match what.as_str() {
         "write" => write_for_ever(&dir, Random(seed)),
         "fill" => fill(&dir),
-        other => panic!("{other} is nothing to do"),
+        other => panic!("no child can {other}"),
     }
 }
 
@@ -337,11 +345,11 @@ fn write_for_ever(dir: &Path, mut random: Random) {
         for n in position..position + random.below(12) {
             journal.append(&line(n), BEGIN_MS + n * 1000);
         }
-        say(&format!("ack {}", journal.commit().expect("a commit")));
+        print_line(&format!("ack {}", journal.commit().expect("a commit")));
     }
 }
 
-/// Lets files grow to a length that ends in the middle of a commit, a closing, a head, and then without limit.
+/// Lets files grow to a length that ends in the middle of a commit, of a closing, of a head, and then without limit.
 fn fill(dir: &Path) {
     let hard = getrlimit(Resource::Fsize).maximum;
     let limited = |bytes| setrlimit(Resource::Fsize, Rlimit { current: bytes, maximum: hard }).expect("a limit");
@@ -358,9 +366,13 @@ fn fill(dir: &Path) {
         limited(None);
         match committed {
             Err(error @ JournalError::DiskFull { .. }) => {
-                say(&format!("full {error}"));
+                print_line(&format!("full {error}"));
                 assert!(journal.position() < n);
-                assert_eq!(lines_from(&journal, 0).len() as u64, journal.position(), "what counts is whole");
+                assert_eq!(
+                    lines_from(&journal, 0).len() as u64,
+                    journal.position(),
+                    "the position counts whole lines only"
+                );
             }
             committed => assert_eq!(committed.expect("a commit"), n),
         }
@@ -411,97 +423,8 @@ fn spawn(what: &str, dir: &Path, seed: u64) -> Spawned {
     Spawned { child: command.stdout(Stdio::piped()).spawn().expect("the child starts") }
 }
 
-/// One line of output; the harness writes to the same place.
-fn say(line: &str) {
+/// Writes one line of output. The test harness writes to the same place.
+fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{line}").and_then(|()| out.flush()).expect("output");
-}
-
-// ---- lines and files -----------------------------------------------------------------------------------------------
-
-/// What any line says follows from its position.
-fn line(n: u64) -> String {
-    let filling = format!("{:x}", Random(n).next()).repeat((Random(n).below(9)) as usize);
-    format!(r#"{{"stream":"quantum:stream:market.tick","id":"{}-{n}","fields":{{"k":"v","f":"{filling}"}}}}"#, BEGIN_MS)
-}
-
-fn written(dir: &Path, count: u64, per_commit: u64) -> String {
-    written_with(dir, count, per_commit, line)
-}
-
-/// Writes and closes a journal of small files; answers all its text.
-fn written_with(dir: &Path, count: u64, per_commit: u64, line: impl Fn(u64) -> String) -> String {
-    let mut journal = Journal::open(dir, SMALL).expect("a journal");
-    let mut text = String::new();
-    for n in 0..count {
-        journal.append(&line(n), BEGIN_MS);
-        text.push_str(&line(n));
-        text.push('\n');
-        if n % per_commit == per_commit - 1 {
-            journal.commit().expect("a commit");
-        }
-    }
-    journal.close().expect("the journal closes");
-    text
-}
-
-fn lines_from(journal: &Journal, position: u64) -> Vec<String> {
-    journal.read_from(position).expect("entries").collect::<Result<_, _>>().expect("lines")
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").file_name());
-    let names: BTreeSet<String> = names.map(|name| name.into_string().expect("a plain name")).collect();
-    names.into_iter().filter(|name| name.ends_with(".jsonl.zst")).collect()
-}
-
-fn decompressed(path: &Path) -> String {
-    let mut text = String::new();
-    let file = fs::File::open(path).expect("the file");
-    zstd::stream::read::Decoder::new(file).expect("zstd").read_to_string(&mut text).expect("text");
-    text
-}
-
-fn head(bytes: &[u8]) -> Head {
-    Head::read(bytes[..HEAD_BYTES].try_into().expect("a head")).expect("a head")
-}
-
-fn commits(bytes: &[u8]) -> [harvester::codec::journal::Commit; 2] {
-    let mut commits = head(bytes).commits.expect("an open file");
-    commits.sort_by_key(|commit| commit.len);
-    commits
-}
-
-fn empty_commit(bytes: &[u8]) -> harvester::codec::journal::Commit {
-    let digest = harvester::domain::book::plans::sha256_hex(&head(bytes).closed().bytes());
-    let digest = std::array::from_fn(|i| u8::from_str_radix(&digest[2 * i..2 * i + 2], 16).expect("hex"));
-    harvester::codec::journal::Commit { len: HEAD_BYTES as u64, count: 0, last_ms: 0, digest }
-}
-
-/// The file that was not closed.
-fn open_file(dir: &Path) -> Option<PathBuf> {
-    let is_open = |path: &PathBuf| head(&fs::read(path).expect("the file")).commits.is_some();
-    names(dir).iter().map(|name| dir.join(name)).find(is_open)
-}
-
-/// The number behind the word `ack`, 0 on any other line.
-fn ack(line: &str) -> u64 {
-    line.strip_prefix("ack ").and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// SplitMix64: the same numbers on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }

@@ -1,4 +1,5 @@
-//! From files and folders to lines: what is an entry, what is passed over, what is refused and how it is said.
+//! From files and folders to lines: which lines are entries, which are skipped, which are refused, and with which
+//! error.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use harvester::domain::event::streams::Streams;
 use harvester::shell::history::{History, Input, Limits, Options, raw_scan};
 
 #[test]
-fn a_folder_stands_for_all_histories_below_it_sorted_by_path() {
+fn a_folder_means_all_histories_below_it_sorted_by_path() {
     let folder = Folder::temporary();
     folder.lines("b.jsonl", &[entry(PRICE, "1-0")]);
     folder.lines("a/z.jsonl.zst", &[entry(PRICE, "1-0")]);
@@ -18,25 +19,25 @@ fn a_folder_stands_for_all_histories_below_it_sorted_by_path() {
     let mut history = opened(&[&folder.path("")]);
     assert_eq!(
         names(&mut history),
-        ["market.tick 1-0 c.jsonl:1", "market.tick 1-0 z.jsonl.zst:1 twin", "market.tick 1-0 b.jsonl:1 twin"]
+        ["market.tick 1-0 c.jsonl:1", "market.tick 1-0 z.jsonl.zst:1 duplicate", "market.tick 1-0 b.jsonl:1 duplicate"]
     );
 }
 
 #[cfg(unix)]
 #[test]
-fn a_link_back_up_is_not_followed_for_ever() {
+fn a_link_to_a_parent_folder_is_not_followed_without_end() {
     let folder = Folder::temporary();
     folder.lines("a/b.jsonl", &[entry(PRICE, "1-0")]);
     std::os::unix::fs::symlink(folder.path(""), folder.path("a/up")).unwrap();
     std::os::unix::fs::symlink(folder.path("a/b.jsonl"), folder.path("c.jsonl")).unwrap();
     assert_eq!(
         names(&mut opened(&[&folder.path("")])),
-        ["market.tick 1-0 b.jsonl:1", "market.tick 1-0 c.jsonl:1 twin"]
+        ["market.tick 1-0 b.jsonl:1", "market.tick 1-0 c.jsonl:1 duplicate"]
     );
 }
 
 #[test]
-fn what_cannot_be_found_is_named() {
+fn an_input_that_cannot_be_found_is_named() {
     let folder = Folder::temporary();
     folder.lines("empty/notes.txt", &["not a history"]);
     let cases = [
@@ -54,11 +55,11 @@ fn what_cannot_be_found_is_named() {
     assert_eq!(refusal(&folder, twice), "-: standard input is named twice, and can be read once");
 }
 
-/// What happens to a file between the passes, and what is said of it.
+/// A change of a file between the passes, and the error that it gives.
 type Change<'a> = (&'a dyn Fn(&Path), &'a str);
 
 #[test]
-fn a_file_that_is_gone_or_cut_when_its_turn_comes_is_named() {
+fn a_file_that_was_removed_or_cut_between_the_passes_is_named() {
     let folder = Folder::temporary();
     let first = folder.lines("1.jsonl", &[entry(PRICE, "1-0")]);
     let second = folder.lines("2.jsonl", &[entry(PRICE, "2-0"), entry(PRICE, "3-0")]);
@@ -89,7 +90,7 @@ fn a_history_can_be_read_on_another_thread() {
 }
 
 #[test]
-fn what_is_appended_after_the_opening_is_not_read() {
+fn lines_appended_after_the_opening_are_not_read() {
     let folder = Folder::temporary();
     let path = folder.lines("a.jsonl", &[entry(PRICE, "1-0")]);
     let mut history = opened(&[&path]);
@@ -98,7 +99,7 @@ fn what_is_appended_after_the_opening_is_not_read() {
 }
 
 #[test]
-fn blank_lines_carriage_returns_and_a_byte_order_mark_are_passed_over() {
+fn blank_lines_carriage_returns_and_a_byte_order_mark_are_ignored() {
     let folder = Folder::temporary();
     let (first, second) = (entry(PRICE, "1-0"), entry(PRICE, "2-0"));
     let text = format!("\u{FEFF}{first}\r\n\r\n   \t\n\n{second}\r\n \r\n");
@@ -137,7 +138,7 @@ fn files_without_entries_give_none() {
 }
 
 #[test]
-fn compression_is_seen_by_content_and_frames_may_follow_each_other() {
+fn compression_is_recognised_by_content_and_frames_may_follow_each_other() {
     let folder = Folder::temporary();
     let lines: Vec<_> = (0..6).map(|ms| entry(PRICE, &format!("{ms}-0")) + "\n").collect();
     let skippable = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3];
@@ -151,7 +152,7 @@ fn compression_is_seen_by_content_and_frames_may_follow_each_other() {
 }
 
 #[test]
-fn a_line_that_is_no_entry_is_refused_by_file_and_line_or_counted() {
+fn a_line_that_is_not_an_entry_is_refused_with_file_and_line_or_counted() {
     let cases: [(&[u8], &str); 9] = [
         (b"nonsense", "not JSON: expected ident at byte 2"),
         (
@@ -197,15 +198,15 @@ fn of_bad_lines_in_several_files_the_first_is_named() {
     folder.lines("2.jsonl", &[&good[..], &["bad".into()]].concat());
     folder.lines("3.jsonl", &["bad"]);
     folder.lines("4.jsonl", &["bad"]);
-    let said = refusal(&folder, open(&[&folder.path("")], Options::default()));
-    assert_eq!(said, "2.jsonl:2001: not JSON: expected value at byte 1");
+    let error = refusal(&folder, open(&[&folder.path("")], Options::default()));
+    assert_eq!(error, "2.jsonl:2001: not JSON: expected value at byte 1");
 }
 
 #[test]
-fn characters_beyond_ascii_are_text_wherever_they_stand() {
+fn characters_beyond_ascii_are_read_in_any_place() {
     let folder = Folder::temporary();
     let lines: Vec<_> = (0..5000)
-        .map(|ms| entry_saying(PRICE, &format!("{ms}-0"), if ms % 700 == 3 { "币安人生 — ½" } else { "plain" }))
+        .map(|ms| entry_with_value(PRICE, &format!("{ms}-0"), if ms % 700 == 3 { "币安人生 — ½" } else { "plain" }))
         .collect();
     let path = folder.lines("a.jsonl.zst", &lines);
     assert_eq!(texts(&mut opened(&[&path])), lines);
@@ -225,7 +226,7 @@ fn every_spelling_of_an_entry_is_read() {
 }
 
 #[test]
-fn entries_of_streams_that_are_not_configured_are_passed_over_and_counted() {
+fn entries_of_streams_that_are_not_configured_are_skipped_and_counted() {
     let folder = Folder::temporary();
     let other = "quantum:stream:elsewhere";
     let lines =
@@ -233,23 +234,23 @@ fn entries_of_streams_that_are_not_configured_are_passed_over_and_counted() {
     let mut history = opened(&[&folder.lines("a.jsonl", &lines)]);
     assert_eq!(history.other_streams(), 3);
     assert_eq!(names(&mut history), ["market.tick 1-0 a.jsonl:2", "market.tick 2-0 a.jsonl:4"]);
-    assert_eq!(history.notices(), [""; 0], "the order of other streams is nobody's business");
+    assert_eq!(history.notices(), [""; 0], "the order of other streams does not matter");
 }
 
 #[test]
 fn a_compressed_file_that_is_cut_off_is_refused_or_read_as_far_as_it_is_whole() {
     let folder = Folder::temporary();
     let lines: Vec<_> =
-        (0..4000).map(|ms| entry_saying(PRICE, &format!("{ms}-0"), &format!("{:x}", ms * 7919))).collect();
+        (0..4000).map(|ms| entry_with_value(PRICE, &format!("{ms}-0"), &format!("{:x}", ms * 7919))).collect();
     let whole = zstd((lines.join("\n") + "\n").as_bytes());
     for length in [1, 3, 4, 5, 12, whole.len() / 2, whole.len() - 1] {
         let path = folder.write("a.jsonl.zst", &whole[..length]);
-        let said = refusal(&folder, open(&[&path], Options::default()));
+        let error = refusal(&folder, open(&[&path], Options::default()));
         let mut history = open(&[&path], skipping_bad_lines()).unwrap();
         let read = texts(&mut history);
         assert_eq!(read, lines[..read.len()], "cut at {length}");
         let wanted = format!("a.jsonl.zst: cut off or damaged after {} whole lines: incomplete frame", read.len());
-        assert_eq!(said, wanted, "cut at {length}");
+        assert_eq!(error, wanted, "cut at {length}");
         assert_eq!(history.bad_lines(), 1);
         assert_eq!(notices(&folder, &history), [wanted]);
     }
@@ -260,33 +261,33 @@ fn a_compressed_file_that_is_cut_off_is_refused_or_read_as_far_as_it_is_whole() 
 fn a_compressed_file_with_damage_inside_is_read_as_far_as_it_is_whole() {
     let folder = Folder::temporary();
     let lines: Vec<_> =
-        (0..9000).map(|ms| entry_saying(PRICE, &format!("{ms}-0"), &format!("{:x}", ms * 7919))).collect();
+        (0..9000).map(|ms| entry_with_value(PRICE, &format!("{ms}-0"), &format!("{:x}", ms * 7919))).collect();
     let (first, second) =
         (zstd((lines[..5000].join("\n") + "\n").as_bytes()), zstd(lines[5000..].join("\n").as_bytes()));
     for behind in [&b"garbage"[..], &second[2..]] {
         let path = folder.write("a.jsonl.zst", [&first, behind].concat());
-        let said = refusal(&folder, open(&[&path], Options::default()));
-        assert!(said.starts_with("a.jsonl.zst: cut off or damaged after 5000 whole lines: "), "{said}");
+        let error = refusal(&folder, open(&[&path], Options::default()));
+        assert!(error.starts_with("a.jsonl.zst: cut off or damaged after 5000 whole lines: "), "{error}");
         let mut history = open(&[&path], skipping_bad_lines()).unwrap();
         assert_eq!(texts(&mut history), lines[..5000]);
         assert_eq!(history.bad_lines(), 1);
     }
     let path = folder.write("plain.jsonl.zst", lines.join("\n"));
-    let said = refusal(&folder, open(&[&path], Options::default()));
-    assert_eq!(said, "plain.jsonl.zst: cut off or damaged after 0 whole lines: Unknown frame descriptor");
+    let error = refusal(&folder, open(&[&path], Options::default()));
+    assert_eq!(error, "plain.jsonl.zst: cut off or damaged after 0 whole lines: Unknown frame descriptor");
 }
 
 #[test]
 fn a_line_of_a_mebibyte_is_read_and_one_over_the_limit_is_bad() {
     let folder = Folder::temporary();
-    let long = entry_saying(PRICE, "2-0", &"x".repeat(1 << 20));
+    let long = entry_with_value(PRICE, "2-0", &"x".repeat(1 << 20));
     let lines = [entry(PRICE, "1-0"), long.clone(), entry(PRICE, "3-0")];
     let path = folder.lines("a.jsonl.zst", &lines);
     assert_eq!(texts(&mut opened(&[&path])), lines);
 
     let limits = Limits { line_bytes_max: long.len() - 1, ..Limits::default() };
-    let said = refusal(&folder, open(&[&path], Options { limits: limits.clone(), ..Options::default() }));
-    assert_eq!(said, format!("a.jsonl.zst:2: longer than {} bytes", long.len() - 1));
+    let error = refusal(&folder, open(&[&path], Options { limits: limits.clone(), ..Options::default() }));
+    assert_eq!(error, format!("a.jsonl.zst:2: longer than {} bytes", long.len() - 1));
     let mut history = open(&[&path], Options { limits, ..skipping_bad_lines() }).unwrap();
     assert_eq!(names(&mut history), ["market.tick 1-0 a.jsonl.zst:1", "market.tick 3-0 a.jsonl.zst:3"]);
     assert_eq!(history.bad_lines(), 1);
@@ -322,18 +323,18 @@ fn decisions_and_control_entries_are_known_before_the_first_line() {
     let controls = vec![("1-0".into(), 1, 3, false), ("9-0".into(), 0, 2, false)];
     assert_eq!(kept(&history), (decisions.clone(), controls.clone()));
     assert_eq!(history.decision_lines().next().unwrap().bytes, entry(DECISION, "3-0").as_bytes());
-    assert_eq!(names(&mut history).len(), 7, "they are also read in their turn");
+    assert_eq!(names(&mut history).len(), 7, "they are also read in their place");
     assert_eq!(kept(&history), (decisions, controls));
 }
 
 #[test]
-fn too_many_decisions_to_hold_are_refused_where_the_limit_is_passed() {
+fn too_many_decisions_for_memory_are_refused_at_the_line_that_exceeds_the_limit() {
     let folder = Folder::temporary();
-    let lines: Vec<_> = (0..9).map(|ms| entry_saying(DECISION, &format!("{ms}-0"), &"x".repeat(1000))).collect();
+    let lines: Vec<_> = (0..9).map(|ms| entry_with_value(DECISION, &format!("{ms}-0"), &"x".repeat(1000))).collect();
     let path = folder.lines("a.jsonl", &lines);
     let limits = Limits { kept_bytes_max: 5000, ..Limits::default() };
-    let said = refusal(&folder, open(&[&path], Options { limits, ..Options::default() }));
-    assert_eq!(said, "a.jsonl:5: decision and control entries up to here take more than 5000 bytes, the limit");
+    let error = refusal(&folder, open(&[&path], Options { limits, ..Options::default() }));
+    assert_eq!(error, "a.jsonl:5: decision and control entries up to here take more than 5000 bytes, the limit");
     assert_eq!(opened(&[&path]).decision_lines().count(), 9);
 }
 

@@ -1,6 +1,6 @@
-//! Entries on their way from a server to the fold: no allocation for an entry, and what a server must not answer.
+//! Entries between a server and the fold: an entry allocates nothing, and wrong answers of a server do no harm.
 //!
-//! The server is one of the test: it answers what a test wants, as fast as it is asked.
+//! The server is a fake of the test: it gives the answers that the test chooses, as fast as it is asked.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::{Read, Write};
@@ -22,18 +22,18 @@ use harvester::shell::redis::{Address, Membership};
 use tokio::sync::watch;
 
 const STREAM: &str = "quantum:stream:market.tick";
-/// Entries that are asked for at a time. [1]
+/// Number of entries per read. [1]
 const COUNT: usize = 1000;
-/// How long anything may take that a test waits for.
+/// Longest time that a test waits for an effect.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What the server answers to a read, in turn; the last answer again and again.
+/// The answers of the server to reads, in turn; the last answer is repeated.
 type Answers = Vec<Vec<u8>>;
 
-/// A server that has one stream without an end.
+/// A server with one endless stream.
 struct Server {
     url: String,
-    /// How often it was asked for entries. [1]
+    /// Number of reads so far. [1]
     asked: Arc<AtomicUsize>,
 }
 
@@ -43,7 +43,7 @@ impl Server {
         let url = format!("redis://{}", listener.local_addr().expect("an address"));
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
-        // Ends with the test's process.
+        // The thread ends with the process of the test.
         std::thread::spawn(move || {
             let mut reads = Reads { answers, next: 0, seq: 1_000_000, asked: counted };
             for client in listener.incoming().flatten() {
@@ -54,17 +54,17 @@ impl Server {
     }
 }
 
-/// The reads of the stream, and what they get.
+/// The reads of the stream, and their answers.
 struct Reads {
     answers: Answers,
     next: usize,
-    /// The last sequence that was given away.
+    /// The last sequence number that was given out.
     seq: u64,
     asked: Arc<AtomicUsize>,
 }
 
 impl Reads {
-    /// Writes the next answer. Each `#######` in it is the next sequence.
+    /// Writes the next answer. Each `#######` in it becomes the next sequence number.
     fn answer(&mut self, out: &mut Vec<u8>) {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let start = out.len();
@@ -117,7 +117,7 @@ fn answer(command: &[u8], reads: &mut Reads, queued: &mut Option<usize>, out: &m
             *commands += 1;
             return out.extend_from_slice(b"+QUEUED\r\n");
         }
-        assert_eq!(*commands, 3, "only the survey is a transaction here");
+        assert_eq!(*commands, 3, "only the stream stats are read in a transaction here");
         *queued = None;
         out.extend_from_slice(b"*3\r\n*6\r\n+length\r\n:1000000000\r\n+entries-added\r\n:1000000000\r\n");
         out.extend_from_slice(b"+last-generated-id\r\n+1770163200000-9999999\r\n");
@@ -136,7 +136,7 @@ fn answer(command: &[u8], reads: &mut Reads, queued: &mut Option<usize>, out: &m
     }
 }
 
-/// An answer with so many entries.
+/// Returns an answer with so many entries.
 fn entries(count: usize) -> Vec<u8> {
     let entry = "*2\r\n$21\r\n1770163200000-#######\r\n*2\r\n$7\r\npayload\r\n$41\r\n\
                  {\"symbol\":\"ADAUSDT\",\"price\":\"0.31420000\"}\r\n";
@@ -185,7 +185,7 @@ impl Reader {
         Self { messages, folded, status, stop, thread, _role: role }
     }
 
-    /// Takes batches until there were so many entries; looks at each with its line.
+    /// Takes batches until there were so many entries, and gives each with its line to `look`.
     fn take(&self, entries: usize, mut look: impl FnMut(EntryId, &str)) {
         let mut taken = 0;
         let began = Instant::now();
@@ -220,21 +220,21 @@ fn measured_allocations_of_the_reader() {
     const ENTRIES: usize = 300 * COUNT;
     let server = Server::start(vec![entries(COUNT)]);
     let reader = Reader::start(&server);
-    // Until all space is as large as it gets.
+    // Reads until all buffers have their final size.
     reader.take(50 * COUNT, |_, _| {});
     let (before, asked_before) = (ASKED.load(Ordering::SeqCst), server.asked.load(Ordering::SeqCst));
     reader.take(ENTRIES, |_, _| {});
     let asked = ASKED.load(Ordering::SeqCst) - before;
     let rounds = server.asked.load(Ordering::SeqCst) - asked_before;
     println!("{asked} allocations for {ENTRIES} entries in {rounds} rounds");
-    // Those of a round, of both sides, with a survey each second.
+    // The allocations of a round, on both sides, with one reading of the stream stats each second.
     assert!(asked < 60 * rounds + 1000, "{asked} allocations for {ENTRIES} entries in {rounds} rounds");
     reader.stop();
 }
 
-/// Each of these ends the connection; the reader comes back, and lacks nothing of what comes then.
+/// Each of these answers ends the connection. The reader connects again and gets all later entries.
 #[test]
-fn a_server_that_answers_nonsense_is_asked_again() {
+fn the_reader_connects_again_after_a_malformed_answer() {
     let nonsense = [
         "HTTP/1.1 400 Bad Request\r\n\r\n",
         "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$1\r\n5\r\n*0\r\n",
@@ -245,7 +245,7 @@ fn a_server_that_answers_nonsense_is_asked_again() {
     ];
     let mut answers: Answers = nonsense.iter().map(|text| text.as_bytes().to_vec()).collect();
     answers.push(entries(3));
-    // A message that nobody asked for, an empty answer, a stream that nobody asked for.
+    // A message that the reader did not ask for, an empty answer, and a stream that it did not ask for.
     answers.push([b">2\r\n+message\r\n+a\r\n".to_vec(), entries(2)].concat());
     answers.push(b"_\r\n".to_vec());
     answers.push(b"*1\r\n*2\r\n+other\r\n*1\r\n*2\r\n+1-0\r\n*2\r\n+a\r\n+b\r\n".to_vec());

@@ -1,4 +1,4 @@
-//! Reading takes the same memory however long the history is.
+//! Memory of reading a history does not depend on its length.
 //!
 //! The allocator counts the memory of all threads, so the measurement has a process of its own.
 #![allow(unsafe_code, reason = "an allocator that counts is unsafe by its trait")]
@@ -10,26 +10,26 @@ use super::fixture::*;
 use crate::support::run_alone;
 use harvester::shell::history::{Limits, Options};
 
-/// Counts what Rust code holds: all that could grow with the history.
+/// Counts the memory that Rust code has allocated: everything that could grow with the history.
 struct Counting;
 
-/// How often memory was asked for. [1]
+/// Number of allocations. [1]
 pub static ASKED: AtomicUsize = AtomicUsize::new(0);
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: hands everything on to the system allocator.
+// SAFETY: forwards all calls to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.fetch_add(1, Relaxed);
         MOST.fetch_max(HELD.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: the caller's promises are handed on as they are.
+        // SAFETY: the caller's promises are forwarded unchanged.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promises are handed on as they are.
+        // SAFETY: the caller's promises are forwarded unchanged.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Most bytes held at once while a history of so many entries in each of two files is read.
+/// Returns the most bytes allocated at once while a history of so many entries in each of two files is read.
 fn most_held(entries: u64, is_sorted: bool) -> usize {
     let folder = Folder::temporary();
     for file in 0..2 {

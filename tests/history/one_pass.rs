@@ -1,4 +1,4 @@
-//! A history that is folded while it is read for the first time comes to what one comes to that was read before.
+//! A history that is folded in the pass that first reads it gives the same result as one that was read before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use harvester::domain::event::streams::Streams;
 use harvester::drive::projection;
 use harvester::shell::history::{History, HistoryError, Input, Options};
 
-/// Decisions that cannot be taken back: then a history is read once before it is folded.
+/// A decision sink that cannot take decisions back: the history is then read once before it is folded.
 #[derive(Default)]
 struct Final(Vec<String>);
 
@@ -31,7 +31,7 @@ impl DecisionSink for Final {
     }
 }
 
-/// What a replay came to: its summary without the time it took, decisions, the state, and what it notices.
+/// The result of a replay: its summary without the time it took, its decisions, the state, and its notices.
 type Came = (String, Vec<String>, String, Vec<String>);
 
 fn came(replayed: anyhow::Result<Replayed>, decisions: Vec<String>) -> Result<Came, String> {
@@ -73,7 +73,7 @@ fn assert_same(histories: &[PathBuf], config: &Config) {
     }
 }
 
-/// Can it be read to its end in one pass.
+/// Returns true if the history can be read to its end in one pass.
 fn is_plain(histories: &[PathBuf]) -> bool {
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
     let opened = History::in_one_pass(&inputs, &[], &Streams::default(), Options::default()).unwrap();
@@ -89,7 +89,7 @@ fn is_plain(histories: &[PathBuf]) -> bool {
 }
 
 #[test]
-fn every_case_comes_to_the_same() {
+fn every_case_gives_the_same_in_one_pass_and_in_two() {
     let plain = four_at_once(cases(), |case| {
         let histories = [case.join("events.jsonl")];
         assert_same(&histories, &config(Some(&case.join("policy.toml"))));
@@ -107,7 +107,8 @@ fn line(stream: &str, ms: u64, fields: &str) -> String {
     format!("{{\"stream\":\"{stream}\",\"id\":\"{ms}-0\",\"fields\":{{{fields}}}}}\n")
 }
 
-/// A position that opens and, when more than half of the prices are over, rises: some decisions among prices. `count` is that of the prices. [1]
+/// Returns a position that opens and rises once more than half of the prices are over: some decisions among prices.
+/// `count` is the number of prices. [1]
 fn rising(count: u64) -> String {
     let symbol = r#""symbol":"ADAUSDT","side":"BUY""#;
     let mut text =
@@ -141,9 +142,9 @@ fn decision(ms: u64) -> String {
     format!("{}{ms}-0{}\n", &made[..id], &made[end..])
 }
 
-/// What may stand at the end of a history and says something of what came before.
+/// Entries at the end of a history that change the meaning of what came before.
 #[test]
-fn what_is_not_plain_is_started_over() {
+fn a_history_that_needs_the_look_ahead_is_read_again() {
     let config = absolute();
     let folder = tempfile::tempdir().unwrap();
     let base = rising(500);
@@ -152,7 +153,7 @@ fn what_is_not_plain_is_started_over() {
     let ends = [
         ("nothing", String::new(), true),
         ("a foreign stream", line("elsewhere", 9_000, r#""a":"b""#), true),
-        ("a twin", line(TICK, 3_499, r#""symbol":"ADAUSDT","price":"7""#), true),
+        ("a duplicate", line(TICK, 3_499, r#""symbol":"ADAUSDT","price":"7""#), true),
         ("a decision", decision(9_000), false),
         ("a control entry", line(CONTROL, 9_000, skipped), false),
         ("a line out of order", line(TICK, 2_500, r#""symbol":"ADAUSDT","price":"1.02""#), false),
@@ -176,9 +177,9 @@ fn what_is_not_plain_is_started_over() {
     }
 }
 
-/// Files that overlap, each in order, are merged as they are read.
+/// Files that overlap, each of them in order, are merged while they are read.
 #[test]
-fn several_files_are_merged() {
+fn overlapping_files_are_merged_in_one_pass() {
     let config = absolute();
     let folder = tempfile::tempdir().unwrap();
     let mut parts = [String::new(), String::new(), String::new(), String::new(), String::new()];
@@ -193,13 +194,13 @@ fn several_files_are_merged() {
         fs::write(&paths[i], part).unwrap();
     }
     assert!(is_plain(&paths[..4]), "four files are plain");
-    assert!(!is_plain(&paths), "more are not held open");
+    assert!(!is_plain(&paths), "more are not kept open");
     assert_same(&paths[..4], &config);
     assert_same(&paths, &config);
     assert_same(&[folder.path().to_owned()], &config);
 }
 
-/// Fails at its second decision, as a replay does that is cut off.
+/// Fails at its second decision, like a replay that is cut off.
 struct CutOff(usize);
 
 impl DecisionSink for CutOff {
@@ -218,15 +219,15 @@ impl DecisionSink for CutOff {
     }
 }
 
-fn goes_on(dir: &Path, history: &str, config: &Config) -> Came {
+fn continued(dir: &Path, history: &str, config: &Config) -> Came {
     let path = dir.with_file_name("h.jsonl");
     fs::write(&path, history).unwrap();
     in_one_pass(&Request { histories: vec![path], store: Some(dir.to_owned()), ..Request::default() }, config).unwrap()
 }
 
-/// A store that a replay has left half way was folded without knowing what comes behind it: that is remembered.
+/// A replay that was cut off has folded its store without knowledge of the later entries. The store remembers that.
 #[test]
-fn a_store_cut_off_half_way_goes_on_or_is_rebuilt() {
+fn a_store_cut_off_half_way_is_continued_or_rebuilt() {
     let config = absolute();
     let base = rising(200_000);
     for (end, is_rebuilt) in [(String::new(), false), (decision(9_000_000), true)] {
@@ -237,14 +238,14 @@ fn a_store_cut_off_half_way_goes_on_or_is_rebuilt() {
         let error = replay(&request, &config, &mut CutOff(0)).map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("cut off"), "{error:#}");
         let last = projection::read(&dir).unwrap().0.globals().last;
-        assert!(last.ms > BEGIN_MS + 3_000 && last.ms < BEGIN_MS + 202_000, "it stands half way: {last}");
+        assert!(last.ms > BEGIN_MS + 3_000 && last.ms < BEGIN_MS + 202_000, "the store ends half way: {last}");
 
-        let (_, _, state, told) = goes_on(&dir, &format!("{base}{end}"), &config);
+        let (_, _, state, notices) = continued(&dir, &format!("{base}{end}"), &config);
         let alone = Request { store: None, ..request };
         assert_eq!(state, in_two_passes(&alone, &config).unwrap().2, "the state is that of one replay");
-        assert_eq!(told.iter().any(|notice| notice.contains("was cut off")), is_rebuilt, "{told:?}");
-        // It came to its end: nothing is left to be remembered.
-        let (.., told) = goes_on(&dir, &format!("{base}{end}{}", decision(9_500_000)), &config);
-        assert_eq!(told.iter().filter(|notice| notice.contains("was cut off")).count(), 0, "{told:?}");
+        assert_eq!(notices.iter().any(|notice| notice.contains("was cut off")), is_rebuilt, "{notices:?}");
+        // The replay has reached its end: nothing is left to remember.
+        let (.., notices) = continued(&dir, &format!("{base}{end}{}", decision(9_500_000)), &config);
+        assert_eq!(notices.iter().filter(|notice| notice.contains("was cut off")).count(), 0, "{notices:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Canonical order out of files in any order, and entries that come twice.
+//! Canonical order from files in any order, and entries that come twice.
 
 use super::fixture::*;
 use harvester::domain::event::ids::EntryId;
@@ -59,7 +59,7 @@ fn a_file_out_of_order_is_sorted_in_many_runs_and_equal_entries_keep_their_order
     let folder = Folder::temporary();
     // 37 and 1000 have no common divisor: every millisecond comes twice, far apart.
     let lines: Vec<_> =
-        (0..2000).map(|i| entry_saying(PRICE, &format!("{}-0", i * 37 % 1000), &i.to_string())).collect();
+        (0..2000).map(|i| entry_with_value(PRICE, &format!("{}-0", i * 37 % 1000), &i.to_string())).collect();
     let path = folder.lines("a.jsonl.zst", &lines);
     let mut wanted: Vec<_> = (0..2000).collect();
     wanted.sort_by_key(|i| (i * 37 % 1000, *i));
@@ -117,10 +117,11 @@ fn a_thousand_small_files_are_one_history() {
 }
 
 #[test]
-fn the_same_entry_twice_comes_twice_in_a_row_and_is_marked() {
+fn a_duplicate_follows_its_first_entry_and_is_marked() {
     let folder = Folder::temporary();
     let long = "y".repeat(300_000);
-    let (same, spelled) = (entry_saying(PRICE, "5-0", &long), entry_saying(PRICE, "5-0", &long).replace("\":", "\": "));
+    let (same, spelled) =
+        (entry_with_value(PRICE, "5-0", &long), entry_with_value(PRICE, "5-0", &long).replace("\":", "\": "));
     let first = folder.lines("1.jsonl", &[entry(PRICE, "4-0"), same.clone(), same.clone()]);
     let second = folder.lines("2.jsonl.zst", &[same, spelled, entry(PRICE, "6-0")]);
     let mut history = opened(&[&first, &second]);
@@ -129,23 +130,27 @@ fn the_same_entry_twice_comes_twice_in_a_row_and_is_marked() {
         [
             "market.tick 4-0 1.jsonl:1",
             "market.tick 5-0 1.jsonl:2",
-            "market.tick 5-0 1.jsonl:3 twin",
-            "market.tick 5-0 2.jsonl.zst:1 twin",
-            "market.tick 5-0 2.jsonl.zst:2 twin",
+            "market.tick 5-0 1.jsonl:3 duplicate",
+            "market.tick 5-0 2.jsonl.zst:1 duplicate",
+            "market.tick 5-0 2.jsonl.zst:2 duplicate",
             "market.tick 6-0 2.jsonl.zst:3",
         ]
     );
-    assert_eq!(history.notices(), [""; 0], "blanks and the order of keys say nothing");
+    assert_eq!(history.notices(), [""; 0], "blanks and the order of keys do not matter");
 }
 
 #[test]
-fn twins_that_differ_are_named_with_both_places() {
+fn duplicates_that_differ_are_named_with_both_lines() {
     let folder = Folder::temporary();
     let a = folder.lines(
         "a.jsonl",
-        &[entry_saying(PRICE, "5-0", "1"), entry_saying(PRICE, "7-0", "1"), entry_saying(PRICE, "7-0", "2")],
+        &[
+            entry_with_value(PRICE, "5-0", "1"),
+            entry_with_value(PRICE, "7-0", "1"),
+            entry_with_value(PRICE, "7-0", "2"),
+        ],
     );
-    let b = folder.lines("b.jsonl", &[entry(PRICE, "1-0"), entry_saying(PRICE, "5-0", "2")]);
+    let b = folder.lines("b.jsonl", &[entry(PRICE, "1-0"), entry_with_value(PRICE, "5-0", "2")]);
     let mut history = opened(&[&b, &a]);
     assert_eq!(names(&mut history).len(), 5);
     assert_eq!(
@@ -158,9 +163,9 @@ fn twins_that_differ_are_named_with_both_places() {
 }
 
 #[test]
-fn twenty_twins_that_differ_are_named_and_the_rest_is_counted() {
+fn twenty_duplicates_that_differ_are_named_and_the_rest_is_counted() {
     let folder = Folder::temporary();
-    let lines = |value: &str| (0..25).map(|ms| entry_saying(PRICE, &format!("{ms}-0"), value)).collect::<Vec<_>>();
+    let lines = |value: &str| (0..25).map(|ms| entry_with_value(PRICE, &format!("{ms}-0"), value)).collect::<Vec<_>>();
     let (a, b) = (folder.lines("a.jsonl", &lines("1")), folder.lines("b.jsonl", &lines("2")));
     let mut history = opened(&[&a, &b]);
     assert_eq!(names(&mut history).len(), 50);
@@ -204,7 +209,8 @@ fn until_ends_in_canonical_order_with_the_last_entry_that_is_not_later() {
     let cases = [
         ("0-9", 0, 0, 0, 0),
         ("1-0", 1, 0, 0, 0),
-        // The control entry and the result are later by number, but come before the price 2-0 in canonical order.
+        // The control entry and the result have later sequence numbers, but come before the price 2-0 in canonical
+        // order.
         ("2-0", 4, 0, 1, 0),
         ("2-1", 6, 1, 1, 1),
         ("2-99", 6, 1, 1, 1),
@@ -253,7 +259,7 @@ fn line_of(written: &Written) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// A history cut into files in any way, with one of them shuffled, is the history; also up to a bound.
+    /// A history cut into files in any way, with one of them shuffled, is the same history; also up to a bound.
     #[test]
     fn files_split_differently_give_the_same_sequence(
         entries in prop::collection::vec(written(), 0..120),

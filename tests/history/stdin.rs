@@ -1,4 +1,4 @@
-//! Standard input, which can be read only once. Each case runs this program again with a pipe.
+//! Standard input, which can be read only once. Each case starts this program again with a pipe.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use super::fixture::*;
 use harvester::domain::event::streams::Streams;
 use harvester::shell::history::{History, Input};
 
-/// Not a test by itself: the other side of the pipe.
+/// Not a test by itself: the process at the other end of the pipe.
 #[test]
 #[ignore = "run by the other tests with something on standard input"]
 fn child_prints_what_it_reads() {
@@ -30,11 +30,11 @@ fn read_from_pipe(bytes: Vec<u8>) -> (String, String) {
         .unwrap();
     child.stdin.take().unwrap().write_all(&bytes).unwrap();
     let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-    let said = |word: &str| {
+    let notes = |word: &str| {
         let found = output.lines().find_map(|line| line.strip_prefix(word));
         found.unwrap_or_else(|| panic!("no {word}in {output}")).to_owned()
     };
-    (said("READ "), said("NOTICES "))
+    (notes("READ "), notes("NOTICES "))
 }
 
 fn text(ids: &[&str]) -> Vec<u8> {
@@ -70,11 +70,11 @@ fn standard_input_with_bad_lines_or_cut_off_is_read_as_far_as_it_is_whole() {
     assert_eq!(read_from_pipe(bad), ("market.tick 1-0 -:1|market.tick 2-0 -:3".into(), " BAD 1".into()));
     let cut = [zstd(&text(&["1-0"])), zstd(&text(&["2-0"]))[..9].to_vec()].concat();
     let notice = "- cut off or damaged";
-    let (read, said) = read_from_pipe(cut);
+    let (read, notes) = read_from_pipe(cut);
     assert_eq!(read, "market.tick 1-0 -:1");
     assert!(
-        said.starts_with("-: cut off or damaged after 1 whole lines: ") && said.ends_with(" BAD 1"),
-        "{notice}: {said}"
+        notes.starts_with("-: cut off or damaged after 1 whole lines: ") && notes.ends_with(" BAD 1"),
+        "{notice}: {notes}"
     );
 }
 

@@ -1,5 +1,6 @@
-//! An account whose fills are known, reported late, in parts, twice, by results and by trades, beside look-ups: the
-//! program holds what the account holds, or says that it is in doubt. No quantity is counted twice without a flag.
+//! An account whose fills are known, and are reported late, in parts, twice, by results and by trades, beside
+//! look-ups: the program has the quantity of the account, or states that it is in doubt. No quantity is counted twice
+//! without a flag.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use serde_json::json;
 const BEGIN_MS: u64 = 1_770_163_200_000;
 const SYMBOL: &str = "SOLUSDT";
 
-/// Random numbers by a seed (splitmix64).
+/// Random numbers from a seed (splitmix64).
 struct Draw(u64);
 
 impl Draw {
@@ -44,7 +45,7 @@ struct Traded {
     id: u64,
 }
 
-/// What is reported, by the time at which it arrives.
+/// Reports, by the time at which they arrive.
 #[derive(Default)]
 struct Reports(BTreeMap<(u64, u64), Report>);
 
@@ -177,7 +178,7 @@ fn report(draw: &mut Draw, fills: &[Traded]) -> Reports {
 }
 
 #[test]
-fn what_a_look_up_has_shown_is_never_counted_twice_without_a_flag() {
+fn a_quantity_that_a_look_up_has_shown_is_never_counted_twice_without_a_flag() {
     let config = support::config(None);
     let mut wrong = Vec::new();
     let mut doubted = 0;
@@ -201,7 +202,7 @@ fn what_a_look_up_has_shown_is_never_counted_twice_without_a_flag() {
             wrong.push(format!("seed {seed}: the program holds {program}, the account {account}"));
         }
     }
-    assert!(doubted > 0, "no history was hard enough");
+    assert!(doubted > 0, "no history caused a doubt");
     assert!(wrong.is_empty(), "{} of {SEEDS} histories:\n{}", wrong.len(), wrong.join("\n"));
 }
 

@@ -1,15 +1,17 @@
-//! Bad input: a clear error, nothing lost, never a panic. The program itself, as others start it.
+//! Bad input: a clear error, nothing lost, never a panic. The program runs as a process, as users start it.
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use crate::support::binary::{harvester, name, piped, run, run_fed, run_with};
+use crate::support::binary::{harvester, name, piped, run_fed, run_with};
 use crate::support::histories::{CONTROL, DECISION, INTENT, OBSERVATION, PLAN, RESULT, SNAPSHOT, TICK};
 use crate::support::lab::entry_line;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+mod output;
+mod settings;
 
 struct Folder(TempDir);
 
@@ -37,7 +39,7 @@ impl Folder {
     }
 }
 
-/// The id of a second after the beginning.
+/// Returns the id of a second after the beginning.
 fn at(second: u64) -> String {
     format!("{}-0", 1_770_163_200_000 + 1_000 * second)
 }
@@ -46,7 +48,7 @@ fn price(second: u64, symbol: &str, price: &str) -> String {
     entry_line(TICK, &at(second), &[("symbol", symbol), ("price", price)])
 }
 
-/// A long of 10 at 100 that is harvested at 101.1.
+/// Returns the history of a long position of 10 at 100 that is harvested at 101.1.
 fn good() -> Vec<String> {
     vec![
         entry_line(
@@ -77,10 +79,10 @@ fn with(mut lines: Vec<String>, at: usize, line: &str) -> Vec<String> {
     lines
 }
 
-// ---- lines that are no entries ----------------------------------------------------------------------------------
+// ---- lines that are not entries ------------------------------------------------------------------------------------
 
 #[test]
-fn a_line_that_is_no_entry_is_an_error_with_its_place_or_is_counted() {
+fn a_line_that_is_not_an_entry_is_an_error_with_its_place_or_is_counted() {
     for bad in [
         "{\"stream\":",
         "not json at all",
@@ -110,7 +112,7 @@ fn a_line_that_is_no_entry_is_an_error_with_its_place_or_is_counted() {
 }
 
 #[test]
-fn a_line_of_bytes_that_are_no_text_is_an_error_with_its_place() {
+fn a_line_that_is_not_utf8_is_an_error_with_its_place() {
     let folder = Folder::new();
     let mut bytes = (good().join("\n") + "\n").into_bytes();
     bytes.extend(
@@ -122,19 +124,19 @@ fn a_line_of_bytes_that_are_no_text_is_an_error_with_its_place() {
 }
 
 #[test]
-fn blank_lines_carriage_returns_and_a_byte_order_mark_are_no_errors() {
+fn blank_lines_carriage_returns_and_a_byte_order_mark_are_accepted() {
     let folder = Folder::new();
     let history = folder.file("history.jsonl", format!("\u{feff}\n{}\r\n\n  \n", good().join("\r\n\r\n")));
     let summary = run_with(&["replay", &history, "--json"]).json();
     assert_eq!((&summary["entries"], &summary["bad_lines"]), (&json!(5), &json!(0)));
 }
 
-// ---- entries that cannot be used ----------------------------------------------------------------------------------
+// ---- unusable entries ----------------------------------------------------------------------------------------------
 
-/// Stream, fields and reason of an entry that cannot be used.
+/// Stream, fields and reason of an unusable entry.
 type Unusable = (&'static str, &'static [(&'static str, &'static str)], &'static str);
 
-/// Each is put aside, is listed afterwards with its reason, and stops nothing.
+/// Each is quarantined, is listed afterwards with its reason, and stops nothing.
 const UNUSABLE: [Unusable; 35] = [
     (TICK, &[("price", "1")], "no_symbol"),
     (TICK, &[("symbol", ""), ("price", "1")], "no_symbol"),
@@ -174,7 +176,7 @@ const UNUSABLE: [Unusable; 35] = [
 ];
 
 #[test]
-fn what_cannot_be_used_is_put_aside_with_its_reason_and_stops_nothing() {
+fn an_unusable_entry_is_quarantined_with_its_reason_and_stops_nothing() {
     let folder = Folder::new();
     let mut lines = good();
     let ids: Vec<String> = (0..UNUSABLE.len() as u64).map(|i| at(10 + i)).collect();
@@ -184,7 +186,7 @@ fn what_cannot_be_used_is_put_aside_with_its_reason_and_stops_nothing() {
     let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
     assert_eq!(summary["entries"], json!(lines.len()));
     assert_eq!(summary["applied"], json!(lines.len() - UNUSABLE.len()));
-    assert_eq!(summary["killed"], true, "a kill that cannot be read kills");
+    assert_eq!(summary["killed"], true, "an unreadable kill kills");
 
     let listed = run_with(&["quarantine", "list", "--store", &folder.store(), "--json"]).json();
     let listed = listed.as_array().expect("a list");
@@ -203,9 +205,9 @@ fn what_cannot_be_used_is_put_aside_with_its_reason_and_stops_nothing() {
 }
 
 #[test]
-fn bytes_that_are_no_text_matter_only_where_they_are_needed() {
+fn bytes_that_are_not_utf8_matter_only_in_a_field_that_is_used() {
     let folder = Folder::new();
-    // "SOLUSDT", "1.5" and bytes that are no UTF-8, in base64.
+    // "SOLUSDT", "1.5" and bytes that are not UTF-8, in base64.
     let entry = |second, fields: &Value| json!({"stream": TICK, "id": at(second), "fields_b64": fields}).to_string();
     let needed = entry(5, &json!({"symbol": "U09MVVNEVA==", "price": "//79"}));
     let name_needed = entry(6, &json!({"symbol": "//79", "price": "MS41"}));
@@ -217,11 +219,11 @@ fn bytes_that_are_no_text_matter_only_where_they_are_needed() {
     assert_eq!(summary["quarantined"], json!({"not_utf8": 2}));
     assert_eq!(summary["applied"], 6);
     let positions = run_with(&["positions", "--store", &folder.store(), "--json"]).json();
-    assert_eq!(positions[0]["mark_price"]["value"], "101.5", "the one whose note is no text was used");
+    assert_eq!(positions[0]["mark_price"]["value"], "101.5", "the entry with an unreadable note was used");
 }
 
 #[test]
-fn an_entry_of_more_than_a_megabyte_is_put_aside() {
+fn an_entry_of_more_than_a_megabyte_is_quarantined() {
     let folder = Folder::new();
     let long = "x".repeat(1 << 20);
     let mut lines = good();
@@ -237,7 +239,7 @@ fn an_entry_of_more_than_a_megabyte_is_put_aside() {
 }
 
 #[test]
-fn an_id_that_goes_backwards_is_put_in_order_with_a_notice() {
+fn an_id_that_goes_backwards_is_sorted_with_a_notice() {
     let folder = Folder::new();
     let mut lines = good();
     lines.swap(2, 4);
@@ -247,7 +249,7 @@ fn an_id_that_goes_backwards_is_put_in_order_with_a_notice() {
     assert!(ran.log.contains(&history) && ran.log.contains("order"), "a notice names the file: {}", ran.log);
     assert_eq!((&summary["applied"], &summary["decisions"]), (&json!(5), &json!(1)));
 
-    // Behind the cursor of a store it is a duplicate.
+    // After the cursor of a store has passed it, the entry is a duplicate.
     let earlier = folder.file("earlier.jsonl", price(2, "SOLUSDT", "90"));
     run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
     let summary = run_with(&["replay", &earlier, "--store", &folder.store(), "--json"]).json();
@@ -255,7 +257,7 @@ fn an_id_that_goes_backwards_is_put_in_order_with_a_notice() {
 }
 
 #[test]
-fn ten_thousand_symbols_are_ten_thousand_symbols() {
+fn ten_thousand_symbols_are_kept_apart() {
     let folder = Folder::new();
     let lines: Vec<String> = (0..10_000).map(|i| price(i, &format!("S{i}USDT"), "1.5")).collect();
     let history = folder.history(&lines);
@@ -273,7 +275,7 @@ fn ten_thousand_symbols_are_ten_thousand_symbols() {
 }
 
 #[test]
-fn names_of_any_length_and_script_do_no_harm() {
+fn names_of_any_length_and_script_are_accepted() {
     let folder = Folder::new();
     let long = "S".repeat(3_000);
     let mut lines = good();
@@ -293,7 +295,7 @@ fn names_of_any_length_and_script_do_no_harm() {
 // ---- histories ----------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_history_that_is_not_there_or_empty_is_an_error_that_names_it() {
+fn a_missing_or_empty_history_is_an_error_that_names_it() {
     let folder = Folder::new();
     let absent = name(&folder.path("absent.jsonl")).to_owned();
     run_with(&["replay", &absent]).refused(&[&absent]);
@@ -305,7 +307,7 @@ fn a_history_that_is_not_there_or_empty_is_an_error_that_names_it() {
     assert_eq!((no_history.code, no_history.out.as_str()), (Some(2), ""));
     assert!(no_history.log.contains("HISTORY"), "{}", no_history.log);
 
-    // A file without entries is a history of nothing.
+    // A file without entries is an empty history.
     let nothing = folder.file("nothing.jsonl", "");
     let summary = run_with(&["replay", &nothing, "--json"]).json();
     assert_eq!(
@@ -315,7 +317,7 @@ fn a_history_that_is_not_there_or_empty_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_compressed_history_that_is_cut_off_is_an_error_and_nothing_of_it_counts() {
+fn a_compressed_history_that_is_cut_off_is_an_error_and_changes_nothing() {
     let folder = Folder::new();
     let lines: Vec<String> = (0..5_000).map(|i| price(i, &format!("S{}USDT", i % 97), "1.5")).collect();
     let compressed = zstd::encode_all((lines.join("\n") + "\n").as_bytes(), 1).expect("zstd compresses");
@@ -344,7 +346,7 @@ fn standard_input_is_a_history() {
 }
 
 #[test]
-fn entries_of_other_streams_are_counted_and_nothing_else() {
+fn entries_of_other_streams_are_only_counted() {
     let folder = Folder::new();
     let other =
         |second, fields: Value| json!({"stream": "quantum:stream:somebody", "id": at(second), "fields": fields});
@@ -357,7 +359,7 @@ fn entries_of_other_streams_are_counted_and_nothing_else() {
 }
 
 #[test]
-fn a_report_begins_and_ends_where_it_is_told() {
+fn a_report_covers_the_range_that_its_arguments_give() {
     let folder = Folder::new();
     let history = folder.history(&good());
     for (option, bound, entries, decisions, first, last) in [
@@ -378,13 +380,13 @@ fn a_report_begins_and_ends_where_it_is_told() {
         let summary = run_with(&["replay", &history, option, &bound, "--json"]).json();
         let came = json!([summary["entries"], summary["decisions"], summary["first_id"], summary["last_id"]]);
         assert_eq!(came, json!([entries, decisions, first, last]), "{option} {bound}");
-        // The fold begins at the beginning all the same.
+        // The history is folded from its beginning in any case.
         assert_eq!(summary["positions_open"], 1, "{option} {bound}");
     }
     let forms = ["--since", "\"yesterday\"", "an entry id", "2026-02-04T02:07:31Z", "02:07", "2 hours ago"];
     run_with(&["replay", &history, "--since", "yesterday"]).refused(&forms);
     run_with(&["replay", &history, "--until", "1-x"]).refused(&["1-x"]);
-    // Its end is not known before it is read.
+    // The end of a pipe is not known before it is read.
     let fed = good().join("\n") + "\n";
     run_fed(harvester().args(["replay", "-", "--until", "00:00:02"]), fed.as_bytes()).refused(&[
         "--until",
@@ -395,290 +397,10 @@ fn a_report_begins_and_ends_where_it_is_told() {
     run_with(&["replay", &empty, "--until", "1s ago"]).refused(&["--until", "1s ago", "the history holds no entry"]);
 }
 
-// ---- what is written ----------------------------------------------------------------------------------------------
-
-#[test]
-fn decisions_are_written_as_a_history() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    let written = run_with(&["replay", &history, "--decisions", "-"]);
-    assert_eq!(written.code, Some(0), "{}", written.log);
-    let lines: Vec<Value> =
-        written.out.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
-    assert_eq!(lines.len(), 1, "{}", written.out);
-    assert_eq!((&lines[0]["stream"], &lines[0]["id"]), (&json!(DECISION), &json!("1770163203000-1")));
-
-    let file = name(&folder.path("decisions.jsonl")).to_owned();
-    run_with(&["replay", &history, "--decisions", &file, "--json"]).json();
-    assert_eq!(fs::read_to_string(&file).expect("the decisions are there"), written.out);
-    let summary = run_with(&["replay", &history, &file, "--json"]).json();
-    assert_eq!((&summary["decisions"], &summary["own_decisions"]["agree"]), (&json!(0), &json!(1)));
-    let summary = run_with(&["replay", &history, &file, "--derive", "--json"]).json();
-    assert_eq!(summary["decisions"], 1);
-    // On the screen "0 decisions" alone would look like a loss.
-    for (arguments, says) in [
-        (vec!["replay", &history, &file], "; 1 recorded decision adopted, 0 made anew"),
-        (vec!["replay", &history, &file, "--derive"], "; 1 decision"),
-    ] {
-        let shown = run_with(&arguments).out;
-        assert!(shown.lines().any(|line| line.ends_with(says)), "{says}: {shown}");
-    }
-
-    // A decision whose cause is no longer there is a fact all the same.
-    let mut without_cause = good();
-    without_cause.remove(3);
-    let history_without = folder.file("without_cause.jsonl", without_cause.join("\n") + "\n");
-    let shown = run_with(&["replay", &history_without, &file]).out;
-    let says = "; 1 recorded decision adopted (1 of them with no cause in the history), 0 made anew";
-    assert!(shown.lines().any(|line| line.ends_with(says)), "{shown}");
-    let summary = run_with(&["replay", &history_without, &file, "--json"]).json();
-    assert_eq!(summary["counts"]["decision_without_cause"], 1);
-    let own = json!({"agree": 0, "differ": 0, "missing": 0, "unexpected": 0, "homeless": 0});
-    assert_eq!(summary["own_decisions"], own);
-
-    run_with(&["replay", &history, "--decisions", "-", "--json"]).refused(&["--decisions", "--json"]);
-    let nowhere = name(&folder.path("no/such/folder/d.jsonl")).to_owned();
-    run_with(&["replay", &history, "--decisions", &nowhere]).refused(&[&nowhere]);
-}
-
-#[test]
-fn an_age_of_months_is_told_in_days() {
-    let folder = Folder::new();
-    let mut lines = good();
-    // 298 days and 21 hours after the last price.
-    let later = format!("{}-0", 1_770_163_204_000_u64 + (298 * 24 + 21) * 3_600_000);
-    lines.push(entry_line(TICK, &later, &[("symbol", "OTHERUSDT"), ("price", "1")]));
-    run_with(&["replay", &folder.history(&lines), "--store", &folder.store(), "--json"]).json();
-    for arguments in [vec!["needs"], vec!["positions", "SOLUSDT"], vec!["explain", "SOLUSDT"]] {
-        let shown = run_with(&[&arguments[..], &["--store", &folder.store()]].concat()).out;
-        assert!(shown.contains("298d 21h"), "{arguments:?}: {shown}");
-    }
-}
-
-#[test]
-fn json_is_one_document_and_logs_go_elsewhere() {
-    let folder = Folder::new();
-    let mut lines = good();
-    lines.swap(2, 4);
-    let history = folder.history(&lines);
-    for arguments in [
-        vec!["replay", &history, "--json"],
-        vec!["replay", &history, "--store", &folder.store(), "--json"],
-        vec!["positions", "--store", &folder.store(), "--json"],
-        vec!["positions", "--store", &folder.store(), "--all", "--json"],
-        vec!["positions", "SOLUSDT", "--store", &folder.store(), "--json"],
-        vec!["positions", "solusdt", "--store", &folder.store(), "--json"],
-        vec!["quarantine", "list", "--store", &folder.store(), "--json"],
-    ] {
-        let ran = run(harvester().args(&arguments).env("LOG_LEVEL", "trace"));
-        ran.json();
-        assert!(ran.out.ends_with('\n') && !ran.out.contains('\u{1b}'), "{arguments:?}: {}", ran.out);
-    }
-    // For people too nothing is in colour where no terminal is.
-    let shown = run_with(&["replay", &history]);
-    assert!(
-        shown.code == Some(0) && !shown.out.contains('\u{1b}') && !shown.log.contains('\u{1b}'),
-        "{shown:?}",
-        shown = shown.out
-    );
-}
-
-#[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
-    let folder = Folder::new();
-    let lines: Vec<String> = (0..20_000).map(|i| price(i, &format!("S{i}USDT"), "oops")).collect();
-    let history = folder.history(&lines);
-    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
-    let mut child = piped(harvester().args(["quarantine", "list", "--store", &folder.store(), "--json"]));
-    drop(child.stdout.take());
-    let ended = child.wait_with_output().expect("the program ends");
-    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
-}
-
-#[test]
-fn where_nothing_can_be_written_the_error_says_so() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    run_with(&["replay", &history, "--decisions", "/dev/full", "--json"]).refused(&["decisions"]);
-
-    // No file may grow beyond some size: to a store that is a full disk.
-    let mut lines = good();
-    lines.extend((10..3_000).map(|second| price(second, "SOLUSDT", "oops")));
-    let history = folder.history(&lines);
-    for blocks in [0, 1, 16, 512] {
-        let mut limited = Command::new("/bin/sh");
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-        limited.env_clear().args(["-c", &script]).arg(env!("CARGO_BIN_EXE_harvester"));
-        run(limited.args(["replay", &history, "--store", &folder.store(), "--json"])).refused(&[&folder.store()]);
-    }
-    // With room again it goes on as if nothing had been.
-    let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
-    let n = json!(lines.len());
-    assert_eq!((&summary["entries"], &summary["decisions"]), (&n, &json!(1)));
-    let again = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
-    assert_eq!((&again["duplicates"], &again["decisions"]), (&n, &json!(0)));
-}
-
-// ---- stores -------------------------------------------------------------------------------------------------------
-
-#[test]
-fn a_store_in_use_says_so_in_one_sentence() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
-    let held = harvester::drive::projection::read(Path::new(&folder.store())).expect("the store reads");
-    for arguments in [
-        vec!["replay", &history, "--store", &folder.store()],
-        vec!["positions", "--store", &folder.store()],
-        vec!["quarantine", "list", "--store", &folder.store(), "--json"],
-    ] {
-        run_with(&arguments).refused(&[&folder.store(), "in use"]);
-    }
-    drop(held);
-    run_with(&["positions", "--store", &folder.store(), "--json"]).json();
-}
-
-#[test]
-fn what_is_no_store_is_left_as_it_is() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    let absent = name(&folder.path("absent")).to_owned();
-    run_with(&["positions", "--store", &absent]).refused(&[&absent]);
-    assert!(!Path::new(&absent).exists(), "looking makes nothing");
-
-    let foreign = folder.path("foreign");
-    fs::create_dir(&foreign).expect("a folder is made");
-    fs::write(foreign.join("thesis.txt"), "ten years of work").expect("a file is written");
-    run_with(&["replay", &history, "--store", name(&foreign)]).refused(&[name(&foreign)]);
-    run_with(&["positions", "--store", name(&foreign)]).refused(&[name(&foreign)]);
-    assert_eq!(fs::read_to_string(foreign.join("thesis.txt")).ok().as_deref(), Some("ten years of work"));
-    assert_eq!(fs::read_dir(&foreign).expect("the folder reads").count(), 1);
-
-    let file = folder.file("a-file", "x");
-    run_with(&["replay", &history, "--store", &file]).refused(&[&file]);
-    run_with(&["positions", "NOSUCHUSDT", "--store", &folder.store()]).refused(&[&folder.store()]);
-    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
-    run_with(&["positions", "NOSUCHUSDT", "--store", &folder.store()]).refused(&["NOSUCHUSDT"]);
-}
-
-#[test]
-fn a_damaged_store_is_moved_aside_and_rebuilt() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    let first = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
-    let db = folder.path("store").join("db");
-    let mut bytes = fs::read(&db).expect("the store has a log");
-    bytes.truncate(bytes.len() / 2);
-    for byte in bytes.iter_mut().skip(100) {
-        *byte ^= 0x5a;
-    }
-    fs::write(&db, bytes).expect("the log is damaged");
-    run_with(&["positions", "--store", &folder.store()]).refused(&[&folder.store(), "damaged"]);
-    let ran = run_with(&["replay", &history, "--store", &folder.store(), "--json"]);
-    let again = ran.json();
-    assert!(ran.log.contains("quarantine-"), "the notice says where it went: {}", ran.log);
-    assert_eq!(again["applied"], first["applied"]);
-    run_with(&["positions", "--store", &folder.store(), "--json"]).json();
-}
-
 // ---- configuration ------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_configuration_that_is_wrong_is_refused_with_the_nearest_name() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    for (text, names) in [
-        ("[policy]\nmin_rr = \"0.5\"\n", ["min_rr", "`min_r`"]),
-        ("[policy]\nladdder = \"0.5:0.25\"\n", ["laddder", "`ladder`"]),
-        ("[polcy]\nmin_r = \"0.5\"\n", ["polcy", "`policy`"]),
-        ("[streams]\nprices = \"x\"\n", ["streams.prices", "`streams.price`"]),
-        ("[policy]\nmin_r = \"many\"\n", ["min_r", "many"]),
-        ("[policy]\nladder = \"1:0.5,0.5:0.5\"\n", ["ladder", "ascending"]),
-        ("[policy]\nmode = \"live\"\n", ["live", "ladder"]),
-        ("[policy\n", ["config.toml", "configuration"]),
-        ("[redis]\nurl = \"redis://user:a@b#c@host:6379\"\n", ["redis.url", "%23"]),
-        ("[streams]\nprice = [\"a\", \"a\"]\n", ["streams", "a is named twice"]),
-    ] {
-        let config = folder.file("config.toml", text);
-        run_with(&["replay", &history, "--config", &config]).refused(&names);
-        run_with(&["--config", &config, "replay", &history]).refused(&names);
-    }
-    let absent = name(&folder.path("absent.toml")).to_owned();
-    run_with(&["replay", &history, "--config", &absent]).refused(&[&absent]);
-}
-
-#[test]
-fn names_of_the_environment_that_are_wrong_are_refused_and_bad_values_cleaned() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    let replay = |name: &str, value: &str| run(harvester().env(name, value).args(["replay", &history, "--json"]));
-    replay("HARVEST_MOED", "live").refused(&["HARVEST_MOED", "`HARVEST_MODE`"]);
-    replay("HARVEST_REDUCE_ONLY", "false").refused(&["HARVEST_REDUCE_ONLY"]);
-    replay("HARVEST_MIN_R", "much").refused(&["HARVEST_MIN_R", "much"]);
-    replay("HARVEST_MODE", "live").refused(&["live"]);
-    let ran = replay("HARVEST_MIN_R", "3\r");
-    assert_eq!(ran.json()["decisions"], 0, "3 R were not reached");
-    assert!(ran.log.contains("HARVEST_MIN_R") && ran.log.contains("carriage return"), "{}", ran.log);
-    let ran = replay("HARVEST_METRICS_PORT", "9100");
-    assert_eq!(ran.json()["decisions"], 1);
-    assert!(ran.log.contains("HARVEST_METRICS_PORT"), "{}", ran.log);
-    assert_eq!(replay("STREAM_APPLY_RESULT", "somewhere:else").json()["other_streams"], 1);
-}
-
-#[test]
-fn wrong_usage_is_exit_code_2() {
-    for arguments in [
-        vec!["replya"],
-        vec!["replay", "x", "--jsno"],
-        vec!["positions"],
-        vec!["quarantine"],
-        vec!["schema", "no.such"],
-    ] {
-        let ran = run_with(&arguments);
-        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments:?}: {}", ran.log);
-        assert!(!ran.log.is_empty(), "{arguments:?}");
-    }
-    for arguments in [vec!["--help"], vec!["--version"], vec!["replay", "--help"], vec!["completions", "bash"]] {
-        let ran = run_with(&arguments);
-        assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.log);
-        assert!(!ran.out.is_empty(), "{arguments:?}");
-    }
-}
-
-#[test]
-fn a_store_under_another_policy_says_what_to_do() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
-    let config = folder.file("config.toml", "[policy]\nmin_r = \"0.7\"\n");
-    let arguments = ["replay", &history, "--store", &folder.store(), "--config", &config];
-    run_with(&arguments).refused(&[&folder.store(), "policy"]);
-}
-
-#[test]
-fn a_store_under_another_policy_of_an_account_says_what_to_do() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    let of_account = |min_r: &str| {
-        let text = format!("[policy.accounts.alpha]\nmin_r = \"{min_r}\"\n");
-        folder.file(&format!("config-{min_r}.toml"), &text)
-    };
-    let (before, after) = (of_account("0.6"), of_account("0.7"));
-    let replay = |store: &str, config: &[&str]| {
-        let store = folder.store() + store;
-        run_with(&[&["replay", &history, "--store", &store, "--json"], config].concat())
-    };
-    replay("one", &["--config", &before]).json();
-    replay("one", &["--config", &before]).json();
-    replay("one", &["--config", &after]).refused(&["policy of an account", "replay into a new store"]);
-    // Naming an account also changes the general policy, which knows the accounts.
-    replay("one", &[]).refused(&["the configured policy"]);
-    replay("two", &[]).json();
-    replay("two", &["--config", &before]).refused(&["the configured policy"]);
-}
-
-#[test]
-fn an_input_that_never_ends_a_line_is_read_to_its_end() {
+fn an_input_without_a_line_end_is_read_to_its_end() {
     // Two megabytes without a line end, through a pipe that is written in pieces.
     let mut child = piped(harvester().args(["replay", "-", "--skip-bad-lines", "--json"]));
     let mut stdin = child.stdin.take().expect("standard input is piped");
@@ -687,70 +409,4 @@ fn an_input_that_never_ends_a_line_is_read_to_its_end() {
     writer.join().expect("the writer does not panic").expect("all of it is read");
     let summary: Value = serde_json::from_slice(&output.stdout).expect("one document");
     assert_eq!((&summary["bad_lines"], &summary["entries"]), (&json!(1), &json!(0)));
-}
-
-/// A pipe that nobody reads any more.
-fn closed_pipe() -> std::io::PipeWriter {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    drop(reader);
-    writer
-}
-
-#[test]
-fn a_flag_that_would_have_no_effect_is_refused() {
-    for arguments in [
-        &["record", "--listen", "127.0.0.1:0"][..],
-        &["record", "--store", "store"],
-        &["record", "--group", "group"],
-        &["demo", "--listen", "127.0.0.1:0"],
-        &["demo", "--base-path", "/x"],
-        &["demo", "--open"],
-        &["backfill", "--store", "store"],
-    ] {
-        run_with(arguments).refused_usage();
-    }
-}
-
-#[test]
-fn a_reader_that_has_seen_enough_ends_every_command_quietly() {
-    let folder = Folder::new();
-    let history = folder.history(&good());
-    let nobody = "redis://127.0.0.1:9";
-    for arguments in [
-        &["demo"][..],
-        &["schema"],
-        &["schema", "harvest.decision.v1"],
-        &["completions", "bash"],
-        &["completions", "zsh"],
-        &["config"],
-        &["--help"],
-        &["replay", &history],
-        &["replay", &history, "--json"],
-        &["replay", &history, "--decisions", "-"],
-        &["doctor", "--redis", nobody],
-        &["doctor", "--json", "--redis", nobody],
-        &["positions", "--store", "absent"],
-        &["run", "--redis", "nonsense"],
-    ] {
-        // A warning that is logged in any case.
-        let command = || {
-            let mut command = harvester();
-            command.args(arguments).env("HARVEST_METRICS_PORT", "9100").stdin(std::process::Stdio::null());
-            command
-        };
-        let usual = run(&mut command());
-        let mut with_log = command();
-        let child = with_log.stdout(closed_pipe()).stderr(std::process::Stdio::piped()).spawn().expect("a start");
-        let output = crate::support::binary::ended(child);
-        let log = String::from_utf8_lossy(&output.stderr);
-        // What ends before it writes anything fails as it would. The findings of a doctor count whoever reads them.
-        let fails = usual.out.is_empty() || arguments[0] == "doctor";
-        let code = if fails { usual.code } else { Some(0) };
-        assert_eq!(output.status.code(), code, "{arguments:?}: {log}");
-        assert!(!log.contains("panicked") && !log.contains("os error 32"), "{arguments:?}: {log}");
-        let without_log = command().stdout(std::process::Stdio::null()).stderr(closed_pipe()).status();
-        assert_eq!(without_log.expect("a start").code(), usual.code, "{arguments:?}, nobody reads the log");
-        let neither = command().stdout(closed_pipe()).stderr(closed_pipe()).status();
-        assert_eq!(neither.expect("a start").code(), code, "{arguments:?}, nobody reads anything");
-    }
 }

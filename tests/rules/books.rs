@@ -1,4 +1,4 @@
-//! Accounts and hedge books leave each other alone, tried on random histories.
+//! Books of several accounts and hedge books do not influence each other, on random histories.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use serde_json::{Map, Value, json};
 use super::properties::cases;
 use crate::support;
 use crate::support::histories::{
-    CONTROL, INTENT, OBSERVATION, PLAN, RESULT, SNAPSHOT, SYMBOLS, Style, TICK, scripts, tell,
+    CONTROL, INTENT, OBSERVATION, PLAN, RESULT, SNAPSHOT, SYMBOLS, Style, TICK, play, scripts,
 };
 use crate::support::lab::{Came, Lab, entry_line};
 
 const ACCOUNTS: [&str; 3] = ["b", "B-2", "a_long.name"];
 const SYMBOL: &str = "SOLUSDT";
 
-/// The payloads that a line was decided with, in their order.
+/// Returns the payloads of the decisions that a line caused, in their order.
 fn payloads(came: &Came) -> Vec<Map<String, Value>> {
     let further = came.further.iter().map(|(_, sealed)| sealed);
     let sealed = came.sealed.iter().chain(further);
     sealed.map(|sealed| serde_json::from_str(&sealed.payload).expect("a payload is JSON")).collect()
 }
 
-/// What an account came to: its positions, and its decisions with the line that each was made at.
+/// The result of an account: its positions, and its decisions with the line that caused each.
 #[derive(Debug, PartialEq)]
 struct OfAccount {
     positions: Vec<Value>,
@@ -51,7 +51,7 @@ fn folded(lab: &mut Lab, lines: &[(Option<usize>, String)], accounts: &[usize]) 
     accounts.iter().map(|account| of(*account)).collect()
 }
 
-/// Gives a line to an account, unless it is for all of them.
+/// Gives a line to an account, unless it is for all accounts.
 fn dealt(line: &str, account: usize) -> (Option<usize>, String) {
     let mut entry: Value = serde_json::from_str(line).expect("a line is JSON");
     let stream = entry["stream"].as_str().expect("a line has a stream").to_owned();
@@ -59,7 +59,7 @@ fn dealt(line: &str, account: usize) -> (Option<usize>, String) {
     let event = fields.get("event_type").and_then(Value::as_str).unwrap_or_default().to_owned();
     let name = ACCOUNTS[account];
     let is_dealt = match &*stream {
-        // A price that comes in the stream of results is for all accounts.
+        // A price in the stream of results is for all accounts.
         RESULT if fields.get("status").is_some_and(|status| status == "PRICE_UPDATE") => false,
         RESULT | SNAPSHOT | INTENT | PLAN => true,
         OBSERVATION => ["exchange.position", "exchange.trade", "legacy.position"].contains(&&*event),
@@ -88,26 +88,26 @@ fn dealt(line: &str, account: usize) -> (Option<usize>, String) {
 proptest! {
     #![proptest_config(cases(48))]
 
-    /// Several accounts in one history come to what each comes to alone: the same positions, the same decisions.
+    /// Several accounts in one history give the same positions and decisions as each of them alone.
     ///
-    /// That holds only where prices are near all entry prices throughout, without jumps. The used and the held price of
-    /// a symbol are shared by its books (docs/spec/fold.md, "Used prices"), so a price near the entry price of one
-    /// account's book is used for those of the others as well, and alone they would hold with `price_jump`.
+    /// This is true only while prices are near all entry prices, without jumps. The used and the deferred price of a
+    /// symbol are shared by its books (docs/spec/fold.md, "Used prices"), so a price near the entry price of one
+    /// account's book is used for the books of the others as well. Alone, these would hold with `price_jump`.
     #[test]
-    fn accounts_leave_each_other_alone(
+    fn accounts_do_not_influence_each_other(
         script in scripts(150),
         deals in prop::collection::vec((0usize..ACCOUNTS.len(), 0u8..8), 40),
     ) {
-        let history = tell(&script, Style { no_weeks: true, calm: true, ..Style::default() });
-        // Entries that are not UTF-8 are read by other tests.
+        let history = play(&script, Style { no_weeks: true, calm: true, ..Style::default() });
+        // Other tests read entries that are not UTF-8.
         let texts = history.lines().filter(|line| !line.contains("fields_b64"));
         let mut lines: Vec<_> = texts.zip(deals.iter().cycle()).map(|(line, (account, shared))| {
             // An intent, a policy, a kill or an accepted gap is for all accounts if it names none.
             let is_general = [INTENT, CONTROL].iter().any(|stream| line.contains(stream)) && !line.contains("position_id");
             if is_general && *shared > 2 { (None, line.to_owned()) } else { dealt(line, *account) }
         }).collect();
-        // Which price of a symbol is used first depends on all of its books (docs/spec/fold.md, "Used prices").
-        let began = history.entries.first().map_or(0, |told| told.key.ms);
+        // The first used price of a symbol depends on all of its books (docs/spec/fold.md, "Used prices").
+        let began = history.entries.first().map_or(0, |entry| entry.key.ms);
         for (at, price) in [(0, "0.4109"), (1, "90150.3"), (2, "0.0045829")] {
             for ms in [began - 9_000, began - 5_000] {
                 let fields = [("symbol", SYMBOLS[at]), ("price", price)];
@@ -115,7 +115,7 @@ proptest! {
             }
         }
         lines[..6].sort_by(|(_, a), (_, b)| a.cmp(b));
-        let last = history.entries.last().map_or(0, |told| told.key.ms) + 1;
+        let last = history.entries.last().map_or(0, |entry| entry.key.ms) + 1;
         lines.push((None, entry_line(TICK, &format!("{last}-0"), &[("symbol", "NILUSDT"), ("price", "1")])));
 
         let all: Vec<usize> = (0..ACCOUNTS.len()).collect();
@@ -125,7 +125,7 @@ proptest! {
             prop_assert_eq!(Some(among_others), alone);
         }
 
-        // Each in a cell of its own, which skips the entries of the others.
+        // Each account in a cell of its own, which skips the entries of the others.
         let together = folded(&mut Lab::new(&history.config), &lines, &all);
         for (account, among_others) in all.iter().zip(together) {
             let selection = Selection::listed([ACCOUNTS[*account]]);
@@ -136,9 +136,9 @@ proptest! {
         }
     }
 
-    /// A LONG and a SHORT book of one account do what one-way books of two accounts do.
+    /// A LONG and a SHORT book of one account give the same results as one-way books of two accounts.
     #[test]
-    fn a_hedge_book_is_like_a_one_way_book_of_an_account_of_its_own(
+    fn a_hedge_book_gives_the_results_of_a_one_way_book_in_its_own_account(
         ops in prop::collection::vec((0u8..10, any::<bool>(), 1u32..40), 1..120),
         ladder in 0usize..3,
     ) {
@@ -211,14 +211,14 @@ proptest! {
     }
 }
 
-/// Accounts of the history in which most books are not concerned by most prices. [1]
+/// Number of accounts of the history in which most prices do not concern most books. [1]
 const MANY: usize = 24;
 
 fn name_of(account: usize) -> String {
     format!("account-{account}")
 }
 
-/// What an account came to, with the holds of its position over time.
+/// The result of an account, with the holds of its position over time.
 #[derive(Debug, PartialEq)]
 struct WithHolds {
     positions: Vec<Value>,
@@ -226,7 +226,7 @@ struct WithHolds {
     holds: Vec<HoldLog>,
 }
 
-/// Folds the lines that are meant for any of these accounts. Returns what each came to, and how often each hold was counted.
+/// Folds the lines that are meant for any of these accounts. Returns the result of each, and the count of each hold.
 fn folded_with_holds(
     config: &harvester::config::Config,
     lines: &[(Option<usize>, String)],
@@ -254,7 +254,7 @@ fn folded_with_holds(
     (accounts.iter().map(of).collect(), holds.collect())
 }
 
-/// A history of many books of one symbol: each operation is its kind, an account and a number.
+/// Returns a history of many books of one symbol: each operation is its kind, an account and a number.
 fn lines_of_many(ops: &[(u8, usize, u32)]) -> Vec<(Option<usize>, String)> {
     let (mut ms, mut level, mut lines) = (1_770_163_200_000_u64, 10_000_i64, Vec::new());
     let mut held = [0_i64; MANY];
@@ -284,7 +284,7 @@ fn lines_of_many(ops: &[(u8, usize, u32)]) -> Vec<(Option<usize>, String)> {
         match what {
             0..7 => {
                 level = (level + i64::from(n) - 30).clamp(9_800, 10_250);
-                // Numbers of decimal places differ, and with them the bands.
+                // Numbers of decimal places differ, and so do the bands.
                 let price = match n % 4 {
                     0 => format!("{}.{:02}", level / 100, level % 100),
                     1 => format!("{}.{:02}00", level / 100, level % 100),
@@ -326,10 +326,11 @@ fn lines_of_many(ops: &[(u8, usize, u32)]) -> Vec<(Option<usize>, String)> {
 proptest! {
     #![proptest_config(cases(48))]
 
-    /// Of many books of one symbol most are not asked at most prices. They come to what each comes to alone all the same: the
-    /// same positions and decisions, the same holds since the same entries, and the same number of evaluations in all.
+    /// Of many books of one symbol, most are not evaluated at most prices. They still give the same result as each
+    /// alone: the same positions and decisions, the same holds since the same entries, and the same number of
+    /// evaluations in all.
     #[test]
-    fn many_books_of_a_symbol_come_to_what_each_comes_to_alone(
+    fn many_books_of_a_symbol_give_the_results_of_each_alone(
         ops in prop::collection::vec((0u8..14, 0usize..MANY, 1u32..60), 40..400),
         is_live in any::<bool>(),
     ) {
@@ -357,7 +358,7 @@ proptest! {
     }
 }
 
-/// The same fill in the hedge book and in the one-way book.
+/// Feeds the same fill to the hedge book and to the one-way book.
 fn fill(lab: &mut Lab, [ms, order]: [u64; 2], side: &str, qty: &str, position_side: &str, account: &str) {
     let price = "100";
     for (seq, extra) in [[("account", "h"), ("positionSide", position_side)], [("account", account), ("note", "")]]
@@ -379,7 +380,7 @@ fn fill(lab: &mut Lab, [ms, order]: [u64; 2], side: &str, qty: &str, position_si
     }
 }
 
-/// A decision or a position without what names the book and the entries.
+/// Returns a decision or a position without the fields that name the book and the entries.
 fn alike(document: &Value) -> Value {
     let mut document = document.clone();
     let fields = document.as_object_mut().expect("an object");

@@ -1,6 +1,6 @@
-//! The golden contract: every folder below `replay/` with an `events.jsonl` is a history, a policy, what is expected by hand
-//! (`expect.toml`), all that comes out (`expected.jsonl`) and what each entry changed (`story.txt`). `cargo xtask bless`
-//! rewrites the last two.
+//! The golden contract: every folder below `replay/` with an `events.jsonl` contains a history, a policy,
+//! expectations written by hand (`expect.toml`), all outputs (`expected.jsonl`) and the changes of each entry
+//! (`story.txt`). `cargo xtask bless` rewrites the last two.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,26 +13,26 @@ use harvester::cli::replay::Request;
 use harvester::codec::view;
 use serde_json::{Value, json};
 
-/// Everything that a case comes to, a line each.
-struct Came {
+/// All outputs of a case, one a line.
+struct Outputs {
     summary: Value,
     decisions: Vec<Value>,
     quarantined: Vec<Value>,
     positions: Vec<Value>,
 }
 
-/// All cases, run once for all tests.
-fn came() -> &'static [(PathBuf, Came)] {
-    static CAME: OnceLock<Vec<(PathBuf, Came)>> = OnceLock::new();
+/// Returns all cases, which are run once for all tests.
+fn outputs() -> &'static [(PathBuf, Outputs)] {
+    static CAME: OnceLock<Vec<(PathBuf, Outputs)>> = OnceLock::new();
     CAME.get_or_init(|| {
         four_at_once(cases(), |case| {
-            let came = run(&case);
-            (case, came)
+            let outputs = run(&case);
+            (case, outputs)
         })
     })
 }
 
-fn run(case: &Path) -> Came {
+fn run(case: &Path) -> Outputs {
     let config = config(Some(&case.join("policy.toml")));
     let store = tempfile::tempdir().expect("a temporary folder");
     let request = Request {
@@ -49,7 +49,7 @@ fn run(case: &Path) -> Came {
         .into_iter()
         .map(|q| serde_json::json!({"stream": q.stream, "id": q.id.to_string(), "reason": q.reason}))
         .collect();
-    Came {
+    Outputs {
         summary,
         decisions: decisions.iter().map(|line| serde_json::from_str(line).expect("a decision is JSON")).collect(),
         quarantined,
@@ -57,24 +57,24 @@ fn run(case: &Path) -> Came {
     }
 }
 
-fn lines(came: &Came) -> String {
+fn lines(outputs: &Outputs) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: &Value| {
         text.push_str(&serde_json::json!({ key: value }).to_string());
         text.push('\n');
     };
-    line("summary", &came.summary);
-    came.quarantined.iter().for_each(|value| line("quarantined", value));
-    came.decisions.iter().for_each(|value| line("decision", value));
-    came.positions.iter().for_each(|value| line("position", value));
+    line("summary", &outputs.summary);
+    outputs.quarantined.iter().for_each(|value| line("quarantined", value));
+    outputs.decisions.iter().for_each(|value| line("decision", value));
+    outputs.positions.iter().for_each(|value| line("position", value));
     text
 }
 
 #[test]
-fn every_case_comes_to_what_was_worked_out_by_hand() {
+fn every_case_meets_the_expectations_written_by_hand() {
     let mut wrong = Vec::new();
     let mut checked = 0;
-    for (case, came) in came() {
+    for (case, outputs) in outputs() {
         let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Ok(text) = fs::read_to_string(case.join("expect.toml")) else {
             wrong.push(format!("{name}: expect.toml is missing"));
@@ -89,7 +89,7 @@ fn every_case_comes_to_what_was_worked_out_by_hand() {
             }
         };
         for (key, want) in table(expect.get("summary")) {
-            check(format!("summary.{key}"), want, at(&came.summary, key, Value::from(0)));
+            check(format!("summary.{key}"), want, at(&outputs.summary, key, Value::from(0)));
         }
         for (i, item) in items(&expect, "position").enumerate() {
             let matches = |position: &&Value| {
@@ -97,18 +97,18 @@ fn every_case_comes_to_what_was_worked_out_by_hand() {
                     .iter()
                     .all(|key| item.get(*key).is_none_or(|want| want.as_str() == position[*key].as_str()))
             };
-            // Of several instances of a symbol the last is meant.
-            let found = came.positions.iter().rfind(matches).unwrap_or(&Value::Null);
+            // If a symbol has several positions, the last one is meant.
+            let found = outputs.positions.iter().rfind(matches).unwrap_or(&Value::Null);
             for (key, want) in item {
                 check(format!("position {i} {}: {key}", found["symbol"]), want, at(found, key, Value::Null));
             }
         }
         if expect.contains_key("decision") {
             let count = toml::Value::Integer(items(&expect, "decision").count() as i64);
-            check("number of decisions".to_owned(), &count, &came.decisions.len().into());
+            check("number of decisions".to_owned(), &count, &outputs.decisions.len().into());
         }
         for (i, item) in items(&expect, "decision").enumerate() {
-            let payload = came.decisions.get(i).and_then(|d| d["fields"]["payload"].as_str()).unwrap_or("null");
+            let payload = outputs.decisions.get(i).and_then(|d| d["fields"]["payload"].as_str()).unwrap_or("null");
             let payload: Value = serde_json::from_str(payload).expect("a payload is JSON");
             for (key, want) in item {
                 check(format!("decision {i}: {key}"), want, at(&payload, key, Value::Null));
@@ -116,7 +116,7 @@ fn every_case_comes_to_what_was_worked_out_by_hand() {
         }
         for item in items(&expect, "quarantined") {
             let want = serde_json::to_value(item).expect("TOML is JSON");
-            let found = came.quarantined.iter().find(|q| q["id"] == want["id"] && q["stream"] == want["stream"]);
+            let found = outputs.quarantined.iter().find(|q| q["id"] == want["id"] && q["stream"] == want["stream"]);
             let got = found.map_or(&Value::Null, |q| &q["reason"]);
             check(format!("quarantined {}", want["id"]), &item["reason"], got);
         }
@@ -126,7 +126,7 @@ fn every_case_comes_to_what_was_worked_out_by_hand() {
 }
 
 #[test]
-fn every_case_has_a_name_of_its_own_and_a_line_in_its_topic() {
+fn every_case_has_a_unique_name_and_a_line_in_its_topic() {
     let mut names = BTreeSet::new();
     for case in cases() {
         let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -138,12 +138,12 @@ fn every_case_has_a_name_of_its_own_and_a_line_in_its_topic() {
 }
 
 #[test]
-fn every_case_comes_to_its_golden_lines() {
+fn every_case_gives_its_golden_lines() {
     let bless = std::env::var_os("HARVESTER_BLESS").is_some();
     let mut differ = Vec::new();
-    for (case, came) in came() {
+    for (case, outputs) in outputs() {
         let golden = case.join("expected.jsonl");
-        let got = lines(came);
+        let got = lines(outputs);
         if bless {
             fs::write(&golden, got).expect("the golden lines are written");
             continue;
@@ -185,7 +185,7 @@ fn items<'a>(expect: &'a toml::Table, key: &str) -> impl Iterator<Item = &'a tom
     expect.get(key).and_then(toml::Value::as_array).into_iter().flatten().filter_map(toml::Value::as_table)
 }
 
-/// The value at a dotted path; list items by index.
+/// Returns the value at a dotted path; list items by index.
 fn at<'a>(value: &'a Value, path: &str, absent: Value) -> &'a Value {
     if let Some(found) = value.get(path) {
         return found;

@@ -1,4 +1,4 @@
-//! Cells: which entries each of them folds, and that together they come to what one cell over all accounts comes to.
+//! Cells: which entries each of them folds, and that together they give the result of one cell over all accounts.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ fn feed(lab: &mut Lab, stream: &str, at_s: u64, fields: &[(&str, &str)]) -> Disp
     lab.entry(stream, &format!("{}-0", 1_770_163_200_000 + 1000 * at_s), &fields).step.disposition
 }
 
-/// The open quantity and the gap of a book; `None` if it was never named.
+/// Returns the open quantity and the gap of a book; `None` if no entry has named it.
 fn held(lab: &Lab, book: &str) -> Option<(String, bool)> {
     lab.book(book).map(|view| (view.book.qty().to_string(), view.book.hot.history_gap))
 }
@@ -54,7 +54,7 @@ fn entries_of_other_accounts_are_skipped_and_counted_and_never_quarantined() {
     let mut a = cell(&["a"]);
     let others = [
         (RESULT, bought(&[("account", "b"), ("order_id", "1")])),
-        // Read, it would be refused.
+        // This entry would be quarantined if the cell read it.
         (RESULT, vec![("account", "b"), ("filled_qty", "much")]),
         (SNAPSHOT, vec![("account", "b"), ("position_amt", "7")]),
         (SNAPSHOT, vec![("position_amt", "7")]),
@@ -72,7 +72,7 @@ fn entries_of_other_accounts_are_skipped_and_counted_and_never_quarantined() {
     assert_eq!(held(&a, "b/SOLUSDT"), None);
     assert_eq!(held(&a, SYMBOL), Some(("0".to_owned(), false)));
     assert!(!a.engine.globals().killed);
-    // What names no account and is for all of them is read: prices, intents, control entries.
+    // Entries that name no account and concern all of them are read: prices, intents, control entries.
     feed(&mut a, TICK, 20, &[("price", "3")]);
     feed(&mut a, INTENT, 21, &[("side", "BUY"), ("atr_value", "1"), ("volatility_factor", "1")]);
     feed(&mut a, RESULT, 22, &bought(&[("account", "a"), ("order_id", "1")]));
@@ -82,12 +82,12 @@ fn entries_of_other_accounts_are_skipped_and_counted_and_never_quarantined() {
     assert!(a.engine.globals().killed && a.symbol(SYMBOL).unwrap().symbol.held_price.is_some());
 }
 
-/// Four cells over shared streams: accounts a, b and c, and the account without a name.
+/// Returns four cells over shared streams: accounts a, b and c, and the account without a name.
 fn four() -> Vec<(&'static str, Lab)> {
     [("a", ["a"]), ("b", ["b"]), ("c", ["c"]), ("", [NO_NAME])].map(|(name, of)| (name, cell(&of))).into()
 }
 
-/// The open quantities of each cell, in its own account.
+/// Returns the open quantities of each cell, in its own account.
 fn quantities(cells: &[(&'static str, Lab)]) -> Vec<(String, bool)> {
     let of = |(name, lab): &(&str, Lab)| {
         let book = if name.is_empty() { SYMBOL.to_owned() } else { format!("{name}/{SYMBOL}") };
@@ -111,11 +111,11 @@ fn a_result_without_an_account_is_folded_by_the_one_cell_that_knows_its_order_or
     feed_all(&mut cells, RESULT, 2, &[("order_id", "1"), ("side", "BUY"), ("filled_qty", "14"), ("executed", "True")]);
     feed_all(&mut cells, RESULT, 3, &bought(&[("account", "b"), ("order_id", "2")]));
     feed_all(&mut cells, RESULT, 4, &[("order_id", "2"), ("side", "BUY"), ("filled_qty", "11"), ("executed", "True")]);
-    // Nothing is known of it: it belongs to the account without a name.
+    // The result belongs to no known order or plan, so it belongs to the account without a name.
     feed_all(&mut cells, RESULT, 5, &bought(&[("order_id", "3")]));
     let qty = |n: &str| (n.to_owned(), false);
     assert_eq!(quantities(&cells), [qty("14"), qty("11"), ("".to_owned(), false), qty("10")]);
-    // It is known there, so no other cell takes it by a plan.
+    // The order is known there, so no other cell takes the result by a plan.
     feed_all(&mut cells, PLAN, 6, &planned(&[("account", "c"), ("plan_id", "q")]));
     feed_all(
         &mut cells,
@@ -127,7 +127,7 @@ fn a_result_without_an_account_is_folded_by_the_one_cell_that_knows_its_order_or
 }
 
 #[test]
-fn a_result_that_could_be_of_accounts_of_two_cells_is_folded_by_none_and_both_hold() {
+fn a_result_that_two_cells_could_own_is_folded_by_none_and_both_hold() {
     let mut cells = four();
     for (at, account) in ["a", "b"].into_iter().enumerate() {
         feed_all(&mut cells, RESULT, at as u64, &bought(&[("account", account), ("order_id", "0")]));
@@ -144,14 +144,14 @@ fn a_result_that_could_be_of_accounts_of_two_cells_is_folded_by_none_and_both_ho
 fn an_accepted_order_waits_in_every_cell_until_an_entry_names_its_account() {
     let mut cells = four();
     feed_all(&mut cells, RESULT, 0, &[("order_id", "1"), ("order_status", "NEW"), ("side", "BUY")]);
-    // Its side is that of the acceptance.
+    // The side of the order is the side of the acceptance.
     feed_all(&mut cells, RESULT, 1, &[("account", "b"), ("order_id", "1"), ("filled_qty", "10"), ("executed", "True")]);
     feed_all(&mut cells, RESULT, 2, &[("order_id", "1"), ("filled_qty", "13"), ("executed", "True")]);
     let none = || (String::new(), false);
     assert_eq!(quantities(&cells), [none(), ("13".to_owned(), false), none(), ("0".to_owned(), false)]);
 }
 
-/// The state of an engine as a store keeps it.
+/// Returns the state of an engine as a store keeps it.
 fn stored(engine: &Engine) -> BTreeMap<Vec<u8>, Vec<u8>> {
     state::all_rows(engine).into_iter().collect()
 }
@@ -168,7 +168,7 @@ impl state::Rows for Kept {
 }
 
 #[test]
-fn what_a_cell_knows_of_others_survives_in_its_store() {
+fn the_orders_and_plans_of_other_cells_survive_in_the_store_of_a_cell() {
     let of = config(Selection::listed([NO_NAME]));
     let mut lab = Lab::noting(&of, harvester::domain::engine::Decisions::Recorded);
     feed(&mut lab, PLAN, 0, &planned(&[("account", "a"), ("plan_id", "p")]));
@@ -208,7 +208,7 @@ fn a_store_states_its_selection_unless_it_has_all_accounts() {
     }
 }
 
-/// What an account came to: each of its books with quantity and gap.
+/// Returns the result of an account: each of its books with quantity and gap.
 fn books_of(engine: &Engine, account: &str) -> Vec<(String, String, bool)> {
     let own = engine.books().filter(|view| &*view.book.account_name == account);
     let mut books: Vec<_> = own
@@ -222,7 +222,7 @@ fn books_of(engine: &Engine, account: &str) -> Vec<(String, String, bool)> {
 proptest! {
     #![proptest_config(cases(64))]
 
-    /// Of results that name no account, whatever their ids, each is folded by one cell, or by none, and then all that know
+    /// Each result that names no account is folded by one cell, or by none; in the second case all cells that know
     /// its order or plan hold.
     #[test]
     fn no_result_is_folded_by_two_cells_or_lost_by_all(
@@ -262,7 +262,7 @@ proptest! {
                 prop_assert!(skipped == 3 || (skipped == 4 && held > 0), "{:?}: {} skipped, {} held", fields, skipped, held);
             }
         }
-        // The notes of all cells are the same.
+        // The notes of all cells are equal.
         let routes = |lab: &Lab| -> Vec<Vec<u8>> {
             stored(&lab.engine).into_keys().filter(|key| key.starts_with(b"x/")).collect()
         };
@@ -271,8 +271,8 @@ proptest! {
         }
     }
 
-    /// Where a plan belongs to one account and an order to one plan, results without an account come to what one cell over
-    /// all accounts makes of them.
+    /// If each plan belongs to one account and each order to one plan, results without an account give the same
+    /// positions as in one cell over all accounts.
     #[test]
     fn results_without_an_account_are_folded_as_by_one_cell(
         ops in prop::collection::vec((0u8..8, 0usize..12, any::<bool>(), any::<bool>(), any::<bool>(), 1u32..30), 1..60),
@@ -289,7 +289,7 @@ proptest! {
         for (at, (what, plan, has_plan, has_order, is_named, qty)) in ops.into_iter().enumerate() {
             let at = 100 + at as u64;
             let (plan_id, order_id, qty) = (format!("p{plan}"), (700 + plan).to_string(), qty.to_string());
-            // Plans from the eighth on are not known: their results are of the account without a name.
+            // Plans from the eighth on are not known: their results belong to the account without a name.
             let (is_known, name) = (plan < 8, ACCOUNTS[plan % 4]);
             let has_plan = has_plan || (is_known && !has_order);
             let mut fields: Vec<(&str, &str)> = vec![("side", if qty.len() == 1 { "BUY" } else { "SELL" })];

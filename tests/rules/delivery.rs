@@ -1,31 +1,37 @@
-//! Delivery as a machine: given events, when one more comes, then *all* that it asks for.
+//! Delivery as a state machine: given events, when one more comes, then *all* actions that it asks for.
 
+use crate::support::lab::{Came, Lab, entry_line};
 use harvester::codec::seal::Sealed;
 use harvester::config::Config;
-use harvester::domain::delivery::action::{Action, Appended, Notice, Offer, OfferAnswer, Recorded, Tried};
+use harvester::domain::delivery::action::{Action, Appended, Notice, Offer, OfferAnswer};
 use harvester::domain::delivery::gap::{GapReason, StreamGap};
 use harvester::domain::delivery::own_entry::OwnEntry;
-use harvester::domain::delivery::row::{OutboxRow, RowChange};
+use harvester::domain::delivery::row::OutboxRow;
 use harvester::domain::delivery::{AccountPolicy, Delivery, Folded, Lease, Restored, Settings};
 use harvester::domain::engine::Disposition;
 use harvester::domain::event::ids::{EntryId, StreamId};
 
-use crate::support::lab::{Came, Lab, entry_line};
+mod lost;
 
 const INTENT: &str = "quantum:stream:trade.intent";
+
 const RESULT: &str = "quantum:stream:apply.result";
+
 const SNAPSHOT: &str = "quantum:stream:position.snapshot";
+
 const TICK: &str = "quantum:stream:market.tick";
+
 const CONTROL: &str = "quantum:stream:harvest.control";
-/// The end of a lease that does not end in a test. [ms]
+
+/// The end of a lease that does not expire in a test. [ms]
 const LONG: u64 = 1_000_000;
 
-/// A delivery with the engine beside it, and a clock that only moves when it is told to.
+/// A delivery with an engine, and a clock that moves only when a test moves it.
 struct Rig {
     lab: Lab,
     delivery: Delivery,
     now_ms: u64,
-    /// Decisions are orders, not suggestions.
+    /// True if decisions are orders.
     live: bool,
 }
 
@@ -39,7 +45,7 @@ impl Rig {
         Self { lab, delivery, now_ms: 1, live: false }
     }
 
-    /// One that leads, has caught up, and whose configured policy is in the log.
+    /// Returns a rig that leads, has caught up, and whose configured policy is in the log.
     fn leading(settings: Settings) -> Self {
         let mut rig = Self::new(settings);
         rig.lead("1 a");
@@ -108,7 +114,7 @@ impl Rig {
         self.feed(&entry_line(TICK, &format!("{}-0", ms + 2), &[("event_type", "market.tick"), ("payload", &price)]));
     }
 
-    /// Somebody sells a part of a position.
+    /// Feeds the sale of a part of a position by another program.
     fn sell(&mut self, symbol: &str, qty: &str) {
         let sold = [
             ("symbol", symbol),
@@ -128,7 +134,7 @@ impl Rig {
         self.delivery.handle_synced(folded);
     }
 
-    /// Returns all that is asked for now.
+    /// Returns all actions that delivery asks for now.
     fn actions(&mut self) -> Vec<String> {
         let mut all = Vec::new();
         while let Some(action) = self.delivery.next_action(&self.lab.engine, self.now_ms) {
@@ -219,9 +225,9 @@ fn shown(action: &Action) -> String {
 
 const NOTHING: [&str; 0] = [];
 
-/// Once a general policy is adopted, an account follows it unless one of its own was adopted. So its own comes first.
+/// Once a general policy is adopted, an account follows it unless its own was adopted. So its own is published first.
 #[test]
-fn the_policies_of_accounts_are_published_before_the_general_one() {
+fn policies_of_accounts_are_published_before_the_general_policy() {
     let of_account = AccountPolicy { hash: "of main".into(), json: "{}".into() };
     let settings = Settings { account_policies: [("main".into(), of_account)].into(), ..Settings::default() };
     let mut rig = Rig::new(settings);
@@ -235,7 +241,7 @@ fn the_policies_of_accounts_are_published_before_the_general_one() {
 fn nothing_is_offered_or_acknowledged_before_it_is_on_disk() {
     let mut rig = Rig::leading(Settings::default());
     rig.decide("AUSDT", 1_770_163_200_000);
-    assert_eq!(rig.actions(), NOTHING, "folded, not durable");
+    assert_eq!(rig.actions(), NOTHING, "folded, but not durable");
     rig.delivery.handle_synced(3);
     assert_eq!(rig.actions(), ["acknowledge 1770163200000-0 1770163200001-0"], "without the cause");
     rig.delivery.handle_acknowledged();
@@ -248,7 +254,7 @@ fn nothing_is_offered_or_acknowledged_before_it_is_on_disk() {
 }
 
 #[test]
-fn decisions_go_out_in_order_in_one_pipeline_each_needing_the_one_before() {
+fn decisions_are_offered_in_order_in_one_pipeline_each_needing_the_one_before() {
     let mut rig = Rig::leading(Settings::default());
     for (n, symbol) in ["AUSDT", "BUSDT", "CUSDT"].into_iter().enumerate() {
         rig.decide(symbol, 1_770_163_200_000 + 10 * n as u64);
@@ -280,7 +286,7 @@ fn a_process_without_the_lease_acknowledges_and_offers_nothing() {
 }
 
 #[test]
-fn nothing_goes_out_when_the_lease_may_have_ended() {
+fn nothing_is_offered_once_the_lease_may_have_expired() {
     let mut rig = Rig::leading(Settings::default());
     rig.decide("AUSDT", 1_770_163_200_000);
     rig.sync();
@@ -289,11 +295,11 @@ fn nothing_goes_out_when_the_lease_may_have_ended() {
     rig.delivery.handle_lease(Some(Lease { value: "1 a".to_owned(), until_ms: 2 * LONG }), 100, &rig.lab.engine);
     assert_eq!(rig.actions(), ["offer 1"], "renewed");
     rig.delivery.handle_offered(1, OfferAnswer::Stale, LONG);
-    assert_eq!(rig.actions(), NOTHING, "another holder: not at once again");
+    assert_eq!(rig.actions(), NOTHING, "another process has the lease: no retry at once");
     assert_eq!(rig.delivery.poll_timeout(LONG), Some(LONG + 50));
 }
 
-/// A live rig with one order that is on disk.
+/// Returns a live rig with one order that is on disk.
 fn with_an_order() -> Rig {
     let mut rig = Rig::leading(Settings { sends_orders: true, age_max_ms: 30_000, ..Settings::default() });
     rig.live = true;
@@ -303,7 +309,7 @@ fn with_an_order() -> Rig {
 }
 
 #[test]
-fn an_order_waits_until_everything_is_folded_that_was_there_when_we_began_to_lead() {
+fn an_order_waits_until_the_entries_from_before_the_lease_are_folded() {
     let mut rig = with_an_order();
     assert_eq!(rig.actions()[0], "offer 1");
     rig.delivery.handle_lease(None, 200, &rig.lab.engine);
@@ -315,11 +321,11 @@ fn an_order_waits_until_everything_is_folded_that_was_there_when_we_began_to_lea
     rig.delivery.handle_watermark(1_000);
     assert_eq!(rig.actions(), NOTHING, "no round was read with the lease");
     rig.delivery.handle_server_time(2_000);
-    assert_eq!(rig.actions(), NOTHING, "what that round read is not folded");
+    assert_eq!(rig.actions(), NOTHING, "the entries of that round are not folded");
     rig.delivery.handle_watermark(2_000);
     assert_eq!(rig.actions(), ["offer 1"]);
     rig.delivery.handle_offered(1, OfferAnswer::Behind, 1);
-    assert_eq!(rig.actions(), NOTHING, "sent back: it rests on old data");
+    assert_eq!(rig.actions(), NOTHING, "refused: the order rests on old data");
     rig.delivery.handle_watermark(2_001);
     assert_eq!(rig.actions(), ["offer 1"]);
 }
@@ -391,10 +397,11 @@ fn each_reason_not_to_send_an_order_refuses_it_at_the_offer() {
 }
 
 #[test]
-fn no_order_goes_out_while_an_entry_of_ours_is_on_its_way() {
+fn no_order_is_offered_while_an_entry_of_ours_is_unconfirmed() {
     let mut rig = with_an_order();
     rig.gap(Some(3));
-    // Something may be lost: what was written is looked for first. Nothing was, so nothing is asked.
+    // Entries may be lost: first delivery looks for the ones that it wrote. It has written none, so it asks for
+    // nothing.
     assert_eq!(rig.actions(), ["checkpoint"], "the gap is on disk before any entry after it");
     assert!(rig.delivery.waits_for_checkpoint());
     rig.delivery.handle_checkpointed();
@@ -403,206 +410,8 @@ fn no_order_goes_out_while_an_entry_of_ours_is_on_its_way() {
 }
 
 #[test]
-fn a_server_that_forgot_entries_turns_unwritten_orders_into_records() {
-    let mut rig = with_an_order();
-    rig.gap(None);
-    assert_eq!(rig.actions(), ["checkpoint"], "first of all, on disk");
-    assert_eq!(rig.actions(), NOTHING, "nothing else meanwhile");
-    rig.delivery.handle_checkpointed();
-    assert_eq!(rig.actions()[..2], ["append 1 Gap", "offer 1 record-only"]);
-    let changes = rig.delivery.take_changes(0);
-    assert!(changes.iter().any(|change| matches!(change, RowChange::Outbox(row) if row.record_only)));
-}
-
-/// A gap that is in the log already is counted, and not reported again. A second loss with the same entries around it is
-/// another gap: what waits may have been sent before it.
-#[test]
-fn a_second_loss_with_the_same_entries_around_it_is_reported_too() {
-    let mut rig = Rig::leading(Settings { sends_orders: true, age_max_ms: 30_000, ..Settings::default() });
-    rig.gap(None);
-    rig.actions();
-    rig.delivery.handle_checkpointed();
-    assert_eq!(rig.actions(), ["append 1 Gap"]);
-    rig.delivery.handle_appended(1, Appended::Written(EntryId::new(6, 0), None), 1, &rig.lab.engine);
-    let gap = format!(r#"{{"stream":"{CONTROL}","after":"1-0","before":"9-0","reason":"trimmed before it was read"}}"#);
-    rig.control("6-0", "history.gap", &gap);
-    rig.control("7-0", "gap.accepted", "{}");
-    rig.live = true;
-    rig.decide("AUSDT", 1_770_163_200_000);
-    rig.sync();
-    rig.gap(None);
-    assert_eq!(rig.actions(), ["checkpoint"]);
-    rig.delivery.handle_checkpointed();
-    assert_eq!(rig.actions()[..2], ["append 2 Gap", "offer 1 record-only"]);
-}
-
-#[test]
-fn decisions_that_the_server_lost_are_written_again_before_all_others_and_without_their_orders() {
-    let mut rig = with_an_order();
-    assert_eq!(rig.actions()[0], "offer 1");
-    rig.written(1, 1_770_163_200_003);
-    rig.decide("BUSDT", 1_770_163_300_000);
-    rig.sync();
-    rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions()[0], "offer 2 after:1770163200003-0");
-    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
-    rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions(), ["check 1"]);
-    assert_eq!(rig.actions(), NOTHING, "nothing is offered meanwhile");
-    rig.notices();
-    rig.delivery.handle_checked(&[1], &rig.lab.engine);
-    assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 1, first: 1, last: 1 }]);
-    assert_eq!(rig.actions(), ["checkpoint"]);
-    rig.delivery.handle_checkpointed();
-    assert_eq!(rig.actions(), ["offer 1 again record-only, 2 needs"]);
-}
-
-#[test]
-fn a_decision_that_was_only_trimmed_is_not_looked_for_twice() {
-    let mut rig = with_an_order();
-    assert_eq!(rig.actions()[0], "offer 1");
-    rig.written(1, 1_770_163_200_003);
-    rig.decide("BUSDT", 1_770_163_300_000);
-    rig.sync();
-    rig.delivery.handle_acknowledged();
-    rig.actions();
-    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
-    rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions(), ["check 1"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
-    assert_eq!(rig.actions(), ["offer 2"], "without the entry that is gone");
-}
-
-/// Another instance has written the one behind it, and both entries before that are trimmed.
-#[test]
-fn a_trimmed_decision_is_not_looked_for_twice_though_a_later_one_is_written() {
-    let mut rig = with_an_order();
-    assert_eq!(rig.actions()[0], "offer 1");
-    rig.written(1, 1_770_163_200_003);
-    rig.decide("BUSDT", 1_770_163_300_000);
-    rig.decide("CUSDT", 1_770_163_400_000);
-    rig.sync();
-    rig.delivery.handle_acknowledged();
-    rig.actions();
-    rig.written(3, 1_770_163_400_003);
-    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
-    rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions(), ["check 1 3"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
-    assert_eq!(rig.actions(), ["offer 2"], "without the entry that is gone");
-}
-
-#[test]
-fn a_decision_in_doubt_holds_everything_after_it_for_ten_seconds() {
-    let mut rig = Rig::leading(Settings::default());
-    rig.decide("AUSDT", 1_770_163_200_000);
-    rig.decide("BUSDT", 1_770_163_300_000);
-    rig.sync();
-    assert_eq!(rig.actions()[0], "offer 1, 2 needs");
-    rig.delivery.handle_offered(1, OfferAnswer::Doubtful { known: "7-0".to_owned() }, 1);
-    rig.delivery.handle_offered(2, OfferAnswer::Halted, 1);
-    rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions(), NOTHING);
-    assert!(matches!(&rig.notices()[..], [Notice::Doubtful { seq: 1, .. }]));
-    assert_eq!((rig.delivery.doubtful(), rig.delivery.poll_timeout(1)), (1, Some(10_001)));
-    rig.now_ms = 10_001;
-    assert_eq!(rig.actions(), ["offer 1, 2 needs"]);
-}
-
-#[test]
-fn what_was_in_flight_when_the_connection_broke_is_asked_for_again() {
-    let mut rig = Rig::leading(Settings::default());
-    rig.decide("AUSDT", 1_770_163_200_000);
-    rig.feed(&entry_line(RESULT, "1770163200009-0", &[("symbol", "AUSDT"), ("executed", "perhaps")]));
-    rig.gap(Some(3));
-    rig.sync();
-    assert_eq!(rig.actions(), ["checkpoint"]);
-    rig.delivery.handle_checkpointed();
-    let asked = rig.actions();
-    let all = "acknowledge 1770163200000-0 1770163200001-0 1770163200009-0 1770163200002-0";
-    assert_eq!(asked, ["append 1 Gap", "offer 1", all, "record 1770163200009-0"]);
-    let tried = Tried { after: EntryId::new(4, 0), fields: Vec::new(), issued_ms: 0 };
-    rig.delivery.handle_appended(1, Appended::Unknown(Some(tried)), 1, &rig.lab.engine);
-    rig.delivery.handle_disconnected();
-    assert_eq!(rig.actions(), NOTHING, "no connection");
-    rig.delivery.handle_connected();
-    assert_eq!(rig.actions(), ["append 1 Gap again", "offer 1", all, "record 1770163200009-0?"]);
-}
-
-/// The server loses a decision that it has acknowledged and nobody has read back: no gap shows it.
-#[test]
-fn a_written_decision_is_looked_for_on_the_next_connection_and_under_the_next_lease() {
-    let written = || {
-        let mut rig = with_an_order();
-        assert_eq!(rig.actions()[0], "offer 1");
-        rig.written(1, 1_770_163_200_003);
-        rig.delivery.handle_acknowledged();
-        assert_eq!(rig.actions(), NOTHING);
-        rig
-    };
-    let mut rig = written();
-    rig.delivery.handle_disconnected();
-    rig.delivery.handle_connected();
-    assert_eq!(rig.actions(), ["check 1"]);
-    rig.delivery.handle_checked(&[1], &rig.lab.engine);
-    assert_eq!(rig.actions(), ["checkpoint"]);
-    rig.delivery.handle_checkpointed();
-    assert_eq!(rig.actions(), ["offer 1 again record-only"]);
-
-    let mut rig = written();
-    rig.lead("2 b");
-    assert_eq!(rig.actions(), ["append 1 PolicyInForce", "check 1"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
-    assert_eq!(rig.actions(), NOTHING, "the server still has it");
-}
-
-/// The server loses an entry of ours that nobody has read: no gap shows it, only the connection that broke.
-#[test]
-fn an_entry_of_ours_that_has_not_come_back_is_looked_for_on_the_next_connection() {
-    let mut rig = Rig::leading(Settings::default());
-    rig.gap(Some(3));
-    assert_eq!(rig.actions(), ["checkpoint"]);
-    rig.delivery.handle_checkpointed();
-    assert_eq!(rig.actions(), ["append 1 Gap"]);
-    let id = EntryId::new(1_770_163_200_000, 0);
-    let tried = Tried { after: EntryId::new(4, 0), fields: Vec::new(), issued_ms: 0 };
-    let written = || Appended::Written(id, Some(tried.clone()));
-    rig.delivery.handle_appended(1, written(), 1, &rig.lab.engine);
-    assert_eq!(rig.actions(), NOTHING, "it is in the stream");
-    rig.delivery.handle_disconnected();
-    rig.delivery.handle_connected();
-    assert_eq!(rig.actions(), ["append 1 Gap again"]);
-    rig.delivery.handle_appended(1, written(), 1, &rig.lab.engine);
-    let gap = r#"{"stream":"quantum:stream:apply.result","after":"1-0","before":"9-0"}"#;
-    rig.control("1770163200000-0", "history.gap", gap);
-    rig.sync();
-    assert_eq!(rig.actions(), ["checkpoint"], "it has come back");
-    rig.delivery.handle_checkpointed();
-    assert_eq!(rig.actions(), ["acknowledge 1770163200000-0"]);
-    rig.delivery.handle_acknowledged();
-    rig.delivery.handle_disconnected();
-    rig.delivery.handle_connected();
-    assert_eq!(rig.actions(), NOTHING, "what has come back is not looked for");
-}
-
-#[test]
-fn a_record_that_was_not_written_waits_five_seconds_and_is_looked_for() {
-    let mut rig = Rig::leading(Settings::default());
-    rig.feed(&entry_line(RESULT, "1770163200009-0", &[("symbol", "AUSDT"), ("executed", "perhaps")]));
-    rig.sync();
-    assert_eq!(rig.actions(), ["acknowledge 1770163200009-0", "record 1770163200009-0"]);
-    rig.delivery.handle_acknowledged();
-    rig.delivery.handle_recorded(0, Recorded::Unknown, 1);
-    assert_eq!((rig.actions(), rig.delivery.poll_timeout(1)), (Vec::new(), Some(5_001)));
-    rig.now_ms = 5_001;
-    assert_eq!(rig.actions(), ["record 1770163200009-0?"]);
-    rig.delivery.handle_recorded(0, Recorded::Written, 5_001);
-    assert!(rig.delivery.is_settled());
-}
-
-#[test]
-fn the_kill_key_is_published_when_it_changes_what_the_log_says() {
-    // Key seen, key that the log has, key seen now; signed or not. Then: what is appended.
+fn the_kill_key_is_published_if_it_differs_from_the_log() {
+    // Key seen, key in the log, key seen now; signed or not. Then: the appended entries.
     let cases: [(bool, &[bool], bool, &[&str]); 5] = [
         (false, &[], true, &["append 1 Kill(true)"]),
         (false, &[], false, &[]),
@@ -629,7 +438,8 @@ fn the_kill_key_is_published_when_it_changes_what_the_log_says() {
     }
 }
 
-/// `control kill off` sets the key to 0, then appends its entry. A read that began before arrives after it was folded.
+/// `control kill off` sets the key to 0, then appends its entry. A read that began before that arrives after the
+/// entry was folded.
 #[test]
 fn a_late_read_of_the_kill_key_does_not_kill_again() {
     let mut rig = Rig::leading(Settings::default());
@@ -640,10 +450,10 @@ fn a_late_read_of_the_kill_key_does_not_kill_again() {
     for began_ms in [9, 10] {
         rig.delivery.handle_kill_key(true, began_ms, &rig.lab.engine);
         assert_eq!(rig.actions(), NOTHING, "asked before, answered after");
-        assert!(rig.delivery.kills().was_set(), "orders are refused all the same");
+        assert!(rig.delivery.kills().was_set(), "orders are still refused");
     }
     rig.delivery.handle_kill_key(true, 11, &rig.lab.engine);
-    assert_eq!(rig.actions(), ["append 1 Kill(true)"], "set again, or still set");
+    assert_eq!(rig.actions(), ["append 1 Kill(true)"], "the key is set");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Replies of a server, framed: against the parser of the client library, in any pieces, whole, changed and cut off.
+//! Framing of server replies: compared with the parser of the client library; in any pieces, whole, changed and cut
+//! off.
 
 use std::fs;
 
@@ -12,7 +13,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{RngAlgorithm, RngSeed};
 
-/// So many cases unless `PROPTEST_CASES` says otherwise; the same ones each time unless a seed is given.
+/// Returns the number of cases, unless `PROPTEST_CASES` sets it. The cases are the same each time unless a seed is
+/// given.
 fn cases(unless_set: u32) -> ProptestConfig {
     let set = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { set.cases } else { unless_set };
@@ -23,7 +25,7 @@ fn cases(unless_set: u32) -> ProptestConfig {
     ProptestConfig { cases, rng_seed, rng_algorithm: RngAlgorithm::ChaCha, failure_persistence: None, ..set }
 }
 
-/// A value as a server writes it.
+/// Returns a value as a server writes it.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let line = |kind: &'static str, text: String| format!("{kind}{text}\r\n").into_bytes();
     let text = |kind: char, bytes: &[u8]| [format!("{kind}{}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
@@ -63,7 +65,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A change of one place.
+/// A change at one place.
 #[derive(Clone, Debug)]
 enum Change {
     Byte(Index, u8),
@@ -112,7 +114,7 @@ proptest! {
     #![proptest_config(cases(2000))]
 
     #[test]
-    fn what_a_server_writes_is_read_as_the_oracle_reads_it(
+    fn server_replies_are_read_as_the_oracle_reads_them(
         values in vec(value(), 1..4),
         pieces in vec(1..30_usize, 1..6),
     ) {
@@ -146,7 +148,7 @@ fn every_file_of_the_corpus_is_read_as_the_oracle_reads_it() {
 }
 
 #[test]
-fn each_limit_is_named_where_it_is_passed() {
+fn a_reply_that_exceeds_a_limit_is_refused_with_its_name() {
     let nested = |depth: usize| "*1\r\n".repeat(depth - 1) + "*0\r\n";
     let cases = [
         (nested(DEPTH_MAX), None),
@@ -176,10 +178,10 @@ fn each_limit_is_named_where_it_is_passed() {
     }
 }
 
-/// The bytes that the framer has passed are overwritten: one that looks at all of a large reply again for each piece of it
-/// would find nonsense, and take minutes for 100 MB.
+/// The bytes that the framer has passed are overwritten. A framer that reads a large reply again for each piece would
+/// find nonsense, and take minutes for 100 MB.
 #[test]
-fn a_framer_does_not_look_at_what_it_has_passed() {
+fn a_framer_does_not_read_passed_bytes_again() {
     let payload = "p".repeat(400);
     let entry = format!("*2\r\n$15\r\n1770163200000-0\r\n*2\r\n$7\r\npayload\r\n$400\r\n{payload}\r\n");
     let mut bytes = format!("*2000\r\n{}", entry.repeat(2_000)).into_bytes();
@@ -187,7 +189,7 @@ fn a_framer_does_not_look_at_what_it_has_passed() {
     while received + piece < bytes.len() {
         received += piece;
         assert_eq!(framer.next(&bytes[..received]), Ok(None));
-        // At most one entry is not complete.
+        // At most one entry is incomplete.
         let passed = received - entry.len();
         bytes[..passed].fill(b'!');
     }
@@ -204,7 +206,7 @@ fn a_line_that_comes_byte_by_byte_is_searched_once() {
 }
 
 #[test]
-fn a_framer_that_begins_again_knows_nothing_of_before() {
+fn a_framer_that_was_reset_keeps_nothing_of_before() {
     let mut framer = Framer::default();
     assert_eq!(framer.next(b"+OK\r\n:1\r\n"), Ok(Some(5)));
     assert_eq!(framer.next(b"+OK\r\n:1\r\n"), Ok(Some(9)));

@@ -1,4 +1,4 @@
-//! The fuzz target without a fuzzer: the committed corpus, and mutations of it that are the same in every run.
+//! The fuzz targets without a fuzzer: the committed corpus, and mutations of it that are the same in every run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::fuzz::{self, Folded, fold};
 
 const SEED: u64 = 0x5eed_2026_0204;
 const MUTATIONS: u64 = 4000;
-/// How often an input is changed, at most. [1]
+/// Largest number of changes of an input. [1]
 const CHANGES_MAX: u64 = 6;
 
 #[test]
@@ -20,12 +20,13 @@ fn every_line_of_the_corpus_is_counted() {
         let folded = fold(&seed);
         let lines = seed.iter().filter(|&&byte| byte == b'\n').count() as u64;
         let counted = folded.applied + folded.duplicates + folded.quarantined + folded.refused;
-        // Behind the last line end there is an empty line.
+        // The text after the last line end is an empty line.
         assert_eq!(counted, lines + 1, "{name}");
     }
 }
 
-/// What the cases reach, the corpus reaches. For a new shape or reason, copy its entries into a file of the corpus.
+/// The corpus reaches every shape and reason that the cases reach. For a new shape or reason, copy its entries into a
+/// file of the corpus.
 #[test]
 fn corpus_holds_every_shape_and_reason_of_the_cases() {
     let reached = |folded: Folded| folded.seen;
@@ -53,7 +54,10 @@ fn mutations_of_the_corpus_neither_panic_nor_lose_an_entry() {
         let folded = catch_unwind(|| fold(&input)).unwrap_or_else(|_| {
             let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mutation-{n}"));
             fs::write(&kept, &input).expect("the input is kept");
-            panic!("mutation {n} fails; its input is {}: mend, and add it to the corpus", kept.display());
+            panic!(
+                "mutation {n} fails; its input is {}: correct the code, and add the input to the corpus",
+                kept.display()
+            );
         });
         all.applied += folded.applied;
         all.duplicates += folded.duplicates;
@@ -73,7 +77,7 @@ fn mutations_of_the_corpus_neither_panic_nor_lose_an_entry() {
     assert!(duplicates > 0 && decisions > 0 && seen.len() > 60, "{seen:?}");
 }
 
-/// What an operator says, or somebody in an operator's name: changed as above, and nested.
+/// The entries of an operator, or of somebody who writes as one: changed as above, and nested.
 #[test]
 fn mutations_of_control_entries_neither_panic_nor_end_the_process() {
     let mutations = std::env::var("HARVESTER_MUTATIONS").map_or(MUTATIONS, |n| n.parse().expect("a number"));
@@ -96,7 +100,10 @@ fn mutations_of_control_entries_neither_panic_nor_end_the_process() {
         seen.extend(catch_unwind(|| fuzz::control(&input)).unwrap_or_else(|_| {
             let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("control-{n}"));
             fs::write(&kept, &input).expect("the input is kept");
-            panic!("mutation {n} fails; its input is {}: mend, and add it to the corpus", kept.display());
+            panic!(
+                "mutation {n} fails; its input is {}: correct the code, and add the input to the corpus",
+                kept.display()
+            );
         }));
     }
     println!("{mutations} mutations of control entries: {} pairs of shape and reason", seen.len());
@@ -105,7 +112,7 @@ fn mutations_of_control_entries_neither_panic_nor_end_the_process() {
 
 // ---- mutations --------------------------------------------------------------------------------------------------------
 
-/// Texts where a number stood.
+/// Texts that replace a number.
 const NUMBERS: [&str; 28] = [
     "",
     "0",
@@ -137,7 +144,7 @@ const NUMBERS: [&str; 28] = [
     "0x10",
 ];
 
-/// Texts where a word stood.
+/// Texts that replace a word.
 const WORDS: [&str; 16] = [
     "", " ", "None", "null", "true", "False", "BUY", "sell", "FLAT", "SHORT", "FILLED", "CLOSE", "[]", "{}", "\\u0000",
     "\\ud800",
@@ -145,21 +152,21 @@ const WORDS: [&str; 16] = [
 
 fn change(input: &mut Vec<u8>, seeds: &[Vec<u8>], words_of_all: &[&[u8]], random: &mut Random) {
     match random.below(10) {
-        // A byte is another one.
+        // Changes a byte.
         0 => {
             if let Some(at) = random.place(input.len()) {
                 input[at] ^= 1 << random.below(8);
             }
         }
-        // The end is missing.
+        // Cuts the end off.
         1 => input.truncate(random.below(input.len() + 1)),
-        // A piece of another input stands in between, or in the place of something.
+        // Inserts a piece of another input, or replaces a piece by it.
         2 => {
             let other = &seeds[random.below(seeds.len())];
             let (piece, place) = (random.range(other.len(), 400), random.range(input.len(), 400));
             input.splice(place, other[piece].iter().copied());
         }
-        // A line stands twice, or somewhere else.
+        // Repeats or moves a line.
         3 | 4 => {
             let lines: Vec<Range<usize>> = spans(input, |byte| byte != b'\n');
             if let (Some(from), Some(to)) = (random.place(lines.len()), random.place(lines.len())) {
@@ -169,7 +176,7 @@ fn change(input: &mut Vec<u8>, seeds: &[Vec<u8>], words_of_all: &[&[u8]], random
                 input.splice(at..at, line);
             }
         }
-        // A number is an extreme one.
+        // Replaces a number by an extreme one.
         5..=7 => {
             let numbers = spans(input, |byte| byte.is_ascii_digit() || byte == b'.');
             if let Some(n) = random.place(numbers.len()) {
@@ -177,7 +184,7 @@ fn change(input: &mut Vec<u8>, seeds: &[Vec<u8>], words_of_all: &[&[u8]], random
                 input.splice(numbers[n].clone(), number.bytes());
             }
         }
-        // A word is another one: of any seed, name or value.
+        // Replaces a word by another one: of any seed, name or value.
         _ => {
             let own = words(input);
             if let Some(n) = random.place(own.len()) {
@@ -191,7 +198,7 @@ fn change(input: &mut Vec<u8>, seeds: &[Vec<u8>], words_of_all: &[&[u8]], random
     }
 }
 
-/// Brackets around what stands somewhere, as many as one likes.
+/// Puts any number of brackets around a piece.
 fn nest(input: &mut Vec<u8>, random: &mut Random) {
     let depth = [1, 62, 63, 64, 65, 127, 128, 129, 20_000][random.below(9)];
     let (open, close) = [("[", "]"), ("{\"a\":", "}")][random.below(2)];
@@ -203,12 +210,12 @@ fn nest(input: &mut Vec<u8>, random: &mut Random) {
     input.splice(values[n].clone(), nested);
 }
 
-/// Names and values: what stands between quotes, escaped or not.
+/// Returns names and values: the texts between quotes, escaped or not.
 fn words(input: &[u8]) -> Vec<Range<usize>> {
     spans(input, |byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte))
 }
 
-/// The longest pieces of bytes that belong together.
+/// Returns the longest runs of bytes that belong together.
 fn spans(input: &[u8], belongs: impl Fn(u8) -> bool) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     let mut start = None;
@@ -238,7 +245,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to `end`, without `end`.
+    /// Returns a number from 0 to `end`, without `end`.
     fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -259,7 +266,7 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
     seeds("tools/fuzz/corpus/decoder", 50)
 }
 
-/// The seeds in a folder, more than so many.
+/// Returns the seeds in a folder. Asserts that there are more than so many.
 fn seeds(folder: &str, more_than: usize) -> Vec<(String, Vec<u8>)> {
     let seeds: Vec<_> = files(folder)
         .into_iter()
@@ -269,7 +276,7 @@ fn seeds(folder: &str, more_than: usize) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// What lies in a folder of the project, by name; texts beside the cases are left out.
+/// Returns the files in a folder of the project, by name, without the texts beside the cases.
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

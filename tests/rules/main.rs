@@ -1,4 +1,4 @@
-//! What the rules say: replay cases, tables, properties, bad input, published schemas, and the structure of the code.
+//! Tests of the rules: replay cases, tables, properties, bad input, published schemas, and the structure of the code.
 
 #[path = "../support/mod.rs"]
 mod support;

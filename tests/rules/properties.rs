@@ -1,37 +1,32 @@
-//! What holds for every history, tried on random ones.
+//! Properties of every history, tried on random ones.
 //!
-//! `PROPTEST_CASES` sets how many, `PROPTEST_RNG_SEED` which; a failure prints the script, which is enough to tell the
-//! history again.
+//! `PROPTEST_CASES` sets their number, `PROPTEST_RNG_SEED` the seed; a failure prints the script, which is enough to
+//! play the history again.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support;
 use crate::support::books::{Derived, Watched};
-use crate::support::exact;
-use crate::support::histories::{
-    DECISION, History, OBSERVATION, RESULT, Script, Style, TICK, What, scripts, tell, text_of,
-};
+use crate::support::histories::{DECISION, History, RESULT, Script, Style, TICK, What, play, scripts, text_of};
 use crate::support::lab::Lab;
-use crate::support::orders::{Model, Said};
-use crate::support::replayed;
+use crate::support::{exact, replayed};
 use harvester::cli::positions;
 use harvester::cli::replay::{Replayed, Request};
 use harvester::codec::{line, view};
 use harvester::config::Config;
-use harvester::domain::book::change::Cause;
-use harvester::domain::book::counters::Count;
 use harvester::domain::event::ids::SortKey;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config as ProptestConfig, RngSeed, TestRunner};
-use rust_decimal::Decimal;
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-/// So many cases unless `PROPTEST_CASES` says otherwise; the same ones each time unless a seed is given.
+mod orders;
+mod reach;
+
+/// Returns the number of cases, unless `PROPTEST_CASES` sets it. The cases are the same each time unless a seed is
+/// given.
 pub fn cases(unless_set: u32) -> ProptestConfig {
     let set = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { set.cases } else { unless_set };
@@ -68,7 +63,7 @@ impl Folder {
     }
 }
 
-/// What a replay comes to, as far as it can be compared.
+/// The result of a replay, as far as it can be compared.
 #[derive(Clone, Debug, PartialEq)]
 struct Came {
     summary: Map<String, Value>,
@@ -90,7 +85,7 @@ fn into_store(histories: Vec<PathBuf>, store: &Path, config: &Config) -> Came {
     came(replayed(&Request { histories, store: Some(store.to_owned()), ..Request::default() }, config))
 }
 
-/// `positions --all --json` of a store.
+/// Returns `positions --all --json` of a store.
 fn stored_positions(store: &Path) -> Value {
     let mut out = Vec::new();
     positions::run(store, None, true, true, &mut out).expect("the store shows its positions");
@@ -101,7 +96,7 @@ fn number(summary: &Map<String, Value>, key: &str) -> u64 {
     summary[key].as_u64().unwrap_or_else(|| panic!("{key} is no number: {}", summary[key]))
 }
 
-/// Counts of one summary and the next, added up.
+/// Adds the counts of one summary and the next.
 fn added(former: &Value, later: &Value) -> Value {
     match (former, later) {
         (Value::Number(a), Value::Number(b)) => json!(a.as_u64().unwrap_or(0) + b.as_u64().unwrap_or(0)),
@@ -123,7 +118,7 @@ fn added(former: &Value, later: &Value) -> Value {
     }
 }
 
-/// Keys of a summary that count what happened, as opposed to what is.
+/// Keys of a summary that count events; the others describe the state.
 const COUNTED: [&str; 9] =
     ["entries", "applied", "duplicates", "quarantined", "fills_repeated", "shapes", "holds", "decisions", "counts"];
 
@@ -141,28 +136,28 @@ fn reads_back(line: &str) -> bool {
 proptest! {
     #![proptest_config(cases(48))]
 
-    /// Cut anywhere, stored, opened again and gone on with, a history comes to what it comes to uncut.
+    /// A history that is cut anywhere, stored, opened again and continued gives the same result as without cuts.
     #[test]
-    fn a_history_cut_anywhere_goes_on_as_if_it_was_not(
+    fn a_history_cut_anywhere_and_continued_gives_the_result_of_the_whole(
         script in scripts(150),
         cuts in prop::collection::vec(any::<Index>(), 1..3),
     ) {
         cut(&script, &cuts, Style { no_weeks: true, ..Style::default() })?;
     }
 
-    /// So does one over weeks, in which orders and closed instances are forgotten.
+    /// The same for a history over weeks, in which orders and closed positions are forgotten.
     #[test]
-    fn a_history_of_weeks_cut_anywhere_goes_on_as_if_it_was_not(
+    fn a_history_of_weeks_cut_anywhere_and_continued_gives_the_result_of_the_whole(
         script in scripts(150),
         cuts in prop::collection::vec(any::<Index>(), 1..3),
     ) {
         cut(&script, &cuts, Style::default())?;
     }
 
-    /// An entry that comes twice counts once, however the second one comes.
+    /// An entry that sums twice counts once, in whatever way the second one sums.
     #[test]
-    fn every_entry_delivered_twice_is_every_entry_once(script in scripts(150), how in 0..3) {
-        let history = tell(&script, Style::default());
+    fn every_entry_that_is_delivered_twice_counts_once(script in scripts(150), how in 0..3) {
+        let history = play(&script, Style::default());
         let folder = Folder::new();
         let once_file = folder.file("once.jsonl", &history.text());
         let once = in_memory(vec![once_file.clone()], &history.config);
@@ -197,29 +192,29 @@ proptest! {
         }
     }
 
-    /// How entries lie in files does not matter, as long as each stream keeps its order.
+    /// The distribution of entries over files does not matter, as long as each stream keeps its order.
     #[test]
-    fn files_split_differently_come_to_the_same(
+    fn files_split_differently_give_the_same_result(
         script in scripts(150),
         pieces in prop::collection::vec((0usize..4, any::<bool>()), 40),
         shuffled in any::<bool>(),
     ) {
-        let history = tell(&script, Style::default());
+        let history = play(&script, Style::default());
         let folder = Folder::new();
         let whole = in_memory(vec![folder.file("whole.jsonl", &history.text())], &history.config);
 
         let names = ["parts/a.jsonl", "parts/deep/b.jsonl.zst", "parts/c.jsonl", "d.jsonl.zst"];
         let mut files: [Vec<(SortKey, &str)>; 4] = Default::default();
         let mut at = 0;
-        for (i, told) in history.entries.iter().enumerate() {
+        for (i, entry) in history.entries.iter().enumerate() {
             let (file, is_next) = pieces[i % pieces.len()];
             at = if is_next { file } else { at };
-            files[at].push((told.key, told.line.as_str()));
+            files[at].push((entry.key, entry.line.as_str()));
         }
         let mut inputs = vec![folder.0.path().join("parts")];
         for (name, lines) in names.iter().zip(&mut files) {
             if shuffled {
-                // Stream behind stream: out of canonical order, each stream in its own.
+                // One stream after the other: out of canonical order, and each stream in its own.
                 lines.sort_by_key(|(key, _)| (key.stream, key.ms, key.seq));
             }
             let path = folder.file(name, &text_of(lines.iter().map(|(_, line)| *line)));
@@ -229,12 +224,12 @@ proptest! {
         }
         prop_assert_eq!(&in_memory(inputs, &history.config), &whole);
 
-        // Nor does it matter who reads them: entry by entry, fields as Redis has them, come the same decisions.
+        // Nor does the reader matter: entry by entry, with fields as Redis has them, the same decisions result.
         let mut lab = Lab::new(&history.config);
         let mut decisions = Vec::new();
-        for told in &history.entries {
-            if let Some(sealed) = lab.feed(&told.line).sealed {
-                let id = format!("{}-{}", told.key.ms, sealed.seq);
+        for entry in &history.entries {
+            if let Some(sealed) = lab.feed(&entry.line).sealed {
+                let id = format!("{}-{}", entry.key.ms, sealed.seq);
                 decisions.push(line::write(DECISION, &id, &sealed.fields()));
             }
         }
@@ -242,16 +237,16 @@ proptest! {
         prop_assert_eq!(&json!(view::positions(&lab.engine, true)), &whole.positions);
     }
 
-    /// R is a ratio: it stays when quantities scale, and when prices and ATRs scale together.
+    /// R is a ratio: it stays the same when quantities scale, and when prices and ATRs scale together.
     #[test]
-    fn r_stays_when_quantities_or_prices_scale(
+    fn r_stays_the_same_when_quantities_or_prices_scale(
         script in scripts(150),
         qty_exponent in 0..6,
         price_exponent in -1..5,
     ) {
         let plain = Style { scalable: true, ..Style::default() };
-        let history = tell(&script, plain);
-        let scaled = tell(&script, Style { qty_exponent, price_exponent, ..plain });
+        let history = play(&script, plain);
+        let scaled = play(&script, Style { qty_exponent, price_exponent, ..plain });
         let folder = Folder::new();
         let former = in_memory(vec![folder.file("plain.jsonl", &history.text())], &history.config);
         let later = in_memory(vec![folder.file("scaled.jsonl", &scaled.text())], &scaled.config);
@@ -289,9 +284,9 @@ proptest! {
         script in scripts(100),
         noise in prop::collection::vec((any::<Index>(), 0usize..12), 0..20),
     ) {
-        let history = tell(&script, Style::default());
+        let history = play(&script, Style::default());
         let mut lines: Vec<String> = history.lines().map(str::to_owned).collect();
-        let (mut blank, mut bad, mut other, mut twins) = (0, 0, 0, 0);
+        let (mut blank, mut bad, mut other, mut duplicates) = (0, 0, 0, 0);
         for (at, kind) in noise {
             let at = at.index(lines.len());
             let line = match kind {
@@ -306,9 +301,9 @@ proptest! {
                 8 => { other += 1; json!({"stream": "somebody:else", "id": "9-0", "fields": {"a": "b"}}).to_string() }
                 9 => { other += 1; json!({"stream": "somebody:else", "id": "9999999999999-0", "fields": {}}).to_string() }
                 _ => {
-                    let told = &history.entries[at % history.entries.len()];
-                    twins += 1;
-                    told.line.clone()
+                    let entry = &history.entries[at % history.entries.len()];
+                    duplicates += 1;
+                    entry.line.clone()
                 }
             };
             lines.insert(at, line);
@@ -322,7 +317,7 @@ proptest! {
         prop_assert_eq!(n("entries"), n("applied") + n("duplicates") + sum(&came.summary["quarantined"]));
         prop_assert_eq!(n("bad_lines"), bad);
         prop_assert_eq!(n("other_streams"), other);
-        prop_assert_eq!(n("duplicates"), twins);
+        prop_assert_eq!(n("duplicates"), duplicates);
         prop_assert_eq!(n("entries") + n("bad_lines") + n("other_streams") + blank, lines.len() as u64);
         let shapes: u64 = came.summary["shapes"].as_object().into_iter().flatten().map(|(_, of)| sum(of)).sum();
         prop_assert_eq!(shapes, n("entries"));
@@ -332,18 +327,19 @@ proptest! {
         prop_assert_eq!(came.positions, clean.positions);
     }
 
-    /// What was emitted is a fact: a history with its own decisions makes none up to the last, and goes on behind it.
+    /// Recorded decisions are facts: a history with its own decisions makes none up to the last, and continues after
+    /// it.
     #[test]
-    fn own_decisions_are_facts(script in scripts(300), upto in any::<Index>()) {
-        let history = tell(&script, Style::default());
+    fn own_recorded_decisions_are_not_made_again(script in scripts(300), upto in any::<Index>()) {
+        let history = play(&script, Style::default());
         let folder = Folder::new();
         let events = folder.file("events.jsonl", &history.text());
         let original = in_memory(vec![events.clone()], &history.config);
         let n = original.decisions.len();
-        // One of 29 digits does not read back: see the tests of rules.
+        // A quantity of 29 digits does not read back: see the tests of rules.
         prop_assume!(original.decisions.iter().all(|line| reads_back(line)));
 
-        // All of them.
+        // All decisions.
         let own = folder.file("decisions.jsonl", &text_of(original.decisions.iter().map(String::as_str)));
         let again = in_memory(vec![events.clone(), own.clone()], &history.config);
         prop_assert_eq!(&again.summary["quarantined"], &original.summary["quarantined"], "{:#?}", original.decisions);
@@ -353,11 +349,11 @@ proptest! {
         prop_assert_eq!(&again.summary["holds"], &original.summary["holds"]);
         prop_assert_eq!(number(&again.summary, "entries"), (history.entries.len() + n) as u64);
 
-        // Derived anew, whatever was emitted.
+        // Derived again, whatever was emitted.
         let request = Request { histories: vec![events.clone(), own], derive: true, ..Request::default() };
         prop_assert_eq!(&came(replayed(&request, &history.config)).decisions, &original.decisions);
 
-        // Some of them: up to the last of these, those of its millisecond included.
+        // Some decisions: up to the last of these, including those of its millisecond.
         if n > 0 {
             let ms = |line: &String| {
                 let line: Value = serde_json::from_str(line).expect("a decision is JSON");
@@ -379,13 +375,13 @@ proptest! {
     /// At every step the books agree with exact fractions, nothing is closed twice, and quarantine leaves nothing.
     #[test]
     fn the_books_are_right_at_every_step(script in scripts(200)) {
-        watch(&tell(&script, Style::default()), Derived::Always)?;
+        watch(&play(&script, Style::default()), Derived::Always)?;
     }
 
-    /// What cannot be exact is a quarantine reason, and what is printed is right, whatever the numbers.
+    /// A number that cannot be exact is a quarantine reason, and printed numbers are correct, whatever the numbers.
     #[test]
     fn extreme_numbers_are_exact_or_refused(script in scripts(150)) {
-        watch(&tell(&script, Style { extreme: true, ..Style::default() }), Derived::WhereItFits)?;
+        watch(&play(&script, Style { extreme: true, ..Style::default() }), Derived::WhereItFits)?;
     }
 }
 
@@ -395,116 +391,16 @@ proptest! {
     /// No number makes anything panic.
     #[test]
     fn nothing_panics_whatever_the_numbers(mut script in scripts(200)) {
-        // Trades that explain a speck of dust do: see the tests of rules.
+        // Trades that explain a tiny quantity do: see the tests of rules.
         script.ops.retain(|op| op.what != What::Explain);
-        let history = tell(&script, Style { extreme: true, ..Style::default() });
+        let history = play(&script, Style { extreme: true, ..Style::default() });
         let folder = Folder::new();
         in_memory(vec![folder.file("extreme.jsonl", &history.text())], &history.config);
     }
 }
 
-proptest! {
-    #![proptest_config(cases(256))]
-
-    /// Positions are what cumulative quantities and average prices say, by a second reading of the contract.
-    #[test]
-    fn plain_orders_come_to_what_the_contract_says(
-        orders in prop::collection::vec((any::<bool>(), prop::bool::weighted(0.25)), 8),
-        said in prop::collection::vec((0usize..8, 1u32..40, prop::option::weighted(0.7, 40u32..60)), 1..60),
-    ) {
-        let config = support::config(None);
-        let mut lab = Lab::new(&config);
-        let mut model = Model::default();
-        for (i, (order, cumulative, average)) in said.into_iter().enumerate() {
-            let (buys, reduce_only) = orders[order];
-            let said = Said {
-                order: order as u32,
-                buys,
-                reduce_only,
-                cumulative: format!("{}.{}", cumulative / 4, [0, 25, 5, 75][cumulative as usize % 4]),
-                average: average.map(|average| format!("{}.3", average)),
-            };
-            model.apply_outcome(&said);
-            let (id, order_id) = (format!("{}-0", 1_770_163_200_000 + 250 * i), format!("{}", 500 + order));
-            let mut fields = vec![
-                ("symbol", "SOLUSDT"),
-                ("executed", "true"),
-                ("order_status", "PARTIALLY_FILLED"),
-                ("side", if buys { "BUY" } else { "SELL" }),
-                ("reduceOnly", if reduce_only { "true" } else { "false" }),
-                ("orderId", &order_id),
-                ("executedQty", &said.cumulative),
-            ];
-            fields.extend(said.average.as_deref().map(|average| ("avgPrice", average)));
-            lab.entry(RESULT, &id, &fields);
-        }
-        let symbol = lab.symbol("SOLUSDT").expect("the symbol was named");
-        let comes = model.come();
-        prop_assert_eq!(symbol.positions().count(), comes.len());
-        for (position, comes) in symbol.positions().zip(&comes) {
-            let printed = json!(view::PositionView::of(&lab.engine, symbol, position));
-            prop_assert_eq!(exact::of(position.totals.qty.get()), comes.qty.clone(), "{}", printed);
-            let entry = printed["entry_price"]["value"].as_str();
-            let realized = printed["realized_pnl"].as_str();
-            prop_assert_eq!(entry.is_some(), comes.entry.is_some(), "{}", printed);
-            prop_assert_eq!(realized.is_some(), comes.realized.is_some(), "{}", printed);
-            if let (Some(entry), Some(wanted)) = (entry, &comes.entry) {
-                prop_assert!(exact::agrees(entry, wanted), "entry {}: {}", wanted, printed);
-            }
-            if let (Some(realized), Some(wanted)) = (realized, &comes.realized) {
-                let part = exact::whole(10).pow(-24);
-                let agrees = exact::agrees_within(realized, wanted, &comes.turnover, &part);
-                prop_assert!(agrees, "realised {}: {}", wanted, printed);
-            }
-        }
-        let counters = &lab.engine.counters;
-        for (count, wanted) in [
-            (Count::FillsRepeated, model.repeated),
-            (Count::FillsContradictory, model.contradictory),
-            (Count::ReduceOnlyFlat, model.reduce_only_flat),
-            (Count::ReduceOnlySameSide, model.reduce_only_same_side),
-            (Count::ReduceOnlyExcess, model.reduce_only_excess),
-        ] {
-            prop_assert_eq!(counters.of(count), wanted, "{}", count.name());
-        }
-    }
-
-    /// What is applied of an order is the larger of its results' cumulative and the sum of its distinct trades.
-    #[test]
-    fn results_and_trades_of_an_order_do_not_add_up(
-        sides in prop::collection::vec(any::<bool>(), 4),
-        said in prop::collection::vec((0usize..4, any::<bool>(), 1u64..30, 0u64..12), 1..50),
-    ) {
-        let mut lab = Lab::new(&support::config(None));
-        let mut results = [0u64; 4];
-        let mut trades: [BTreeMap<u64, u64>; 4] = Default::default();
-        for (i, (order, is_trade, qty, trade_id)) in said.into_iter().enumerate() {
-            let now_ms = 1_770_163_200_000 + 250 * i as u64;
-            let (id, order_id) = (format!("{now_ms}-0"), (500 + order).to_string());
-            let side = if sides[order] { "BUY" } else { "SELL" };
-            if is_trade {
-                trades[order].entry(trade_id).or_insert(qty);
-                let payload = format!(
-                    r#"{{"symbol":"SOLUSDT","orderId":{order_id},"id":{trade_id},"side":"{side}","qty":{qty},"price":"100","time":{now_ms}}}"#
-                );
-                lab.entry(OBSERVATION, &id, &[("event_type", "exchange.trade"), ("payload", &payload)]);
-            } else {
-                // A cumulative that falls back behind one that was seen is contradictory, and changes nothing.
-                results[order] = results[order].max(qty);
-                let fields =
-                    [("symbol", "SOLUSDT"), ("side", side), ("executedQty", &qty.to_string()), ("orderId", &order_id)];
-                lab.entry(RESULT, &id, &fields);
-            }
-        }
-        let applied = |order: usize| results[order].max(trades[order].values().sum()) as i64;
-        let wanted: i64 = (0..4).map(|order| if sides[order] { applied(order) } else { -applied(order) }).sum();
-        let held = lab.symbol("SOLUSDT").map_or(Decimal::ZERO, |symbol| symbol.qty().get());
-        prop_assert_eq!(held, Decimal::from(wanted));
-    }
-}
-
 fn cut(script: &Script, cuts: &[Index], style: Style) -> Result<(), TestCaseError> {
-    let history = tell(script, Style { no_skips: true, ..style });
+    let history = play(script, Style { no_skips: true, ..style });
     let folder = Folder::new();
     let whole = folder.file("whole.jsonl", &history.text());
     let store_whole = folder.0.path().join("whole");
@@ -518,7 +414,7 @@ fn cut(script: &Script, cuts: &[Index], style: Style) -> Result<(), TestCaseErro
     let mut summary: Option<Map<String, Value>> = None;
     let mut last = None;
     for end in ends {
-        let lines = history.entries[begin..end].iter().map(|told| told.line.as_str());
+        let lines = history.entries[begin..end].iter().map(|entry| entry.line.as_str());
         let part = folder.file("part.jsonl", &text_of(lines));
         let came = into_store(vec![part], &folder.store(), &history.config);
         decisions.extend(came.decisions);
@@ -551,111 +447,4 @@ fn watch(history: &History, derived: Derived) -> Result<(), TestCaseError> {
         watched.feed(line).map_err(TestCaseError::fail)?;
     }
     watched.check_all().map_err(TestCaseError::fail)
-}
-
-/// A property is only as good as its histories: these are the things that they must have come by.
-#[test]
-fn the_histories_reach_what_they_are_for() {
-    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    let mut note = |what: String, n: u64| *seen.entry(what).or_default() += n;
-    let mut runner = TestRunner::new(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..cases(1) });
-    for _ in 0..300 {
-        let script = scripts(200).new_tree(&mut runner).expect("a script is made").current();
-        let history = tell(&script, Style::default());
-        let mut lab = Lab::new(&history.config);
-        for line in history.lines() {
-            let mode = lab.engine.policy().mode.name();
-            let came = lab.feed(line);
-            if came.step.decision.is_some() {
-                note(format!("decision {mode}"), 1);
-            }
-        }
-        let counters = &lab.engine.counters;
-        counters.counts.iter().for_each(|(count, n)| note(format!("count {}", count.name()), *n));
-        counters.holds().for_each(|(hold, n)| note(format!("hold {}", hold.name()), n));
-        counters.quarantined.iter().for_each(|(reason, n)| note(format!("quarantined {}", reason.name()), *n));
-        for (kind, shapes) in counters.shapes() {
-            shapes.iter().for_each(|(shape, n)| note(format!("shape {kind} {shape}"), *n));
-        }
-        for book in lab.engine.books() {
-            for position in book.positions() {
-                note("instance".to_owned(), 1);
-                note("further opening under one id".to_owned(), u64::from(position.id.nth > 1));
-                note("entry price disagrees".to_owned(), u64::from(position.entry_price_disagrees));
-                position.rungs.iter().for_each(|rung| note(format!("rung {}", rung.state.name()), 1));
-                if let Some(risk) = &position.risk {
-                    note(format!("risk {}", risk.source.name()), 1);
-                }
-                for change in &position.changes {
-                    let cause = match change.cause {
-                        Cause::Fill { .. } => "fill",
-                        Cause::StatedOpening => "opening by a stated quantity",
-                        Cause::Explained { .. } => "explained",
-                        Cause::Adoption => "adoption",
-                        Cause::EntrySet => "entry price set",
-                    };
-                    note(format!("movement {cause}"), 1);
-                    note(format!("price {}", change.price.map_or("missing", |price| price.source.name())), 1);
-                }
-            }
-        }
-    }
-    let wanted = [
-        "count ambiguous_order",
-        "count fills_contained",
-        "count fills_contradictory",
-        "count fills_repeated",
-        "count fills_told",
-        "count late_price",
-        "count order_id_reused",
-        "count passed_over",
-        "count price_held",
-        "count price_unaccepted",
-        "count reduce_only_excess",
-        "count reduce_only_flat",
-        "count reduce_only_same_side",
-        "count snapshot_settling",
-        "decision live",
-        "decision shadow",
-        "entry price disagrees",
-        "further opening under one id",
-        "hold awaiting_result",
-        "hold below_min_r",
-        "hold below_minimum",
-        "hold diverged",
-        "hold history_gap",
-        "hold killed",
-        "hold missing_entry_price",
-        "hold missing_risk",
-        "hold no_price",
-        "hold no_rung",
-        "hold price_jump",
-        "hold stale_position",
-        "hold stale_price",
-        "hold weak_entry",
-        "hold weak_risk",
-        "movement adoption",
-        "movement entry price set",
-        "movement explained",
-        "movement opening by a stated quantity",
-        "price exchange",
-        "price intent",
-        "price legacy",
-        "price missing",
-        "price plan",
-        "risk intent_nearest",
-        "risk legacy",
-        "risk plan",
-        "rung failed",
-        "rung filled",
-        "rung partial",
-        "rung refused",
-        "rung requested",
-        "rung shadowed",
-        "rung skipped",
-        "rung unknown",
-    ];
-    for what in wanted {
-        assert!(seen.get(what).is_some_and(|n| *n >= 2), "{what}: {:?}\nof {seen:#?}", seen.get(what));
-    }
 }

@@ -1,7 +1,8 @@
-//! The published schemas: valid, resolvable, true of their examples, and refusing what the rules refuse.
+//! The published schemas: they are valid, every reference resolves, their examples validate, and they refuse what the
+//! rules refuse.
 //!
-//! `contract` says what is wrong with a document; the entries come from tables here, from the recorded history
-//! beside the repository (if it is there) and from the replay cases.
+//! `contract` returns the faults of a document; the entries come from tables here, from the recorded history beside
+//! the repository (if it is there) and from the replay cases.
 
 mod decoded;
 mod refused;
@@ -20,7 +21,7 @@ use harvester::domain::event::streams::StreamKind;
 use harvester::domain::exit::Hold;
 use serde_json::{Value, json};
 
-/// Read by us or by anybody: what is not known is ignored.
+/// Documents that we or others read: unknown fields are ignored.
 const OPEN: [&str; 13] = [
     "apply.plan.v1",
     "apply.result.v1",
@@ -38,14 +39,14 @@ const OPEN: [&str; 13] = [
 ];
 
 #[test]
-fn every_schema_is_valid_and_says_what_it_is() {
+fn every_schema_is_valid_and_has_a_title_and_a_description() {
     let mut files: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(root().join("schemas")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         files.extend(name.strip_suffix(".json").map(str::to_owned));
     }
     files.sort();
-    assert_eq!(files, DOCUMENTS.keys().copied().collect::<Vec<_>>(), "schemas/*.json are what the program carries");
+    assert_eq!(files, DOCUMENTS.keys().copied().collect::<Vec<_>>(), "schemas/*.json are the schemas of the program");
     for (name, schema) in DOCUMENTS.iter() {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{name}");
         assert_eq!(schema["$id"], format!("{BASE}{name}.json"));
@@ -68,11 +69,11 @@ fn the_names_of_the_code_are_those_of_the_schemas() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_resolves() {
     for (name, schema) in DOCUMENTS.iter() {
         walk(schema, "", &mut |part, place| {
             if let Some(reference) = part.get("$ref").and_then(Value::as_str) {
-                resolve(name, reference).unwrap_or_else(|| panic!("{name}{place}: {reference} leads nowhere"));
+                resolve(name, reference).unwrap_or_else(|| panic!("{name}{place}: {reference} does not resolve"));
             }
         });
     }
@@ -123,7 +124,7 @@ fn unknown_fields_are_ignored_on_input_and_refused_on_output() {
 }
 
 #[test]
-fn what_the_rules_refuse_is_refused() {
+fn the_schemas_refuse_what_the_rules_refuse() {
     let mut rows: BTreeMap<&str, usize> = BTreeMap::new();
     for (name, example, place, new, why) in refused::table() {
         let mut entry = DOCUMENTS[name]["examples"][example].clone();
@@ -141,7 +142,7 @@ fn what_the_rules_refuse_is_refused() {
 }
 
 #[test]
-fn every_shape_of_the_field_is_known_by_its_name() {
+fn every_shape_of_the_recorded_history_has_an_example_of_its_name() {
     let examples = DOCUMENTS["apply.result.v1"]["examples"].as_array().unwrap();
     let shapes = ["r_a", "r_b", "r_c", "e1"].map(|shape| format!("apply.result.v1#/$defs/{shape}"));
     let known = |entry: &Value| shapes.each_ref().map(|shape| faults(shape, entry).is_empty());
@@ -151,7 +152,7 @@ fn every_shape_of_the_field_is_known_by_its_name() {
 }
 
 #[test]
-fn the_recorded_history_validates_except_for_what_cannot_be_read() {
+fn the_recorded_history_validates_except_for_unreadable_entries() {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut refused = BTreeSet::new();
     for line in recorded() {
@@ -176,16 +177,16 @@ fn the_recorded_history_validates_except_for_what_cannot_be_read() {
 }
 
 #[test]
-fn what_producers_of_r_d_wrote_is_what_we_recommend() {
+fn entries_of_our_own_producers_have_the_recommended_form() {
     for line in recorded().filter(|line| line["fields"]["schema"] == "2") {
         let faults = faults("apply.result.v2", &line["fields"]);
-        // Read all the same, but not what we recommend to write.
+        // These are read, but not recommended.
         let lower_case = line["fields"]["symbol"].as_str().unwrap().contains(|c: char| c.is_ascii_lowercase());
         assert_eq!(faults.is_empty(), !lower_case, "{line}: {faults:#?}");
     }
 }
 
-/// The lines of the recorded history beside the project; none where it is not there.
+/// Returns the lines of the recorded history beside the project; none if it is not there.
 fn recorded() -> impl Iterator<Item = Value> {
     let file = shared_history().map(|folder| std::fs::File::open(folder.join("2026-02-04.jsonl.zst")).unwrap());
     let lines = file.into_iter().flat_map(|file| BufReader::new(zstd::Decoder::new(file).unwrap()).lines());
@@ -215,7 +216,7 @@ fn no_schema_refuses_what_the_decoder_reads() {
         assert!(faults.is_empty() || unreadable, "{}: {line} is read: {faults:#?}", case.display());
     }
     for kind in StreamKind::ALL {
-        // What only we and operators write may be held to more than the decoder asks.
+        // Entries that only we and operators write may be restricted more than the decoder requires.
         let ours = matches!(kind, StreamKind::Control | StreamKind::Observation | StreamKind::Decision);
         let name = schema_of_kind(kind);
         for (_, example, place, new, why) in refused::table().into_iter().filter(|row| row.0 == name && !ours) {
@@ -228,11 +229,11 @@ fn no_schema_refuses_what_the_decoder_reads() {
     }
 }
 
-/// The replay cases with their entries.
+/// Returns the replay cases with their entries.
 fn cases() -> Vec<(PathBuf, Vec<Value>)> {
     let entries = |case: PathBuf| {
         let text = std::fs::read_to_string(case.join("events.jsonl")).ok()?;
-        // What is no entry is a bad line, not a fault of the schema.
+        // A line that is not an entry is a bad line, not a fault of the schema.
         let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect();
         Some((case, lines))
     };
@@ -251,7 +252,7 @@ fn the_streams_and_the_schemas_are_tied_together() {
                 Some(name) => DOCUMENTS.get_key_value(name).inspect(|(name, _)| _ = used.insert(**name)).is_some(),
                 None => reference.strip_prefix('#').is_some_and(|pointer| api.pointer(pointer).is_some()),
             };
-            assert!(found, "{place}: {reference} leads nowhere");
+            assert!(found, "{place}: {reference} does not resolve");
         }
     });
     assert_eq!(used, DOCUMENTS.keys().copied().collect(), "every schema is used");
@@ -285,8 +286,8 @@ fn the_table_of_the_readme_lists_every_schema_once() {
     }
 }
 
-/// What is wrong with a line that is read. A decision of a history may lack the `seq` that we always write: the rungs
-/// that it took count all the same.
+/// Returns the faults of a line that is read. A decision of a history may lack the `seq` that we always write: the
+/// rungs that it took still count.
 fn input_faults(line: &Value) -> Vec<String> {
     let mut faults = line_faults(line);
     if line["stream"] == StreamKind::Decision.default_stream() {
@@ -295,7 +296,7 @@ fn input_faults(line: &Value) -> Vec<String> {
     faults
 }
 
-/// What is wrong with a line of a history file and the entry in it, by the schema of its stream.
+/// Returns the faults of a line of a history file and of the entry in it, by the schema of its stream.
 fn line_faults(line: &Value) -> Vec<String> {
     let mut faults = faults("history-line.v1", line);
     let stream = line["stream"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default();
@@ -305,7 +306,7 @@ fn line_faults(line: &Value) -> Vec<String> {
     faults
 }
 
-/// The schema of what a stream carries, by its short name; none for streams that are not configured by default.
+/// Returns the short name of the schema of a stream; `None` for streams that are not configured by default.
 fn schema_of(stream: &str) -> Option<&'static str> {
     let kind = StreamKind::ALL.into_iter().find(|kind| kind.default_stream().ends_with(&format!(":{stream}")));
     let kind = match stream {
@@ -328,7 +329,7 @@ fn schema_of_kind(kind: StreamKind) -> &'static str {
     }
 }
 
-/// What is wrong with an entry; a result is also judged as a whole, `details` laid over the flat fields.
+/// Returns the faults of an entry; a result is also validated as a whole, with `details` over the flat fields.
 fn entry_faults(name: &str, fields: &Value) -> Vec<String> {
     let mut all = faults(name, fields);
     if name == "apply.result.v1"
@@ -351,7 +352,7 @@ fn laid_over(fields: &Value) -> Option<Value> {
     flat.then_some(Value::Object(whole))
 }
 
-/// Stream and key names, those of the JSON texts inside included.
+/// Returns the names of stream and keys, including those of the JSON texts inside.
 fn shape(line: &Value) -> String {
     let mut shape = line["stream"].to_string();
     for (key, value) in line["fields"].as_object().into_iter().flatten() {
@@ -361,7 +362,7 @@ fn shape(line: &Value) -> String {
     shape
 }
 
-/// The places of an example where a field could be added: the document and the JSON objects inside.
+/// Returns the places of an example where a field could be added: the document and the JSON objects inside.
 fn inside(example: &Value) -> Vec<String> {
     let mut places = vec![if example.is_array() { "/0".to_owned() } else { String::new() }];
     if example.as_array().is_some_and(Vec::is_empty) {
@@ -384,7 +385,7 @@ fn at(name: &str, place: &str) -> String {
     format!("{name}#{place}")
 }
 
-/// Every part of a schema with its JSON pointer; what examples and constants hold is no schema.
+/// Visits every part of a schema with its JSON pointer. The values of examples and constants are not schemas.
 fn walk(part: &Value, place: &str, visit: &mut impl FnMut(&Value, &str)) {
     visit(part, place);
     let step = |key: &str| format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"));

@@ -1,5 +1,5 @@
-//! Prices that take the shortcut have the outcome of an evaluation: builds with debug assertions compare each of them.
-//! Here are the cases that were wrong once.
+//! Prices that take the shortcut have the result of an evaluation: builds with debug assertions compare each of them.
+//! These are the cases that were wrong once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,10 +43,10 @@ fn summary(histories: &[PathBuf], config: &Config) -> Value {
     json!(replayed(&request, config).0.summary)
 }
 
-/// A decision that the history holds is taken over at a price at which our own rules decide nothing: from then on its result
-/// is awaited, at each price.
+/// A recorded decision is adopted at a price at which our own rules decide nothing. From then on every price waits
+/// for its result.
 #[test]
-fn a_decision_that_is_taken_over_ends_the_band() {
+fn an_adopted_decision_ends_the_band() {
     let folder = tempfile::tempdir().unwrap();
     let (path, emitted) = (folder.path().join("h.jsonl"), folder.path().join("decisions.jsonl"));
     let text = OPENED.trim_start().to_owned() + &prices(4000, &["1.0", "1.006", "1.0061", "1.0062", "1.0061"]);
@@ -60,9 +60,9 @@ fn a_decision_that_is_taken_over_ends_the_band() {
     assert_eq!(found["holds"], json!({"awaiting_result": 3, "below_min_r": 2, "no_price": 1}));
 }
 
-/// A rung that is taken is asked for all the same, and may not fit.
+/// The band reads a rung that was taken as well, and its number may not fit.
 #[test]
-fn a_taken_rung_that_does_not_fit_is_no_part_of_the_band() {
+fn a_taken_rung_that_does_not_fit_is_not_a_part_of_the_band() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("h.jsonl");
     let sold = |ms: u64, qty, order| {
@@ -83,9 +83,10 @@ fn a_taken_rung_that_does_not_fit_is_no_part_of_the_band() {
     assert_eq!(found["quarantined"], json!({"out_of_range": 3}), "{found:#}");
 }
 
-/// A price that could be of a rescaled contract is doubted until a look-up; the band of before says nothing meanwhile.
+/// A price that could be of a rescaled contract is in doubt until a look-up. The band from before must not answer in
+/// the meantime.
 #[test]
-fn a_doubted_price_does_not_go_back_to_the_band_of_before() {
+fn a_price_in_doubt_does_not_return_to_the_earlier_band() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("h.jsonl");
     let text = OPENED.trim_start().to_owned()

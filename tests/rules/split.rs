@@ -1,5 +1,5 @@
-//! `cells split`: three cells become five. Account by account the new cells have the positions and the decisions of the old
-//! ones, and no rung is decided again.
+//! `cells split`: three cells become five. Account by account, the new cells have the positions and the decisions of
+//! the old ones, and no rung is decided again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const BEGIN_MS: u64 = 1_770_163_200_000;
 const KEY: &str = "a secret of enough bytes";
 const LIMITS: Limits = Limits { rotate_bytes: 1 << 20 };
 
-/// Cells whose own streams, folders and group carry a name.
+/// Returns cells whose own streams, folders and group contain a name.
 fn cells(folder: &Path, name: &str, accounts: &str, key: Option<&str>) -> Vec<Config> {
     let own = |kind: &str| format!("{kind} = \"quantum:{{{name}-%cell%}}:stream:harvest.{kind}\"\n");
     let at = |what: &str| format!("{what} = {:?}\n", folder.join(format!("{what}-{name}-%cell%")));
@@ -59,7 +59,8 @@ fn of_account<'a>(fields: &[(&'a str, &'a str)], account: &'a str) -> Vec<(&'a s
     fields.iter().copied().chain(account).collect()
 }
 
-/// What happens in the shared streams: every account opens a position, then prices come. Lines with their times.
+/// Returns the entries of the shared streams: every account opens a position, then prices come. Lines with their
+/// times.
 fn shared() -> Vec<(u64, String)> {
     let intent = [("symbol", SYMBOL), ("side", "BUY"), ("atr_value", "1"), ("volatility_factor", "1")];
     let mut lines = vec![(BEGIN_MS, entry_line(INTENT, &format!("{BEGIN_MS}-0"), &intent))];
@@ -82,14 +83,14 @@ fn prices(from_ms: u64, prices: &[&str]) -> Vec<(u64, String)> {
     prices.iter().enumerate().map(line).collect()
 }
 
-/// A cell at work: its fold and its journal.
+/// A working cell: its fold and its journal.
 struct Cell {
     lab: Lab,
     config: Config,
     journal: Journal,
     /// Ids of its decisions, by account.
     decided: Vec<(String, String)>,
-    /// Decisions of which the entry is in the stream and not in the journal.
+    /// Decisions whose entry is in the stream and not in the journal.
     unread: Vec<String>,
 }
 
@@ -129,7 +130,7 @@ impl Cell {
         }
     }
 
-    /// An entry in one of its own streams.
+    /// Feeds an entry of one of its own streams.
     fn own_entry(&mut self, kind: StreamKind, ms: u64, event: &str, payload: &Value) {
         let line = own_line(&self.config, kind, ms, event, payload);
         self.feed(&(ms, line), true);
@@ -141,7 +142,7 @@ fn key_of(config: &Config) -> Option<SigningKey> {
     Some(SigningKey::new(key.expose_secret().as_bytes()).expect("a key"))
 }
 
-/// An entry in an own stream of a cell, signed if there is a key.
+/// Returns an entry of an own stream of a cell, signed if there is a key.
 fn own_line(config: &Config, kind: StreamKind, ms: u64, event: &str, payload: &Value) -> String {
     let (_, stream) = config.streams.iter().find(|(_, stream)| stream.kind == kind).expect("a stream of its own");
     let mut payload = payload.clone();
@@ -155,7 +156,8 @@ fn own_line(config: &Config, kind: StreamKind, ms: u64, event: &str, payload: &V
     entry_line(&stream.name, &format!("{ms}-0"), &fields)
 }
 
-/// What a cell holds of each account: the positions with their rungs, without the ids of decisions' places.
+/// Returns the state of each account in a cell: the positions with their rungs, without the stream positions of
+/// decisions.
 fn held(lab: &Lab, account: &str) -> Vec<String> {
     let books = lab.engine.books().filter(|book| *book.account_name == *account);
     let shown = |book: harvester::domain::book::view::BookView<'_>| {
@@ -180,32 +182,32 @@ fn started(config: &Config) -> Lab {
     lab
 }
 
-/// Runs three old cells over the shared history, with what happens in their own streams.
+/// Runs three old cells over the shared history and the entries of their own streams.
 fn run_old(old: &[Config]) -> Vec<Cell> {
     let mut at_work: Vec<Cell> = old.iter().map(Cell::new).collect();
     let history = shared();
     let (before, after) = history.split_at(history.len() - 3);
     for cell in &mut at_work {
         before.iter().for_each(|line| cell.feed(line, true));
-        // The same ids in the streams of all cells.
+        // The streams of all cells have the same ids.
         let instrument = json!({"symbol": SYMBOL, "stepSize": "0.001", "minQty": "0.001", "minNotional": "1"});
         cell.own_entry(StreamKind::Observation, BEGIN_MS + 7_100, "instrument", &instrument);
     }
-    // The first cell has lost results, and an operator has accepted it there; the gap of the second one stays.
+    // The first cell has lost results, and an operator has accepted that there; the gap of the second one stays.
     for cell in &mut at_work[..2] {
         let gap = json!({"stream": RESULT, "after": null, "before": null, "reason": "lost"});
         cell.own_entry(StreamKind::Control, BEGIN_MS + 7_200, "history.gap", &gap);
     }
     at_work[0].own_entry(StreamKind::Control, BEGIN_MS + 7_300, "gap.accepted", &json!({"reason": "it was nothing"}));
     for (n, cell) in at_work.iter_mut().enumerate() {
-        // The last decisions of one cell are in its stream, and were not read back.
+        // The last decisions of one cell are in its stream and were not read back.
         after.iter().for_each(|line| cell.feed(line, n != 2));
         cell.journal.commit().expect("it commits");
     }
     at_work
 }
 
-/// The ends of the own streams, as files.
+/// Writes the ends of the own streams as files.
 fn ends(folder: &Path, cells: &[Cell]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for (n, cell) in cells.iter().enumerate().filter(|(_, cell)| !cell.unread.is_empty()) {
@@ -225,7 +227,7 @@ fn split_three_into_five(key: Option<&str>) {
     let cells = Cells { old, new };
     cells.check().expect("the new cells have names of their own");
     let outcome = cells.split(&ends(folder.path(), &at_work), |new| new.run.journal.clone()).expect("they split");
-    // The gap of every symbol in one cell holds accounts of others that are in a new cell with it.
+    // The gap of every symbol in one cell also holds accounts of others that share a new cell with it.
     assert_eq!(outcome.differences, Vec::<String>::new());
     assert!(outcome.held.iter().all(|held| held.ends_with(": history_gap")), "{:?}", outcome.held);
     assert_eq!(outcome.cells.iter().map(|cell| cell.decisions).sum::<u64>(), decided.len() as u64);
@@ -242,23 +244,23 @@ fn split_three_into_five(key: Option<&str>) {
         };
         assert_eq!(without_gap(held(&after[0].1, &account)), without_gap(held(&before.lab, &account)), "{account}");
     }
-    // The operator accepts what is held, there and here, and prices go on.
+    // The operator accepts the gaps in old and new cells, and prices continue.
     let mut further: BTreeSet<(String, String)> = BTreeSet::new();
     let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
     let accepted = |lab: &mut Lab, config: &Config, ms: u64| {
         lab.feed(&own_line(config, StreamKind::Control, ms, "gap.accepted", &json!({"reason": "known"})));
     };
-    let goes_on = prices(BEGIN_MS + 60_000, &["100.4", "100.9", "101.7", "101.2", "101.9"]);
+    let later = prices(BEGIN_MS + 60_000, &["100.4", "100.9", "101.7", "101.2", "101.9"]);
     for cell in &mut at_work {
         let config = cell.config.clone();
         accepted(&mut cell.lab, &config, BEGIN_MS + 59_000);
         let before = cell.decided.len();
-        goes_on.iter().for_each(|line| cell.feed(line, true));
+        later.iter().for_each(|line| cell.feed(line, true));
         wanted.extend(cell.decided[before..].iter().cloned());
     }
     for (config, lab) in &mut started {
         accepted(lab, config, BEGIN_MS + 59_000);
-        for (_, line) in &goes_on {
+        for (_, line) in &later {
             let came = lab.feed(line);
             for sealed in came.sealed.into_iter().chain(came.further.into_iter().map(|(_, sealed)| sealed)) {
                 let payload: Value = serde_json::from_str(&sealed.payload).expect("a payload is JSON");
@@ -268,7 +270,7 @@ fn split_three_into_five(key: Option<&str>) {
         }
     }
     assert!(!wanted.is_empty());
-    assert_eq!(further, wanted, "the new cells go on as the old ones would");
+    assert_eq!(further, wanted, "the new cells continue as the old ones would");
     assert_eq!(decided.intersection(&further).count(), 0, "no rung is decided again");
 }
 
@@ -278,7 +280,7 @@ fn three_cells_become_five_account_by_account() {
 }
 
 #[test]
-fn a_split_signs_what_was_signed() {
+fn a_split_signs_entries_that_were_signed() {
     split_three_into_five(Some(KEY));
 }
 

@@ -1,6 +1,6 @@
-//! `story.txt` of a case: each entry, and everything that it changed, as a person reviews it.
+//! `story.txt` of a case: each entry and all changes that it caused, for review by a person.
 //!
-//! The fields are those of `harvester history`, the arithmetic is that of `harvester explain`.
+//! The fields are those of `harvester history`, and the arithmetic is that of `harvester explain`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,29 +23,29 @@ use harvester::drive::explain;
 use harvester::shell::history::{History, Options};
 use serde_json::Value;
 
-/// From so many entries on, a story contains only openings, closings, decisions and quarantined entries. [1]
+/// From this number of entries on, a story contains only openings, closings, decisions and quarantined entries. [1]
 const LONG: usize = 100;
-/// So much of an entry is shown. [characters]
+/// Number of characters that are shown of an entry. [characters]
 const ENTRY_CHARS_MAX: usize = 110;
 /// The midnight from which most cases count their seconds.
 const MIDNIGHT_MS: u64 = 1_770_163_200_000;
 const DAY_MS: u64 = 86_400_000;
 
-/// Folds the history of a case; returns its story.
+/// Folds the history of a case. Returns its story.
 pub fn of(case: &Path, config: &Config) -> String {
     let inputs = [case.join("events.jsonl").into()];
     let mut history = History::open(&inputs, &config.streams, Options::default()).expect("the history opens");
     let mut driver = Driver::over(&history, config, Decisions::Recorded, None).expect("the keys of a case read");
     let is_long = history_is_long(case);
-    let mut teller = Teller { is_long, ..Teller::default() };
+    let mut writer = Writer { is_long, ..Writer::default() };
     let each = |engine: &Engine, entry: &Entry, bytes: &[u8], folded: &Stepped| {
         let payload = |sealed: &Sealed| serde_json::from_str(&sealed.payload).expect("a payload is JSON");
         let payloads: Vec<Value> = folded.decided.iter().map(|(_, sealed)| payload(sealed)).collect();
-        teller.tell(engine, entry, bytes, folded.disposition, &payloads);
+        writer.write_entry(engine, entry, bytes, folded.disposition, &payloads);
     };
     driver.fold_all(&mut history, each).expect("the history folds");
-    teller.end(&driver.engine);
-    teller.text
+    writer.end(&driver.engine);
+    writer.text
 }
 
 fn history_is_long(case: &Path) -> bool {
@@ -53,24 +53,31 @@ fn history_is_long(case: &Path) -> bool {
 }
 
 #[derive(Default)]
-struct Teller {
+struct Writer {
     is_long: bool,
     text: String,
-    /// Books as they were after the last entry, each with its symbol, and their fields.
+    /// Books after the last entry, each with its symbol, and their fields.
     books: BTreeMap<Box<str>, (Symbol, Book, Vec<Field>)>,
     whole: Vec<Field>,
     policy: String,
     counts: BTreeMap<Count, u64>,
-    /// The position that the last line was about.
+    /// The position of the last line.
     last: String,
 }
 
-impl Teller {
-    fn tell(&mut self, engine: &Engine, entry: &Entry, bytes: &[u8], disposition: Disposition, decisions: &[Value]) {
+impl Writer {
+    fn write_entry(
+        &mut self,
+        engine: &Engine,
+        entry: &Entry,
+        bytes: &[u8],
+        disposition: Disposition,
+        decisions: &[Value],
+    ) {
         let named = entry.symbol.map(|id| engine.symbol(id));
         let mut lines = self.changes(engine, named.map(|symbol| &*symbol.name));
         if self.is_long {
-            // A line for all that changed.
+            // One line for all changes.
             self.last.clear();
             let words: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace().chain(["; "])).collect();
             let line = words.join(" ").replace(" ;  ", "; ").replace(":; ", ": ");
@@ -104,13 +111,13 @@ impl Teller {
         let stream = engine.streams().get(entry.stream).short_name();
         let symbol = named.map_or("", |symbol| &symbol.name);
         let head = format!("{}  {stream} {} {symbol}", self.moment(entry.id), entry.shape);
-        let _ = writeln!(self.text, "{}", format!("{}  {}", head.trim_end(), said(bytes)).trim_end());
+        let _ = writeln!(self.text, "{}", format!("{}  {}", head.trim_end(), fields_of(bytes)).trim_end());
         for line in lines {
             let _ = writeln!(self.text, "    {}", self.shortened(&line));
         }
     }
 
-    /// The last line: how much there was, and of a long history what was counted.
+    /// Writes the last line: the number of entries and, for a long history, the counts.
     fn end(&mut self, engine: &Engine) {
         let counters = &engine.counters;
         let open = engine.books().filter(|book| book.hot.open.is_some()).count();
@@ -126,7 +133,7 @@ impl Teller {
         self.text.push('\n');
     }
 
-    /// All formulas of a decision; of another price R alone, and what held it.
+    /// Returns all formulas of a decision; for another price only R and the hold.
     fn arithmetic(&self, engine: &Engine, book: BookView<'_>, entry: &Entry, decision: Option<&Value>) -> Vec<String> {
         let Some(open) = &book.hot.open else { return Vec::new() };
         let mut lines = explain::arithmetic(engine, book, open);
@@ -149,7 +156,7 @@ impl Teller {
         lines
     }
 
-    /// What differs from the state after the last entry, a line for each field.
+    /// Returns the differences from the state after the last entry, one line for each field.
     fn changes(&mut self, engine: &Engine, named: Option<&str>) -> Vec<String> {
         let mut lines = Vec::new();
         let whole: Vec<Field> = fields::of_whole(engine);
@@ -169,12 +176,12 @@ impl Teller {
             }
             let now = fields::of_book(engine, book);
             let mut differing = fields::differing(before, &now);
-            // What belongs together stands together: first the positions, by their opening.
+            // Lines of one position are together, with the positions in the order of their openings.
             differing.sort_by(|x, y| (!x.of.contains('@'), &x.of).cmp(&(!y.of.contains('@'), &y.of)));
             for FieldDifference { of, field: name, a: from, b: to } in differing {
-                // Closed positions are forgotten after a week, which is no change.
+                // Closed positions are forgotten after a week. That is not a change.
                 let is_forgotten = now.iter().all(|field| field.of != of);
-                if is_forgotten || !is_told(&name, &from, &to, self.is_long) {
+                if is_forgotten || !is_shown(&name, &from, &to, self.is_long) {
                     continue;
                 }
                 if of.contains('@') && self.last != of {
@@ -191,7 +198,7 @@ impl Teller {
         lines
     }
 
-    /// Seconds after the midnight of the cases, or the time of day of a night.
+    /// Returns the seconds after the midnight of the cases, or the time of day of a night.
     fn moment(&self, id: EntryId) -> String {
         match id.ms.checked_sub(MIDNIGHT_MS) {
             Some(ms) if !self.is_long && ms < 10 * DAY_MS => format!("{} s{}", seconds(ms), nth(id.seq)),
@@ -200,7 +207,7 @@ impl Teller {
         }
     }
 
-    /// Entry ids in a text as in the heads of the lines.
+    /// Shortens entry ids in a text to the form of the heads of the lines.
     fn shortened(&self, text: &str) -> String {
         let is_of_id = |c: char| c.is_ascii_digit() || c == '-';
         let mut out = String::new();
@@ -216,8 +223,8 @@ impl Teller {
     }
 }
 
-/// A field that a reviewer follows.
-fn is_told(name: &str, from: &str, to: &str, is_long: bool) -> bool {
+/// Returns true for a field that a reviewer follows.
+fn is_shown(name: &str, from: &str, to: &str, is_long: bool) -> bool {
     let is_state = matches!(name, "mark_price" | "orders" | "intents" | "digest");
     let is_latest = name.starts_with("latest_");
     let is_unset = matches!((name, from, to), ("history_gap" | "diverged", NONE, "false"));
@@ -238,13 +245,13 @@ fn seconds(ms: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The number of an entry within its millisecond, unless it is the first.
+/// Returns the sequence number of an entry within its millisecond, unless it is the first.
 fn nth(seq: u64) -> String {
     if seq == 0 { String::new() } else { format!("/{seq}") }
 }
 
-/// The business fields of an entry as `name=value`.
-fn said(bytes: &[u8]) -> String {
+/// Returns the business fields of an entry as `name=value`.
+fn fields_of(bytes: &[u8]) -> String {
     let entry: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let mut pairs = Vec::new();
     for (name, value) in entry["fields"].as_object().into_iter().flatten() {
@@ -263,7 +270,7 @@ fn said(bytes: &[u8]) -> String {
     text.chars().take(ENTRY_CHARS_MAX - 1).chain(['…']).collect()
 }
 
-/// None for what an envelope says of itself.
+/// Returns `None` for fields that describe the envelope.
 fn pair(name: &str, value: &Value) -> Option<String> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let is_of_envelope = matches!(name, "event_type" | "trace_id" | "correlation_id" | "symbol" | "message_id");

@@ -2,7 +2,7 @@
 
 use crate::support;
 use crate::support::books::is_plain;
-use crate::support::histories::{CONTROL, DECISION, INTENT, OBSERVATION, RESULT, TICK};
+use crate::support::histories::{CONTROL, INTENT, OBSERVATION, RESULT, TICK};
 use crate::support::lab::{Came, Lab, entry_line};
 use harvester::cli::positions;
 use harvester::cli::replay::Request;
@@ -10,15 +10,16 @@ use harvester::codec::policy::{from_json, to_json};
 use harvester::codec::seal::Sealed;
 use harvester::config::Config;
 use harvester::domain::engine::{Decisions, Disposition, decision_id};
-use harvester::domain::event::Reason;
-use harvester::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
+use harvester::domain::units::{Quote, RMultiple};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+mod exact;
+
 const SOL: &str = "SOLUSDT";
 
-/// The id of a second after the beginning.
+/// Returns the id of a second after the beginning.
 fn at(second: u64) -> String {
     format!("{}-0", 1_770_163_200_000 + 1_000 * second)
 }
@@ -60,7 +61,7 @@ fn observed(lab: &mut Lab, second: u64, event: &str, payload: &Value) -> Came {
     lab.entry(OBSERVATION, &at(second), &[("event_type", event), ("payload", &payload.to_string())])
 }
 
-/// A long of 10 at 100 whose risk is 2 a coin: R = (price − 100) / 2 before costs.
+/// Opens a long position of 10 at 100 with a risk of 2 per coin: R = (price − 100) / 2 before costs.
 fn long_of_ten(policy: &str) -> Lab {
     let mut lab = Lab::new(&with_policy(policy));
     intent(&mut lab, 0, SOL, "BUY", "2", "1");
@@ -72,7 +73,7 @@ fn payload(sealed: &Sealed) -> Value {
     serde_json::from_str(&sealed.payload).expect("a payload is JSON")
 }
 
-/// Rungs, share, quantity and R of the decision that an entry caused; or why there is none.
+/// Returns rungs, share, quantity and R of the decision that an entry caused, or the hold.
 fn decided(lab: &Lab, came: &Came) -> String {
     match &came.sealed {
         Some(sealed) => {
@@ -89,11 +90,11 @@ fn decided(lab: &Lab, came: &Came) -> String {
 // ---- numbers ------------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_check_of_the_contract_comes_out_as_it_says() {
+fn the_example_of_the_contract_gives_its_numbers() {
     let mut lab = Lab::new(&support::config(None));
     intent(&mut lab, 0, "ARCUSDT", "BUY", "0.10", "5.0");
     filled_of(&mut lab, 1, "ARCUSDT", "BUY", "1", "3135.7792411414234", "0.0636");
-    // 17.9 % away from the entry price: the second tick confirms the first.
+    // The price is 17.9 % away from the entry price: the second tick confirms the first.
     tick_of(&mut lab, 2, "ARCUSDT", "0.07498");
     tick_of(&mut lab, 6, "ARCUSDT", "0.07498");
     let position = lab.position("ARCUSDT");
@@ -109,7 +110,7 @@ fn the_check_of_the_contract_comes_out_as_it_says() {
 
 #[test]
 fn r_is_rounded_half_to_even() {
-    // One coin at 100 that risks 1, without costs: R is the price less 100.
+    // One coin at 100 with a risk of 1, without costs: R is the price minus 100.
     let policy = r#"{"cost_bps":0}"#;
     for (price, r_net) in [
         ("100.0000005", "0"),
@@ -149,14 +150,14 @@ fn decimals_are_printed_without_exponent_trailing_zeros_or_negative_zero() {
 
 // ---- the ladder ---------------------------------------------------------------------------------------------------
 
-/// Prices one after the other, and what each of them comes to.
+/// Prices one after the other, and the result of each.
 struct Climb {
     policy: &'static str,
     prices: &'static [(&'static str, &'static str)],
 }
 
 #[test]
-fn the_ladder_takes_each_rung_once() {
+fn each_rung_is_taken_once() {
     let table = [
         Climb {
             policy: r#"{"cost_bps":0}"#,
@@ -172,7 +173,7 @@ fn the_ladder_takes_each_rung_once() {
         },
         // All at once: 0.75 of 10.
         Climb { policy: r#"{"cost_bps":0}"#, prices: &[("103", "0.5+1+1.5 share 0.75 qty 7.5 R 1.5")] },
-        // 10 bps of 1000 are 1, of a risk of 20: R is 0.05 less.
+        // 10 bps of 1000 are 1, with a risk of 20: R is smaller by 0.05.
         Climb { policy: "{}", prices: &[("101", "below_min_r"), ("101.1", "0.5 share 0.25 qty 2.5 R 0.5")] },
         Climb {
             policy: r#"{"cost_bps":0,"min_r":"1"}"#,
@@ -183,12 +184,12 @@ fn the_ladder_takes_each_rung_once() {
             policy: r#"{"cost_bps":0,"ladder":"0.5:0.4,1:0.6"}"#,
             prices: &[("101", "0.5 share 0.4 qty 4 R 0.5"), ("102", "1 share 0.6 qty 6 R 1"), ("104", "no_rung")],
         },
-        // In shadow nothing is filled: a share of what is there, which is still all.
+        // In shadow mode nothing is filled: each share is of the open quantity, which is still the whole.
         Climb {
             policy: r#"{"cost_bps":0,"base":"current"}"#,
             prices: &[("101", "0.5 share 0.25 qty 2.5 R 0.5"), ("102", "1 share 0.25 qty 2.5 R 1")],
         },
-        // 2.5 × 101 = 252.5 is below the minimum; at 102 both rungs go, 5 × 102 = 510.
+        // 2.5 × 101 = 252.5 is below the minimum. At 102 both rungs are decided, 5 × 102 = 510.
         Climb {
             policy: r#"{"cost_bps":0,"min_notional":"253"}"#,
             prices: &[("101", "below_minimum"), ("102", "0.5+1 share 0.5 qty 5 R 1")],
@@ -215,10 +216,10 @@ fn a_short_is_harvested_on_the_way_down() {
 }
 
 #[test]
-fn the_base_is_what_was_there_at_first_or_what_is_there_now() {
+fn the_base_of_a_share_is_the_first_or_the_open_quantity() {
     const LIVE: &str = r#""mode":"live","cost_bps":0,"ladder":"0.5:0.25,1:0.25,1.5:0.25","atr_unit":{"default":"absolute"},
         "price_sources":["market.tick"],"on_live":"skip","require_instrument":false"#;
-    // Of 10, a quarter is filled at 0.5 R; then others take 1.5, so that 6 are left.
+    // Of 10, a quarter is filled at 0.5 R; then another program sells 1.5, so that 6 are left.
     for (base, reduced_by_others, second) in [
         // min(10, 7.5 / 0.75) × 0.25
         ("initial", None, "1 share 0.25 qty 2.5 R 1"),
@@ -288,7 +289,7 @@ fn a_decision_is_named_by_its_position_rungs_and_attempt() {
 }
 
 #[test]
-fn decisions_are_a_chain_of_hashes() {
+fn each_decision_contains_the_hash_of_the_one_before() {
     let hex = |text: &str| Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut lab = long_of_ten(r#"{"cost_bps":0}"#);
     let mut prev = "0".repeat(64);
@@ -301,7 +302,7 @@ fn decisions_are_a_chain_of_hashes() {
 }
 
 #[test]
-fn a_payload_says_all_that_it_rests_on() {
+fn a_payload_contains_the_evidence_of_its_decision() {
     let mut lab = long_of_ten(r#"{"cost_bps":0}"#);
     let sealed = tick(&mut lab, 2, "101").sealed.expect("a decision");
     let wanted = json!({
@@ -339,7 +340,7 @@ fn a_payload_says_all_that_it_rests_on() {
 }
 
 #[test]
-fn the_hash_of_a_policy_is_that_of_all_its_keys_in_order() {
+fn the_hash_of_a_policy_covers_all_its_keys_in_order() {
     const HASH: &str = "c7c86957c829793a266a47c77f94ba6f43e029214893c2663f34f49752fdac79";
     // docs/spec/decision.md: all keys, defaults filled in, decimals as strings without trailing zeros, keys sorted, no spaces.
     let canonical = concat!(
@@ -361,10 +362,10 @@ fn the_hash_of_a_policy_is_that_of_all_its_keys_in_order() {
     assert_ne!(*from_json(r#"{"min_r":0.51}"#).expect("a policy").hash, *HASH);
 }
 
-// ---- careful where something is off -----------------------------------------------------------------------------
+// ---- doubts hold ---------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_kill_holds_everything_and_letting_go_goes_on() {
+fn a_kill_holds_everything_until_it_is_lifted() {
     let mut lab = long_of_ten(r#"{"cost_bps":0}"#);
     let kill = |lab: &mut Lab, second, kill: &str| {
         lab.entry(CONTROL, &at(second), &[("event_type", "kill.changed"), ("kill", kill)]);
@@ -377,11 +378,11 @@ fn a_kill_holds_everything_and_letting_go_goes_on() {
     assert_eq!(decided(&lab, &came), "0.5 share 0.25 qty 2.5 R 0.5");
     kill(&mut lab, 6, "perhaps");
     let came = tick(&mut lab, 7, "102");
-    assert_eq!(decided(&lab, &came), "killed", "what cannot be read kills");
+    assert_eq!(decided(&lab, &came), "killed", "an unreadable kill kills");
 }
 
 #[test]
-fn an_absurd_number_is_put_aside_and_leaves_nothing() {
+fn an_absurd_number_is_quarantined_and_changes_nothing() {
     let mut lab = long_of_ten(r#"{"cost_bps":0}"#);
     for (second, price) in (2..).zip(["1e15", "-1", "1e400", "12345678901234567890123456789", "0x10"]) {
         let before = lab.position(SOL);
@@ -391,121 +392,10 @@ fn an_absurd_number_is_put_aside_and_leaves_nothing() {
     }
 }
 
-// ---- exact, or refused --------------------------------------------------------------------------------------------
+// ---- quantities that the exchange explains -------------------------------------------------------------------------
 
 #[test]
-fn a_product_too_small_for_a_decimal_is_refused() {
-    let tiny: Decimal = "0.000000000000000000000000007".parse().expect("a decimal");
-    assert_eq!(Price::new(tiny).for_qty(Qty::new(tiny)), Err(OutOfRange), "4.9e-53 is not 0");
-}
-
-#[test]
-fn a_quotient_keeps_its_digits_or_is_refused() {
-    // 1.2003e-25 needs 29 places, and is not 1.2e-25; 1.3471…e-20 has nine digits in 28 places.
-    for (cost, qty) in [("0.0000000000012003", "10000000000000"), ("0.000000000000000000000163", "0.0121")] {
-        let price = Quote::new(cost.parse().expect("a decimal")).per(Qty::new(qty.parse().expect("a decimal")));
-        assert_eq!(price, Err(OutOfRange), "{cost} / {qty}");
-    }
-}
-
-#[test]
-fn r_is_rounded_once() {
-    // 1.5e8 + 1e-14 over 3e14 is a little more than half of the sixth place.
-    let gain = Quote::new("150000000.00000000000001".parse().expect("a decimal"));
-    let risk = Quote::new("300000000000000".parse().expect("a decimal"));
-    assert_eq!(gain.in_r(risk).map(|r| r.to_string()), Ok("0.000001".to_owned()));
-}
-
-#[test]
-fn a_quantity_of_a_decision_reads_back() {
-    let mut lab = long_of_ten(
-        r#"{"mode":"live","cost_bps":0,"ladder":"0.5:0.25,1:0.25","atr_unit":{"default":"absolute"},
-            "price_sources":["market.tick"],"on_live":"skip","require_instrument":false}"#,
-    );
-    let sealed = tick(&mut lab, 2, "101").sealed.expect("a decision");
-    let plan_id = payload(&sealed)["plan_id"].as_str().expect("a plan id").to_owned();
-    let fields = [
-        ("symbol", SOL),
-        ("plan_id", plan_id.as_str()),
-        ("orderId", "900"),
-        ("side", "SELL"),
-        ("executedQty", "2.5"),
-        ("avgPrice", "101"),
-        ("order_status", "FILLED"),
-    ];
-    lab.entry(RESULT, &at(3), &fields);
-    filled(&mut lab, 4, "SELL", "777", "0.5", "101");
-    // 7 / 0.75 × 0.25 = 2.333…, which a decimal holds to 29 digits and an entry to 28.
-    let came = tick(&mut lab, 5, "102");
-    let sealed = came.sealed.expect("a decision");
-    let line = harvester::codec::line::write(DECISION, "1770163205000-2", &sealed.fields());
-    let content = lab.decode(&line).content;
-    assert!(content.is_ok(), "{content:?}: {}", sealed.payload);
-}
-
-#[test]
-fn an_adopted_quantity_is_the_one_that_was_told() {
-    let mut lab = Lab::new(&support::config(None));
-    let told = |lab: &mut Lab, second, qty: &str| {
-        observed(lab, second, "exchange.position", &json!({"symbol": SOL, "positionAmt": qty, "entryPrice": "1"}));
-    };
-    told(&mut lab, 0, "100000000000000");
-    told(&mut lab, 10, "0.000000000000003");
-    told(&mut lab, 80, "0.000000000000003");
-    let position = lab.position(SOL);
-    let told_or_kept = position["qty"] == "0.000000000000003" || position["qty"] == "100000000000000";
-    assert!(told_or_kept && position["closed"].is_null(), "open with nothing in it: {position}");
-}
-
-// ---- quarantine leaves nothing, and takes nobody with it ----------------------------------------------------------
-
-#[test]
-fn an_absurd_signal_takes_no_fills_with_it() {
-    let mut lab = Lab::new(&support::config(None));
-    let came = intent(&mut lab, 0, SOL, "BUY", "900000000000000", "900000000000000");
-    assert_eq!(came.step.disposition, Disposition::Quarantined(Reason::OutOfRange));
-    let came = filled(&mut lab, 1, "BUY", "501", "10", "100");
-    assert_eq!(came.step.disposition, Disposition::Applied, "nothing is wrong with the fill");
-    let came = tick(&mut lab, 2, "100");
-    assert_eq!(came.step.disposition, Disposition::Applied, "nothing is wrong with the price");
-    assert_eq!(lab.position(SOL)["hold"], "missing_risk");
-}
-
-/// An ATR that is a fraction of a price of 20 places: the risk has more places than a decimal.
-const TOO_FINE: (&str, &str, &str) =
-    (r#"{"atr_unit":{"default":"fraction"}}"#, "0.00000000000000000003", "0.0333333333333333333333");
-
-#[test]
-fn a_signal_that_goes_to_quarantine_leaves_nothing() {
-    let (policy, price, atr) = TOO_FINE;
-    let mut lab = Lab::new(&with_policy(policy));
-    filled(&mut lab, 0, "BUY", "501", "10", price);
-    let before = lab.position(SOL);
-    // The first signal after an opening supplies its risk fields.
-    let came = intent(&mut lab, 1, SOL, "BUY", atr, "1");
-    if let Disposition::Quarantined(_) = came.step.disposition {
-        assert_eq!(lab.position(SOL), before);
-    }
-}
-
-#[test]
-fn a_position_that_cannot_be_evaluated_still_hears_of_its_fills() {
-    let (policy, price, atr) = TOO_FINE;
-    let mut lab = Lab::new(&with_policy(policy));
-    // While everything is held nothing is evaluated, and nothing overflows.
-    lab.entry(CONTROL, &at(0), &[("event_type", "kill.changed"), ("kill", "true")]);
-    intent(&mut lab, 1, SOL, "BUY", atr, "1");
-    filled(&mut lab, 2, "BUY", "501", "10", price);
-    lab.entry(CONTROL, &at(3), &[("event_type", "kill.changed"), ("kill", "false")]);
-    let came = filled(&mut lab, 4, "SELL", "502", "4", "1");
-    assert_eq!(came.step.disposition, Disposition::Applied, "nothing is wrong with the fill");
-    assert_eq!(lab.position(SOL)["qty"], "6");
-}
-
-// ---- what the exchange explains -----------------------------------------------------------------------------------
-
-#[test]
-fn trades_that_explain_dust_are_no_panic() {
+fn trades_that_explain_a_tiny_quantity_do_not_panic() {
     let mut lab = Lab::new(&support::config(None));
     observed(&mut lab, 100, "exchange.position", &json!({"symbol": SOL, "positionAmt": "0.0004", "entryPrice": "100"}));
     observed(&mut lab, 101, "instrument", &json!({"symbol": SOL, "stepSize": "0.001"}));
@@ -519,7 +409,8 @@ fn trades_that_explain_dust_are_no_panic() {
 fn an_order_that_was_forgotten_does_not_reprice_what_it_once_filled() {
     let mut lab = Lab::new(&support::config(None));
     filled(&mut lab, 0, "BUY", "501", "10", "100");
-    // Eight days later the order is unknown: its fill is one more, at 90, and its trades price that one only.
+    // Eight days later the order is forgotten: its fill is a new one, at 90, and its trades set the price of that one
+    // only.
     let later = 8 * 24 * 3_600;
     filled(&mut lab, later, "BUY", "501", "10", "90");
     assert_eq!(lab.position(SOL)["entry_price"]["value"], "95");
@@ -529,10 +420,10 @@ fn an_order_that_was_forgotten_does_not_reprice_what_it_once_filled() {
     assert_eq!(lab.position(SOL)["entry_price"]["value"], "90");
 }
 
-// ---- what a store keeps -------------------------------------------------------------------------------------------
+// ---- rows of a store -----------------------------------------------------------------------------------------------
 
 #[test]
-fn closed_positions_stay_in_the_store_however_far_apart_they_are() {
+fn closed_positions_stay_in_the_store_at_any_distance_in_time() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let week = 8 * 24 * 3_600;
     let fill = |second: u64, side: &str, order: &str| {
@@ -573,11 +464,11 @@ fn a_position_that_an_adoption_closes_is_written() {
     observed(&mut lab, later + 100, "exchange.position", &flat);
     assert_eq!(lab.position(SOL)["closed"], at(later + 100));
     let changes = lab.engine.take_changes();
-    assert_eq!(changes.cold().count(), 1, "the closed instance is among what has to be written");
+    assert_eq!(changes.cold().count(), 1, "the closed position is among the rows to write");
 }
 
 #[test]
-fn own_decisions_that_come_twice_agree_once() {
+fn a_decision_of_ours_that_comes_twice_counts_once() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = with_policy(r#"{"cost_bps":0}"#);
     let events = [

@@ -1,7 +1,8 @@
-//! Takeover of a backlog, at the level of the rules: whoever goes on from recorded decisions makes all that follow, once.
+//! Takeover of a backlog, at the level of the rules: an instance that continues from recorded decisions makes every
+//! later one, once.
 
 use crate::support;
-use crate::support::histories::{CONTROL, DECISION, History, INTENT, RESULT, Style, TICK, What, scripts, tell};
+use crate::support::histories::{CONTROL, DECISION, History, INTENT, RESULT, Style, TICK, What, play, scripts};
 use crate::support::lab::{Lab, entry_line};
 use harvester::codec::seal;
 use harvester::codec::signing::SigningKey;
@@ -20,7 +21,7 @@ fn cases(unless_set: u32) -> ProptestConfig {
     ProptestConfig { cases, rng_seed: RngSeed::Fixed(20_261_129), failure_persistence: None, ..set }
 }
 
-/// Decisions as history lines, all written behind the last entry: those of a backlog have ids of now.
+/// Returns decisions as history lines, all written after the last entry: the decisions of a backlog have ids of now.
 fn written_now(decisions: &[String], after_ms: u64) -> Vec<String> {
     let moved = |(place, line): (usize, &String)| {
         let mut line: Value = serde_json::from_str(line).expect("a history line");
@@ -53,14 +54,14 @@ impl Folding {
     }
 }
 
-/// The history folded by one instance from its first entry to its last.
+/// Folds the history in one instance from its first entry to its last.
 fn undisturbed(history: &History) -> Folding {
     let mut folding = Folding::new(&history.config);
     history.lines().for_each(|line| folding.fold(line));
     folding
 }
 
-/// A decision whose payload was changed, with the hash that belongs to it: an open seal is not preloaded.
+/// Returns a decision with a changed payload and its correct hash: a decision with a wrong hash is not preloaded.
 fn resealed(line: &str) -> String {
     let mut line: Value = serde_json::from_str(line).expect("a history line");
     let text = |name: &str| line["fields"][name].as_str().expect("a decision has it");
@@ -77,8 +78,8 @@ fn sealed_as(line: &str) -> (Value, Value, Value) {
 proptest! {
     #![proptest_config(cases(96))]
 
-    /// An empty instance takes over while so many decisions are written, and is started again at another place, when more
-    /// of them are: it makes all others, in one chain, and its state is that of an instance that nobody disturbed.
+    /// An empty instance takes over when so many decisions are written, and is started again later, when more of them
+    /// are: it makes all others, in one chain, and its state is that of an undisturbed instance.
     #[test]
     fn an_instance_that_takes_over_makes_every_decision_that_is_not_written(
         mut script in scripts(300),
@@ -86,11 +87,12 @@ proptest! {
         again in any::<Index>(),
         place in any::<Index>(),
     ) {
-        // A week later what a recorded decision was of is forgotten, and the tidying of an hour is counted from a start.
+        // After a week the position of a recorded decision is forgotten, and the hourly cleanup is counted from a
+        // start.
         script.ops.retain(|op| op.what != What::Skip);
-        let history = tell(&script, Style { no_weeks: true, no_skips: true, ..Style::default() });
+        let history = play(&script, Style { no_weeks: true, no_skips: true, ..Style::default() });
         let wanted = undisturbed(&history);
-        let last_ms = history.entries.last().map_or(0, |told| told.id().ms);
+        let last_ms = history.entries.last().map_or(0, |entry| entry.id().ms);
         let written = written_now(&wanted.made, last_ms);
         let known = known.index(written.len() + 1);
         let again = known + again.index(written.len() + 1 - known);
@@ -106,7 +108,7 @@ proptest! {
         }
         let ours: Vec<_> = taking.made.iter().map(|line| sealed_as(line)).collect();
         let mut all: Vec<_> = wanted.made[..known].iter().map(|line| sealed_as(line)).collect();
-        // What was written before the second start is ours where we had come to it before.
+        // Decisions that were written before the second start are ours if this instance had made them before.
         let made_first = wanted.made.iter().map(|line| sealed_as(line)).skip(known);
         all.extend(made_first.filter(|decision| ours.contains(decision)));
         let missing: Vec<_> = wanted.made.iter().map(|line| sealed_as(line)).filter(|d| !all.contains(d)).collect();
@@ -114,7 +116,7 @@ proptest! {
         prop_assert_eq!(ours.len() + known + missing.len(), wanted.made.len(), "none twice, and no other");
         prop_assert_eq!(&taking.lab.engine.globals().chain, &wanted.lab.engine.globals().chain);
         for mine in taking.lab.engine.books() {
-            // One may get to know a symbol earlier than the other.
+            // One instance can learn of a symbol earlier than the other.
             let Some(theirs) = wanted.lab.book(&mine.name) else { continue };
             prop_assert_eq!((mine.symbol.mark, mine.symbol.held_price), (theirs.symbol.mark, theirs.symbol.held_price));
             prop_assert_eq!(&mine.hot, &theirs.hot);
@@ -181,10 +183,10 @@ fn rungs(folding: &Folding) -> Vec<Value> {
     folding.made.iter().map(of).collect()
 }
 
-/// The price that caused a decision was trimmed: the rung is taken where time passes it, not where the decision's own
-/// entry stands, so that the next price sells it no second time beside another.
+/// The price that caused a decision was trimmed: the rung is taken at the time of that price, not at the decision's
+/// own entry, so that the next price does not sell it a second time.
 #[test]
-fn a_decision_whose_cause_is_gone_takes_its_rung_where_it_was_caused() {
+fn a_decision_whose_cause_was_trimmed_takes_its_rung_at_the_time_of_the_cause() {
     let (config, made) = decided_at_first_rung();
     let written = written_now(&made, 1_770_163_300_000);
     let mut folding = Folding::new(&config);
@@ -197,9 +199,9 @@ fn a_decision_whose_cause_is_gone_takes_its_rung_where_it_was_caused() {
     assert_eq!(folding.made.len(), 1);
 }
 
-/// The same where the stream of the cause is not read any more.
+/// The same if the stream of the cause is not read any more.
 #[test]
-fn a_decision_whose_cause_stream_is_not_read_takes_its_rung_by_its_time() {
+fn a_decision_whose_cause_stream_is_not_read_takes_its_rung_at_the_time_of_the_cause() {
     let (config, made) = decided_at_first_rung();
     let elsewhere: Vec<String> =
         made.iter().map(|line| resealed(&line.replace(&format!("{TICK}/"), "some:other.stream/"))).collect();
@@ -208,15 +210,16 @@ fn a_decision_whose_cause_stream_is_not_read_takes_its_rung_by_its_time() {
     folding.lab.preload(&written);
     opened().iter().for_each(|line| folding.fold(line));
     folding.fold(&tick(1_770_163_203_000, "1.007"));
-    assert_eq!(rungs(&folding), [json!(null); 0], "in that millisecond ours is only compared");
+    assert_eq!(rungs(&folding), [json!(null); 0], "in that millisecond our decision is only compared");
     folding.fold(&tick(1_770_163_204_000, "1.007"));
     assert_eq!(rungs(&folding), [json!(null); 0], "the rung is taken");
     folding.fold(&tick(1_770_163_209_000, "1.012"));
     assert_eq!(rungs(&folding), [json!(["1"])]);
 }
 
-/// The clock of the server went back after the price that caused a decision, so that its entry comes first. It takes its
-/// rung at its cause nevertheless, as if it had been known before, and the chain goes on behind it.
+/// The clock of the server went back after the price that caused a decision, so that the decision's entry comes
+/// first. The decision still takes its rung at its cause, as if it had been preloaded, and the chain continues after
+/// it.
 #[test]
 fn a_signed_decision_that_comes_before_its_cause_is_adopted_at_its_cause() {
     let (_, made) = decided_at_first_rung();
@@ -233,7 +236,7 @@ fn a_signed_decision_that_comes_before_its_cause_is_adopted_at_its_cause() {
         assert_eq!(folding.lab.engine.globals().chain.seq, 0, "its place in the chain is at its cause");
         folding.fold(&tick(1_770_163_203_000, "1.007"));
         assert_eq!(folding.lab.engine.globals().chain.seq, 1);
-        assert_eq!(rungs(&folding), [json!(null); 0], "ours is only compared");
+        assert_eq!(rungs(&folding), [json!(null); 0], "our decision is only compared");
         folding.fold(&tick(last_ms, "1.012"));
         folding
     };
@@ -245,8 +248,8 @@ fn a_signed_decision_that_comes_before_its_cause_is_adopted_at_its_cause() {
     assert_eq!(live.lab.engine.counters.comparison.agree, 1);
 }
 
-/// Without a key, anybody can write a decision whose cause is still to come. It silences nothing up to that cause, whether it
-/// is known before the fold begins or comes in its place; there it is foreign.
+/// Without a key, anybody can write a decision whose cause is still to come. It suppresses nothing up to that cause,
+/// whether it is preloaded or comes in its place; there it is foreign.
 #[test]
 fn an_unsigned_decision_that_comes_before_its_cause_is_foreign() {
     let (config, made) = decided_at_first_rung();
@@ -264,13 +267,13 @@ fn an_unsigned_decision_that_comes_before_its_cause_is_foreign() {
             folding.fold(&entry_line(CONTROL, "1770163202500-0", &accepted));
             folding.fold(&tick(1_770_163_203_000, "1.007"));
             folding.fold(&tick(1_770_163_209_000, "1.012"));
-            assert_eq!(rungs(&folding), [json!(["0.5"]), json!(["1"])], "ours take effect");
+            assert_eq!(rungs(&folding), [json!(["0.5"]), json!(["1"])], "our decisions take effect");
             assert_eq!(folding.lab.engine.globals().chain.seq, 2);
         }
     }
 }
 
-/// Where a clock went back and there is no key, the instance that made a decision knows it when its entry comes.
+/// If a clock went back and there is no key, the instance that made a decision recognises it when its entry comes.
 #[test]
 fn a_decision_of_ours_is_known_although_its_entry_comes_before_its_cause() {
     let (config, made) = decided_at_first_rung();
@@ -304,8 +307,8 @@ fn with_id(line: &str, id: &str) -> String {
     line.to_string()
 }
 
-/// An instance that folded a backlog by itself reads the entry of a decision of a position that was closed and forgotten
-/// since: it is not one of the position that is open now.
+/// An instance that folded a backlog by itself reads the entry of a decision of a position that was closed and
+/// forgotten since: the decision does not belong to the position that is open now.
 #[test]
 fn a_decision_of_a_forgotten_position_takes_nothing_of_the_next_one() {
     const DAY_MS: u64 = 86_400_000;
@@ -326,7 +329,11 @@ fn a_decision_of_a_forgotten_position_takes_nothing_of_the_next_one() {
     let before = folding.lab.symbol("ADAUSDT").unwrap().hot.clone();
     written_now(&made, later_ms).iter().for_each(|line| folding.fold(line));
     let after = folding.lab.symbol("ADAUSDT").unwrap().hot.clone();
-    assert_eq!(after.open.as_ref().unwrap().decisions, before.open.as_ref().unwrap().decisions, "none is of this one");
+    assert_eq!(
+        after.open.as_ref().unwrap().decisions,
+        before.open.as_ref().unwrap().decisions,
+        "none belongs to this position"
+    );
     folding.fold(&tick(later_ms + 20_000, "1.007"));
     assert_eq!(rungs(&folding), [json!(["0.5"]), json!(["0.5"])], "its own rung is sold");
 }

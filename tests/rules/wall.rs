@@ -1,19 +1,27 @@
-//! The wall around the rules, and the direction of all arrows:
-//! `main → cli → service → console → drive → shell → codec → domain`, with `config` beside them.
+//! The wall around the domain, and the direction of all arrows: `main → cli → service → console → drive → shell →
+//! codec → domain`, with `config` beside them.
 //!
-//! Lints ban types and methods; this reads what is named at all. Comments and texts do not count.
+//! Lints ban types and methods; this test reads every name in the code. Comments and texts do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::support::root;
+use code::{
+    brought_in, circles, code_of, files, is_primitive, is_within, module_of, names_layer, paths_of, read, ships, stem,
+    words,
+};
 
-/// What the rules may be made of, beside each other.
+pub mod code;
+
+/// What the domain may use, beside its own modules.
 const PURE_CRATES: [&str; 4] = ["rust_decimal", "serde", "sha2", "thiserror"];
+
 const PURE_STD: [&str; 12] =
     ["borrow", "cmp", "collections", "convert", "error", "fmt", "iter", "mem", "num", "ops", "result", "str"];
-/// No clock, no chance, no order that depends on a hash, no float, no effect.
+
+/// No clock, no randomness, no order that depends on a hash, no float, no effect.
 const IMPURE_WORDS: [&str; 23] = [
     "HashMap",
     "HashSet",
@@ -39,14 +47,15 @@ const IMPURE_WORDS: [&str; 23] = [
     "thread_local",
     "static",
 ];
-/// What touches the outside, which only the shell may.
+
+/// Names of effects, which only the shell may use.
 const OUTSIDE: [&str; 5] = ["std::fs", "std::net", "std::env", "std::process", "std::thread"];
 
-/// What a driver does for its callers.
+/// Names of work that the driver does for its callers.
 const OF_THE_DRIVER: [&str; 3] = ["Decoder", "set_recorded_decisions", "take_new"];
 
 #[test]
-fn the_rules_are_made_of_pure_parts_only() {
+fn the_domain_uses_pure_parts_only() {
     let folder = root().join("src/domain");
     let mut wrong = Vec::new();
     for path in files(&folder) {
@@ -98,9 +107,9 @@ fn only_the_shell_touches_the_outside() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Commands and services go through the driver: decoding, look-ahead, batches and the chain are its business.
+/// Commands and services use the driver: it decodes, looks ahead, makes batches and links the chain.
 #[test]
-fn only_the_driver_decodes_and_links() {
+fn only_the_driver_decodes_entries_and_links_decisions() {
     let mut wrong = Vec::new();
     for layer in ["console", "service", "cli"] {
         for path in files(&root().join("src").join(layer)) {
@@ -126,7 +135,7 @@ fn commands_and_services_have_types_for_their_documents() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What every part of the shell may use.
+/// Parts that every part of the shell may use.
 const COMMON: [&str; 1] = ["folder_lock"];
 
 #[test]
@@ -205,11 +214,11 @@ fn the_words_of_a_venue_stay_in_its_folder() {
         let folder = venues.join(venue);
         let others = files(&src).into_iter().filter(|path| !path.starts_with(&folder) && !path.ends_with("tests.rs"));
         for path in &others.collect::<Vec<_>>() {
-            // The table of venues names the folder, and nothing that is in it.
+            // The table of venues names the folder, and nothing inside it.
             let is_table = *path == venues.join("mod.rs");
             let ships = ships(&read(path)).to_lowercase();
-            let told = its.iter().filter(|word| !(is_table && **word == venue) && ships.contains(*word));
-            wrong.extend(told.map(|word| format!("{} says {word}", path.display())));
+            let named = its.iter().filter(|word| !(is_table && **word == venue) && ships.contains(*word));
+            wrong.extend(named.map(|word| format!("{} contains {word}", path.display())));
         }
         let own: String = files(&folder).iter().map(|path| read(path).to_lowercase()).collect();
         wrong.extend(its.iter().filter(|word| !own.contains(*word)).map(|word| format!("{venue} does not say {word}")));
@@ -227,9 +236,9 @@ fn no_file_uses_itself_through_others() {
     }
 }
 
-/// A wall is only as good as what it has been seen to stop.
+/// The wall is tested with code that it must accept and code that it must stop.
 #[test]
-fn the_wall_stops_what_it_is_for() {
+fn the_wall_stops_impure_code_and_passes_pure_code() {
     for pure in [
         "use std::collections::{BTreeMap, VecDeque};\nuse super::units::Qty;\nuse crate::domain::units;",
         "use serde::{Deserialize, Serialize};\nuse rust_decimal::Decimal; // std::fs\nfn f() { text.parse::<u64>(\"std::fs\") }",
@@ -286,9 +295,9 @@ fn the_wall_stops_what_it_is_for() {
     assert_eq!(circles_of(&[("a", "mod b;\nuse b::B;"), ("a/b", "fn f() { super::g() }")]), ["a", "a/b"]);
 }
 
-// ---- reading --------------------------------------------------------------------------------------------------------
+// ---- reading -------------------------------------------------------------------------------------------------------
 
-/// Everything in a file that the rules may not be made of; `depth` is how many modules lead to it.
+/// Returns everything in a file that the domain may not use; `depth` is the number of modules above the file.
 fn impure(code: &str, depth: usize) -> Vec<String> {
     let mut wrong: Vec<String> =
         words(code).into_iter().filter(|word| IMPURE_WORDS.contains(word)).map(str::to_owned).collect();
@@ -303,13 +312,13 @@ fn impure(code: &str, depth: usize) -> Vec<String> {
             "crate" => parts.get(1) == Some(&"domain"),
             "std" => parts.get(1).is_some_and(|part| PURE_STD.contains(part)),
             "self" => true,
-            // A type or a parameter: whatever it is, it was named where it came in.
+            // A type or a parameter: it was checked where the file brought it in.
             first if first.starts_with(|c: char| c.is_ascii_uppercase()) => true,
             first if PURE_CRATES.contains(&first) || modules.contains(first) || is_primitive(first) => true,
             "clippy" => true,
             // A macro that the file defines.
             first if code.contains(&format!("macro_rules! {first} ")) => true,
-            // What `use` brings in cannot vouch for itself.
+            // A name that `use` brings in does not permit its own path.
             first => brought.contains(first) && !used.contains(&path),
         };
         if !fine {
@@ -319,33 +328,17 @@ fn impure(code: &str, depth: usize) -> Vec<String> {
     wrong
 }
 
-/// How many modules lead to a file of the domain: 1 for the domain itself.
+/// Returns the number of modules above a file of the domain: 1 for the domain itself.
 fn depth(domain: &Path, path: &Path) -> usize {
     let inside = path.strip_prefix(domain).expect("a file of the domain");
     inside.components().count() + usize::from(!path.ends_with("mod.rs"))
 }
 
-/// Modules that a file has below it, and the paths that it brings in with `use`.
-fn brought_in(code: &str) -> (BTreeSet<String>, Vec<String>) {
-    let tokens = tokens(code);
-    let (mut modules, mut used) = (BTreeSet::new(), Vec::new());
-    for at in 0..tokens.len() {
-        match tokens[at] {
-            "use" => {
-                path_from(&tokens, at + 1, "", &mut used);
-            }
-            "mod" => modules.extend(tokens.get(at + 1).map(|name| (*name).to_owned())),
-            _ => {}
-        }
-    }
-    (modules, used)
-}
-
-/// What reads and writes documents that have a type.
+/// Reads and writes documents that have a type.
 const OF_TYPES: [&str; 6] =
     ["::Error", "::from_str", "::from_slice", "::to_string", "::to_string_pretty", "::to_value"];
 
-/// What a file uses of `serde_json` to make or read JSON without a type.
+/// Returns what a file uses of `serde_json` to make or read JSON without a type.
 fn untyped(code: &str) -> Vec<String> {
     let is_untyped = |path: &String| match path.strip_prefix("serde_json") {
         Some(part) => !OF_TYPES.contains(&part),
@@ -354,221 +347,4 @@ fn untyped(code: &str) -> Vec<String> {
     let mut paths = paths_of(code);
     paths.retain(is_untyped);
     paths
-}
-
-fn is_primitive(name: &str) -> bool {
-    ["u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "char", "str", "bool"]
-        .contains(&name)
-}
-
-fn names_layer(code: &str, layer: &str) -> bool {
-    paths_of(code).iter().any(|path| {
-        let mut parts = path.split("::");
-        match parts.next() {
-            Some("crate" | "harvester") => parts.next() == Some(layer),
-            Some("super") => parts.find(|part| *part != "super") == Some(layer),
-            _ => false,
-        }
-    })
-}
-
-/// The module that a file below `source` is: `engine/mod.rs` and `engine.rs` are `engine`.
-fn module_of(source: &Path, path: &Path) -> Vec<String> {
-    let inside = path.strip_prefix(source).expect("a file of the source").with_extension("");
-    let parts = inside.iter().map(|part| part.to_string_lossy().into_owned());
-    parts.filter(|part| part != "mod").collect()
-}
-
-/// Returns the modules that use themselves through others, and those between two circles. Each is given with its code.
-fn circles(modules: &BTreeMap<Vec<String>, String>) -> Vec<String> {
-    let uses = |module: &Vec<String>| -> BTreeSet<Vec<String>> {
-        let used = paths_of(&modules[module]).into_iter().filter_map(|path| leads_to(modules, module, &path));
-        used.filter(|used| used != module).collect()
-    };
-    let mut left: BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> =
-        modules.keys().map(|module| (module, uses(module))).collect();
-    // What uses nothing that is left, or is used by nothing that is left, is in no circle.
-    let is_free = |left: &BTreeMap<&Vec<String>, BTreeSet<Vec<String>>>, module: &Vec<String>| {
-        left[module].iter().all(|used| !left.contains_key(used)) || left.values().all(|uses| !uses.contains(module))
-    };
-    while let Some(free) = left.keys().copied().find(|module| is_free(&left, module)) {
-        left.remove(free);
-    }
-    left.keys().map(|module| module.join("/")).collect()
-}
-
-/// The module that a path leads to. A name that a module has from elsewhere leads to where it is from.
-fn leads_to(modules: &BTreeMap<Vec<String>, String>, from: &[String], path: &str) -> Option<Vec<String>> {
-    let is_module = |path: &[String]| modules.keys().any(|module| module.starts_with(path));
-    let below = |at: &[String], part: &str| [at, &[part.to_owned()]].concat();
-    let mut parts = path.split("::").peekable();
-    let mut at = match *parts.peek()? {
-        "crate" => Vec::new(),
-        "super" | "self" => from.to_vec(),
-        first if is_module(&below(from, first)) => from.to_vec(),
-        _ => return None,
-    };
-    for part in parts {
-        match part {
-            "crate" | "self" => {}
-            "super" => drop(at.pop()),
-            _ if is_module(&below(&at, part)) => at.push(part.to_owned()),
-            _ => {
-                let brought = modules.get(&at).map(|code| brought_in(code).1).unwrap_or_default();
-                let origin = brought.iter().find(|path| path.rsplit("::").next() == Some(part));
-                return origin.and_then(|path| leads_to(modules, &at, path)).or(Some(at));
-            }
-        }
-    }
-    Some(at)
-}
-
-fn is_within(path: &str, way: &str) -> bool {
-    path.strip_prefix(way).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-}
-
-/// Every path of two parts or more, groups taken apart: `a::{b, c::d}` is `a::b` and `a::c::d`; and `use a`.
-fn paths_of(code: &str) -> Vec<String> {
-    let tokens = tokens(code);
-    let mut paths = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let is_use = at > 0 && tokens[at - 1] == "use";
-        let begins = is_name(tokens[at]) && (at == 0 || !matches!(tokens[at - 1], "::" | "."));
-        if begins && (is_use || tokens.get(at + 1) == Some(&"::")) {
-            at = path_from(&tokens, at, "", &mut paths);
-        } else {
-            at += 1;
-        }
-    }
-    paths
-}
-
-/// Reads a path, with the groups in it, from a place in the tokens; answers the place behind it.
-fn path_from(tokens: &[&str], mut at: usize, before: &str, paths: &mut Vec<String>) -> usize {
-    let mut path = before.to_owned();
-    while let Some(&token) = tokens.get(at) {
-        if is_name(token) || token == "*" {
-            path = if path.is_empty() { token.to_owned() } else { format!("{path}::{token}") };
-            at += 1;
-            if tokens.get(at) != Some(&"::") {
-                break;
-            }
-            at += 1;
-        } else if token == "{" && !path.is_empty() {
-            at += 1;
-            while tokens.get(at).is_some_and(|token| *token != "}") {
-                let behind = path_from(tokens, at, &path, paths);
-                at = behind.max(at + 1);
-            }
-            return at + 1;
-        } else {
-            break;
-        }
-    }
-    paths.push(path);
-    at
-}
-
-fn is_name(token: &str) -> bool {
-    token.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-}
-
-fn words(code: &str) -> Vec<&str> {
-    tokens(code).into_iter().filter(|token| is_name(token)).collect()
-}
-
-/// Names, `::` and single other characters.
-fn tokens(code: &str) -> Vec<&str> {
-    let mut tokens = Vec::new();
-    let mut rest = code.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let end = if is_part(first) {
-            rest.find(|c| !is_part(c)).unwrap_or(rest.len())
-        } else if rest.starts_with("::") {
-            2
-        } else {
-            first.len_utf8()
-        };
-        tokens.push(&rest[..end]);
-        rest = rest[end..].trim_start();
-    }
-    tokens
-}
-
-/// A file without its tests.
-fn ships(text: &str) -> &str {
-    text.split_once("#[cfg(test)]\nmod tests {").map_or(text, |(ships, _)| ships)
-}
-
-/// What ships of a file: without tests, comments, texts, characters and lifetimes.
-fn code_of(text: &str) -> String {
-    let text = ships(text);
-    let bytes: Vec<char> = text.chars().collect();
-    let mut code = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let next = bytes.get(at + 1).copied();
-        match bytes[at] {
-            '/' if next == Some('/') => at += bytes[at..].iter().take_while(|c| **c != '\n').count(),
-            '/' if next == Some('*') => {
-                let end = bytes[at..].windows(2).position(|pair| pair == ['*', '/']);
-                at += end.map_or(bytes.len(), |end| end + 2);
-            }
-            'r' if matches!(next, Some('"' | '#')) && !code.ends_with(|c: char| c.is_alphanumeric() || c == '_') => {
-                let hashes = bytes[at + 1..].iter().take_while(|c| **c == '#').count();
-                let mut end = at + 2 + hashes;
-                let closes = |end: usize| {
-                    bytes[end] == '"' && bytes[end + 1..].iter().take_while(|c| **c == '#').count() >= hashes
-                };
-                while end < bytes.len() && !closes(end) {
-                    end += 1;
-                }
-                at = end + 1 + hashes;
-            }
-            '"' => {
-                at += 1;
-                while at < bytes.len() && bytes[at] != '"' {
-                    at += if bytes[at] == '\\' { 2 } else { 1 };
-                }
-                at += 1;
-            }
-            '\'' if next == Some('\\') => {
-                at += 3 + bytes[(at + 3).min(bytes.len())..].iter().take_while(|c| **c != '\'').count();
-            }
-            '\'' if bytes.get(at + 2) == Some(&'\'') => at += 3,
-            '\'' => at += 1 + bytes[at + 1..].iter().take_while(|c| c.is_alphanumeric() || **c == '_').count(),
-            other => {
-                code.push(other);
-                at += 1;
-                continue;
-            }
-        }
-        code.push(' ');
-    }
-    code
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn stem(path: &Path) -> Option<String> {
-    path.file_stem()?.to_str().map(str::to_owned)
-}
-
-/// The Rust files below a folder, or the file itself.
-pub(super) fn files(path: &Path) -> Vec<PathBuf> {
-    if path.is_file() {
-        return vec![path.to_owned()];
-    }
-    let mut found: Vec<PathBuf> = fs::read_dir(path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        .flat_map(|entry| files(&entry.expect("an entry of the folder").path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect();
-    found.sort();
-    assert!(!found.is_empty() || !path.ends_with("src"), "{} holds no Rust", path.display());
-    found
 }

@@ -1,7 +1,9 @@
-//! An adversary: a writer with full access to Redis, but for the signing key, tries to make a live service send an order that
-//! the configured policy would not send, to hide one, or to end the process. Tried and held are counted and printed.
+//! An adversary: a writer with full access to Redis, except for the signing key, tries to make a live service send an
+//! order that the configured policy would not send, to hide an order, or to end the process. The attacks that were
+//! tried and that failed are counted and printed.
 //!
-//! Each attack has a world of its own: a server, a live service, positions. More of them, at random: `HARVESTER_ATTACKS`.
+//! Each attack has its own world: a server, a live service, positions. `HARVESTER_ATTACKS` sets the number of random
+//! ones.
 
 mod attacks;
 mod world;
@@ -11,12 +13,12 @@ use std::io::Write as _;
 use attacks::{ATTACKS, Attack};
 use world::World;
 
-/// Attacks that are put together at random; soak asks for more. [1]
+/// Returns the number of attacks that are composed at random; soak sets more. [1]
 fn at_random() -> usize {
     std::env::var("HARVESTER_ATTACKS").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
 }
 
-/// Makes the attacks one after the other in one world. Returns what was breached.
+/// Makes the attacks one after the other in one world. Returns the promises that they broke.
 fn breach(attacks: &[&Attack]) -> Option<String> {
     let names: Vec<&str> = attacks.iter().map(|attack| attack.name).collect();
     eprintln!("attack: {}", names.join(" + "));
@@ -27,21 +29,21 @@ fn breach(attacks: &[&Attack]) -> Option<String> {
     world.breach().map(|why| format!("{}: {why}", names.join(" + ")))
 }
 
-fn say(tried: usize, breaches: &[String], what: &str) {
+fn print_counts(tried: usize, breaches: &[String], what: &str) {
     let held = tried - breaches.len();
     writeln!(std::io::stdout(), "attacks: {tried} tried, {held} held ({what})").expect("standard output is there");
     assert!(breaches.is_empty(), "{}", breaches.join("\n"));
 }
 
 #[test]
-fn forty_ways_are_tried_and_all_are_held() {
+fn forty_attacks_fail() {
     assert!(ATTACKS.len() >= 40, "{} attacks", ATTACKS.len());
     let breaches: Vec<String> = ATTACKS.iter().filter_map(|attack| breach(&[attack])).collect();
-    say(ATTACKS.len(), &breaches, "each by itself");
+    print_counts(ATTACKS.len(), &breaches, "each by itself");
 }
 
 #[test]
-fn attacks_put_together_at_random_are_held() {
+fn attacks_composed_at_random_fail() {
     let seed = std::env::var("HARVESTER_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
     let tried = at_random();
@@ -52,5 +54,5 @@ fn attacks_put_together_at_random_are_held() {
             breach(&attacks)
         })
         .collect();
-    say(tried, &breaches, &format!("at random, seed {seed}"));
+    print_counts(tried, &breaches, &format!("at random, seed {seed}"));
 }

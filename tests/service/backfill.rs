@@ -1,4 +1,4 @@
-//! Filling the gaps of a night, with a real server of the streams and one that speaks as the exchange does.
+//! Backfill of the night of the incident, with a real Redis server and a fake exchange.
 
 mod accounts;
 mod exchange;

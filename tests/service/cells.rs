@@ -1,4 +1,4 @@
-//! Cells: several services over shared streams, each with its accounts; in one process, killed, taken over, and what is
+//! Cells: several services over shared streams, each with its accounts; in one process, killed, taken over, and
 //! refused at a start.
 
 use std::path::Path;
@@ -36,7 +36,7 @@ fn decision_stream(cell: u32) -> String {
     format!("quantum:{{cell-{cell}}}:stream:harvest.decision")
 }
 
-/// A folder with a configuration, in which the program works.
+/// A folder with a configuration, in which the program runs.
 struct Folder {
     folder: tempfile::TempDir,
     url: String,
@@ -76,14 +76,14 @@ impl Folder {
         assert!(status.success(), "{status}: {}", self.log("log"));
     }
 
-    /// Runs it, and asserts that it is refused with a sentence that names these things.
+    /// Runs the program, and asserts that it is refused with a sentence that contains these names.
     fn refused(&self, arguments: &[&str], names: &[&str]) {
         let mut command = self.command(&[&["run", "--listen", ""], arguments].concat());
         run(&mut command).refused(names);
     }
 }
 
-/// The payloads of the decisions of a cell, after checking that its chain is whole.
+/// Returns the payloads of the decisions of a cell, after a check that its chain is whole.
 fn decisions(server: &RedisServer, cell: u32) -> Vec<String> {
     let stream = decision_stream(cell);
     let seqs = field_of_all(server, &stream, "seq");
@@ -96,11 +96,10 @@ fn account_of(payload: &str) -> String {
     payload.get("account").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// A history of an hour ago: A, B and the account without a name each open a position and reach three rungs. The results of
-/// A and B name no account: their plans do.
-fn history() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
-    let begin_ms = now.as_millis() as u64 - 3_600_000;
+/// Returns a history that began an hour before the time of the server: A, B and the account without a name each open a position
+/// and reach three rungs. The results of A and B name no account: their plans do.
+fn history(server: &RedisServer) -> String {
+    let begin_ms = server.now_ms() - 3_600_000;
     let mut lines = Vec::new();
     let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
     lines.push(entry_line(INTENT, &format!("{begin_ms}-0"), &intent));
@@ -122,7 +121,7 @@ fn history() -> String {
     lines.join("\n") + "\n"
 }
 
-/// What one service over all accounts decides.
+/// Returns the decisions of one service over all accounts.
 fn wanted(history: &Path) -> Vec<String> {
     let (_, lines) = replayed(&Request { histories: vec![history.to_owned()], ..Request::default() }, &config(None));
     let mut wanted = payloads(&lines);
@@ -131,11 +130,11 @@ fn wanted(history: &Path) -> Vec<String> {
 }
 
 #[test]
-fn two_cells_in_one_process_decide_what_one_service_does() {
+fn two_cells_in_one_process_make_the_decisions_of_one_service() {
     let server = RedisServer::start();
     let place = Folder::new(&server, CELLS);
     let file = place.path().join("history.jsonl");
-    std::fs::write(&file, history()).expect("the history is written");
+    std::fs::write(&file, history(&server)).expect("the history is written");
     import(&file, &server);
     place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
     let log = place.log("log");
@@ -173,7 +172,7 @@ fn two_cells_in_one_process_decide_what_one_service_does() {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         assert_eq!(payloads(&lines), of_cells[cell as usize], "cell {cell}");
     }
-    // Nothing is decided twice by another start, and the journals go on.
+    // Another start makes no decision twice, and the journals continue.
     place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
     assert_eq!([decisions(&server, 0), decisions(&server, 1)], of_cells);
 }
@@ -218,7 +217,7 @@ fn a_second_process_stands_by_for_all_cells_and_takes_over() {
 }
 
 #[test]
-fn what_two_cells_may_not_share_is_refused_with_the_next_step() {
+fn two_cells_that_share_a_name_are_refused_with_the_next_step() {
     let server = RedisServer::start();
     Folder::new(&server, CELLS).refused(&[], &["%cell%, and no cell is given", "--cell N"]);
     Folder::new(&server, CELLS).refused(&["--cell", "2"], &["run.shard = \"2/2\""]);
@@ -234,14 +233,14 @@ fn what_two_cells_may_not_share_is_refused_with_the_next_step() {
     ] {
         Folder::new(&server, &CELLS.replace(line, "")).refused(&["--cell", "0"], &names);
     }
-    // Without pages of its own each, or one address for each.
+    // Without an address of pages for each cell.
     let place = Folder::new(&server, CELLS);
     let mut command = place.command(&["run", "--cell", "0..1"]);
     run(&mut command).refused(&["run.listen", "127.0.0.1:9464+%cell%"]);
 }
 
 #[test]
-fn a_store_and_a_journal_are_for_the_accounts_that_they_were_made_for() {
+fn a_store_and_a_journal_open_only_for_the_accounts_that_they_were_made_for() {
     let server = RedisServer::start();
     let place = Folder::new(&server, CELLS);
     add(
@@ -266,7 +265,7 @@ fn a_store_and_a_journal_are_for_the_accounts_that_they_were_made_for() {
 }
 
 #[test]
-fn the_same_account_in_two_cells_is_refused_and_the_other_is_named() {
+fn the_same_account_in_two_cells_is_refused_with_the_name_of_the_other() {
     let server = RedisServer::start();
     let settings = |cell: &str, accounts: &str| {
         format!(
@@ -283,22 +282,22 @@ fn the_same_account_in_two_cells_is_refused_and_the_other_is_named() {
     // One decision stream, other accounts.
     let three = Folder::new(&server, &settings("one", "\"main\"").replace("group = \"one\"", "group = \"three\""));
     three.refused(&[], &["the decision stream q:one.decision is led by a service of other accounts"]);
-    // Another cell without a list of its own would act for them, too.
+    // Another cell without a list of its own would act for them as well.
     let all = settings("all", "").replace("accounts = []\n", "cell = 7\n");
     let all = all.replace("\"q:all.", "\"q:all-%cell%.").replace("[run]\n", "intent = \"q:%cell%.i\"\nplan = \"q:%cell%.p\"\n\
         result = \"q:%cell%.r\"\nsnapshot = \"q:%cell%.s\"\n[run]\nstore = \"store-%cell%\"\njournal = \"journal-%cell%\"\n");
     let all = all.replace("group = \"all\"", "group = \"all-%cell%\"");
     Folder::new(&server, &all).refused(&[], &["the cell of q:one.decision acts for main, sub as well"]);
-    // In one consumer group each would get a part of the results.
+    // In one consumer group, each would get a part of the results.
     let five = settings("five", "\"third\"").replace("group = \"five\"", "group = \"one\"");
     Folder::new(&server, &five)
         .refused(&[], &["the cell of q:one.decision reads in the consumer group \"one\"", "run.group"]);
-    // Others go on beside it.
+    // Other cells run beside it.
     Folder::new(&server, &settings("four", "\"other\"")).run_until_idle(&["--listen", ""]);
     rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM)
         .expect("it runs");
     assert!(running.wait().expect("it ends").success(), "{}", one.log("log"));
-    // It gave its claim back.
+    // It has released its claim.
     assert_eq!(server.cli(&["EXISTS", "q:harvester.cells"]).trim(), "0");
     two.run_until_idle(&["--listen", ""]);
 }
@@ -320,12 +319,12 @@ fn status_shows_the_cells_of_the_configuration() {
     let urls: Vec<&str> =
         document["services"].as_array().expect("services").iter().filter_map(|s| s["url"].as_str()).collect();
     let url = |n: u16| format!("http://127.0.0.1:{}", port + n);
-    assert_eq!(urls, [url(1), url(0)], "the worst first");
+    assert_eq!(urls, [url(1), url(0)], "the most urgent first");
     running.kill().expect("it runs");
     running.wait().expect("it ends");
 }
 
-/// The settings of three cells under names of their own.
+/// Returns the settings of three cells with names of their own.
 fn three_cells() -> String {
     let names = CELLS.replace("{cell-%cell%}", "{v2-cell-%cell%}").replace("\"store-", "\"v2-store-");
     let names = names.replace("\"journal-", "\"v2-journal-").replace("\"harvester-", "\"v2-harvester-");
@@ -346,7 +345,7 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
     let split =
         |more: &[&str]| run(&mut of_three(&[&["cells", "split", "--from", "harvester.toml", "--json"], more].concat()));
     let file = place.path().join("history.jsonl");
-    let all = history();
+    let all = history(&server);
     let (before, after) =
         all.split_at(all.trim_end().rfind("1.011").map_or(0, |at| all[..at].rfind('\n').expect("a line") + 1));
     std::fs::write(&file, before).expect("the history is written");
@@ -355,7 +354,7 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
     let by_old = [decisions(&server, 0), decisions(&server, 1)].concat();
     assert!(by_old.len() >= 3, "{by_old:?}");
 
-    // A service at work is named, and nothing is changed.
+    // A running service is named, and nothing is changed.
     let mut running = place.start("log", &["--cell", "0..1", "--listen", ""]);
     until("the cells lead", || place.log("log").matches("is_leader=true").count() == 2);
     for more in [&[][..], &["--write"]] {
@@ -390,7 +389,7 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
         list.sort();
         list
     };
-    assert_eq!(sorted(in_v2()), sorted(by_old.clone()), "the decisions are facts, as they were written");
+    assert_eq!(sorted(in_v2()), sorted(by_old.clone()), "the decisions are adopted unchanged");
 
     let start_three = || {
         let ended = run(&mut of_three(&["run", "--cell", "0..2", "--listen", "", "--until-idle", "0.5"]));
@@ -401,7 +400,7 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
     assert!(!log.contains("history.gap") && !log.contains("written again"), "{log}");
     assert_eq!(sorted(in_v2()), sorted(by_old.clone()), "nothing is decided again, and nothing is written again");
 
-    // Prices go on. The old cells are started by mistake, too: they lead no more.
+    // Prices continue. The old cells are started by mistake as well: they do not lead any more.
     std::fs::write(&file, after).expect("the history is written");
     for line in after.lines() {
         let line: Value = serde_json::from_str(line).expect("a line is JSON");
@@ -414,7 +413,11 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
     mistaken.kill().expect("it runs");
     mistaken.wait().expect("it ends");
     assert!(!place.log("log").contains("is_leader=true"), "{}", place.log("log"));
-    assert_eq!([decisions(&server, 0), decisions(&server, 1)].concat(), by_old, "the old cells decide nothing more");
+    assert_eq!(
+        [decisions(&server, 0), decisions(&server, 1)].concat(),
+        by_old,
+        "the old cells make no further decision"
+    );
     let ids = |list: Vec<String>| -> Vec<String> {
         let id = |payload: &String| {
             let payload: Map<String, Value> = serde_json::from_str(payload).expect("a payload is JSON");
@@ -428,7 +431,7 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
         let journal = format!("v2-journal-{cell}");
         let verified = run(harvester().current_dir(place.path()).args(["journal", "verify", &journal]));
         assert_eq!(verified.code, Some(0), "{}", verified.out);
-        // The decisions that were carried have their causes in the journal, and a chain of their own.
+        // The carried decisions have their causes in the journal, and their own chain.
         let audited = run(harvester().current_dir(place.path()).args(["audit", "--journal", &journal, "--json"]));
         let audited: Value = serde_json::from_str(&audited.out).expect("a document");
         for findings in ["tampered", "differs", "missing", "unexpected", "duplicated"] {

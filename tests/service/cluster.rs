@@ -1,5 +1,6 @@
-//! A Redis Cluster of six real servers: primaries that fail, slots that move, nodes that are cut off, clocks that differ.
-//! Every decision of an undisturbed run stands in the stream once, and what a failover has lost is found and not sent again.
+//! A Redis Cluster of six real servers: primaries that fail, slots that move, nodes that are cut off, clocks that
+//! differ. The stream contains every decision of an undisturbed run once; decisions that a failover has lost are
+//! found and not sent again.
 
 mod disturbed;
 mod doors;

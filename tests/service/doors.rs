@@ -1,5 +1,5 @@
-//! What outsiders may do to the program: connections, bytes, names, files. Nothing that they send, write or hold open ends it,
-//! takes what it needs, or speaks in its name.
+//! Access from outside: connections, bytes, names, files. Nothing that others send, write or keep open ends the
+//! program, uses up its resources, or writes in its name.
 
 mod doctor;
 mod files;

@@ -1,5 +1,5 @@
-//! The feeds as services of their own: the program, a real Redis server, and an exchange on loopback that falls silent,
-//! hangs up, and forgets listen keys.
+//! The feeds as processes: the program, a real Redis server, and a fake exchange that falls silent, hangs up, and
+//! drops listen keys.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -8,19 +8,27 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::binary::{harvester, run};
-use crate::support::exchange::{ExchangeServer, Fault, KEY, SECRET, account_event, trade_event};
+use crate::support::exchange::{ExchangeServer, KEY, SECRET, trade_event};
 use crate::support::redis::{RedisServer, free_port};
-use harvester::shell::web::{Page, Site, WebServer};
 use serde_json::{Value, json};
 
+mod delivery;
+mod mark;
+mod user;
+
 const MARKS: &str = "quantum:stream:market.mark";
+
 const OBSERVATIONS: &str = "quantum:stream:harvest.observation";
+
 const TRADES: &str = "/fapi/v1/userTrades";
+
 const POSITIONS: &str = "/fapi/v3/positionRisk";
+
 const LISTEN_KEY: &str = "/fapi/v1/listenKey";
+
 const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
-/// A feed that runs, with everything around it.
+/// A running feed with its server and its exchange.
 struct Lab {
     exchange: ExchangeServer,
     redis: RedisServer,
@@ -33,7 +41,7 @@ struct Lab {
     user_path: &'static str,
     /// Further environment variables.
     environment: Vec<(&'static str, &'static str)>,
-    /// What the feeds that have ended logged.
+    /// Logs of the feeds that have ended.
     log: String,
 }
 
@@ -72,7 +80,7 @@ impl Lab {
         path
     }
 
-    /// Where the service would be that knows the positions.
+    /// Returns the address of a service that would know the positions.
     fn service(&self) -> String {
         format!("127.0.0.1:{}", self.service_port)
     }
@@ -94,7 +102,7 @@ impl Lab {
         self.feed = Some(command.spawn().expect("the feed starts"));
     }
 
-    /// Ends the feed as a service manager does; it has to end by itself, and well.
+    /// Stops the feed as a service manager does. It has to end by itself, with success.
     fn stop(&mut self) {
         let Some(mut feed) = self.feed.take() else { return };
         let id = rustix::process::Pid::from_child(&feed);
@@ -119,7 +127,7 @@ impl Lab {
         Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
     }
 
-    /// Status and reasons of `/healthz`.
+    /// Returns status and reasons of `/healthz`.
     fn health(&self) -> Option<(u16, String)> {
         self.page("/healthz")
     }
@@ -147,7 +155,7 @@ impl Lab {
         self.redis.cli(&["XLEN", stream]).trim().parse().expect("a length")
     }
 
-    /// Observations: event type and payload.
+    /// Returns the observations: event type and payload.
     fn observations(&self) -> Vec<(String, Value)> {
         let field = |fields: &[(String, String)], name: &str| {
             fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default()
@@ -159,13 +167,13 @@ impl Lab {
         self.redis.entries(OBSERVATIONS).into_iter().map(of).collect()
     }
 
-    /// Ids of the trades that were written, in order.
+    /// Returns the ids of the written trades, in order.
     fn trade_ids(&self) -> Vec<String> {
         let trades = self.observations().into_iter().filter(|(kind, _)| kind == "exchange.trade");
         trades.map(|(_, trade)| trade["id"].as_str().expect("an id as text").to_owned()).collect()
     }
 
-    /// Adds a trade to what `userTrades` answers, and answers its event.
+    /// Adds a trade to the answers of `userTrades`. Returns its event.
     fn trade(&self, symbol: &str, id: u64, side: &str, fill: (&str, &str)) -> Value {
         let mut world = self.exchange.world();
         let now_ms = world.now_ms();
@@ -189,201 +197,9 @@ impl Drop for Lab {
 
 // ---- mark prices ----------------------------------------------------------------------------------------------------
 
+/// The formats are correct if the reading program agrees.
 #[test]
-fn i50_mark_prices_go_to_their_own_stream_and_both_hashes_with_an_expiry() {
-    let mut lab = Lab::new();
-    lab.start("mark", &[], "symbols = \"all\"");
-    lab.wait_until("a socket", |lab| lab.exchange.open_sockets() == ["/market/ws/!markPrice@arr@1s"]);
-    lab.exchange.push_marks(&[("ADAUSDT", "0.30100000"), ("币安USDT", "2.5"), ("ARCUSDT", "0.00000000")]);
-    lab.wait_until("two prices", |lab| lab.length(MARKS) == 2);
-    let (id, fields) = lab.redis.entries(MARKS).remove(0);
-    let payload: Value = serde_json::from_str(&fields.iter().find(|(name, _)| name == "payload").unwrap().1).unwrap();
-    assert_eq!((&payload["symbol"], &payload["markPrice"]), (&json!("ADAUSDT"), &json!("0.301")), "as text, no float");
-    // i41: when it was observed stands beside when it was written.
-    let observed_ms = payload["timestamp"].as_u64().unwrap();
-    let written_ms: u64 = id.split_once('-').unwrap().0.parse().unwrap();
-    assert!(observed_ms <= written_ms + 1_000 && written_ms < observed_ms + 60_000, "{observed_ms} {written_ms}");
-    let hash = |key: &str, field: &str| lab.redis.cli(&["HGET", key, field]).trim().to_owned();
-    assert_eq!(hash("quantum:ticker:ADAUSDT", "markPrice"), "0.301");
-    assert_eq!(hash("quantum:ticker:ADAUSDT", "timestamp"), observed_ms.to_string());
-    assert_eq!(hash("quantum:market:币安USDT", "price"), "2.5");
-    assert_eq!(hash("quantum:market:ADAUSDT", "timestamp"), (observed_ms / 1_000).to_string());
-    for key in ["quantum:ticker:ADAUSDT", "quantum:market:ADAUSDT"] {
-        let left_ms: i64 = lab.redis.cli(&["PTTL", key]).trim().parse().unwrap();
-        assert!((1..=10_000).contains(&left_ms), "{key} lives for {left_ms} ms");
-    }
-    // i03: a price of 0 is none.
-    assert_eq!(lab.redis.cli(&["EXISTS", "quantum:ticker:ARCUSDT"]).trim(), "0");
-    assert_eq!(lab.metric("harvester_feed_unreadable_total"), Some(1.0));
-    assert_eq!(lab.metric("harvester_feed_written_total{what=\"prices\"}"), Some(2.0));
-    lab.stop();
-}
-
-#[test]
-fn i01_a_feed_that_is_connected_and_writes_nothing_is_not_well() {
-    let mut lab = Lab::new();
-    // Longer than the test: the socket stays open and says nothing.
-    lab.start("mark", &[], "symbols = \"all\"\nstall_ms = 600");
-    lab.wait_until("a socket", |lab| !lab.exchange.open_sockets().is_empty());
-    lab.wait_until("a report that nothing is written", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("no price written for"))
-    });
-    // i43: silence has a name, and ends the connection.
-    lab.wait_until("a new socket", |lab| lab.exchange.world().sockets_opened >= 2);
-    assert!(lab.metric("harvester_feed_endings_total{why=\"silent\"}").is_some_and(|n| n >= 1.0));
-    assert!(lab.logged().contains("FEED_MARK_DOWN") && lab.logged().contains("is silent for 600 ms"));
-    lab.exchange.world().set_price("ADAUSDT", "0.301");
-    lab.exchange.world().ticks = Some(Duration::from_millis(50));
-    lab.wait_until("a feed that is well", |lab| lab.health().is_some_and(|(status, _)| status == 200));
-    // Messages that hold nothing to write do not make it well.
-    lab.exchange.world().prices.clear();
-    lab.wait_until("a report again", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("no price written for"))
-    });
-    assert_eq!(lab.metric("harvester_feed_connected"), Some(1.0), "connected all the same");
-    lab.stop();
-}
-
-#[test]
-fn a_feed_comes_back_from_hang_ups_refusals_and_nonsense() {
-    let mut lab = Lab::new();
-    lab.exchange.world().set_price("ADAUSDT", "0.301");
-    lab.exchange.world().ticks = Some(Duration::from_millis(20));
-    lab.start("mark", &[], "symbols = \"all\"");
-    lab.wait_until("prices", |lab| lab.length(MARKS) > 0);
-    for (politely, why) in [(true, "closed"), (false, "closed")] {
-        let opened = lab.exchange.world().sockets_opened;
-        lab.exchange.close_sockets(politely);
-        lab.wait_until(why, |lab| lab.exchange.world().sockets_opened > opened);
-    }
-    lab.exchange.push_text("<html>not now</html>");
-    lab.wait_until("nonsense is counted", |lab| lab.metric("harvester_feed_unreadable_total") == Some(1.0));
-    lab.exchange.world().refuses_sockets = true;
-    lab.exchange.close_sockets(false);
-    lab.wait_until("refusals", |lab| {
-        lab.metric("harvester_feed_endings_total{why=\"refused\"}").is_some_and(|n| n >= 2.0)
-    });
-    lab.exchange.world().refuses_sockets = false;
-    lab.wait_connected();
-    let written = lab.length(MARKS);
-    lab.wait_until("prices again", |lab| lab.length(MARKS) > written);
-    lab.stop();
-}
-
-#[test]
-fn i11_the_stream_of_marks_is_trimmed_and_a_connection_renewed_before_its_time() {
-    let mut lab = Lab::new();
-    for number in 0..50 {
-        lab.exchange.world().set_price(&format!("S{number}USDT"), "1.5");
-    }
-    lab.exchange.world().ticks = Some(Duration::from_millis(10));
-    lab.start("mark", &["--connection-age", "1"], "symbols = \"all\"\nmark_maxlen = 100");
-    lab.wait_until("a renewed connection", |lab| lab.exchange.world().sockets_opened >= 3);
-    let written = lab.metric("harvester_feed_written_total{what=\"prices\"}").unwrap();
-    assert!(written >= 500.0, "{written}");
-    let kept = lab.length(MARKS);
-    assert!((100..400).contains(&kept), "{kept} of {written} entries are kept");
-    assert!(lab.metric("harvester_feed_endings_total{why=\"renewed\"}").is_some_and(|n| n >= 2.0));
-    assert_eq!(lab.metric("harvester_feed_endings_total{why=\"silent\"}"), None);
-    lab.stop();
-}
-
-#[test]
-fn i01_only_symbols_with_positions_are_written_and_each_without_a_price_is_named() {
-    let mut lab = Lab::new();
-    for symbol in ["ADAUSDT", "ARCUSDT", "BTCUSDT"] {
-        lab.exchange.world().set_price(symbol, "1.5");
-    }
-    lab.exchange.world().ticks = Some(Duration::from_millis(20));
-    lab.start("mark", &[], "symbols = \"open\"\nstall_ms = 1000");
-    // As long as nobody knows the positions, all symbols are written.
-    lab.wait_until("all symbols", |lab| lab.redis.cli(&["EXISTS", "quantum:ticker:BTCUSDT"]).trim() == "1");
-    let sheet = json!({
-        "as_of": "1-0", "killed": false, "positions_unknown": false, "unconfirmed": ["ARCUSDT"], "history_gap": [],
-        "positions": [{"symbol": "ADAUSDT"}, {"symbol": "GONEUSDT"}],
-    });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let site = Site::default().page("/positions", move |asked| {
-        let body = if asked.is_on("whole") { sheet.to_string() } else { sheet["positions"].to_string() };
-        async move { Page::json(200, body) }
-    });
-    let service = runtime.block_on(WebServer::start(lab.service().parse().unwrap(), site)).unwrap();
-    lab.wait_until("the symbol without a price is named", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("GONEUSDT: no price written for"))
-    });
-    let (_, body) = lab.health().unwrap();
-    assert!(!body.contains("ADAUSDT") && !body.contains("ARCUSDT") && !body.contains("BTCUSDT"), "{body}");
-    assert_eq!(lab.metric("harvester_feed_symbols_wanted"), Some(3.0));
-    // The hash of a symbol that is not wanted is left to expire.
-    lab.redis.cli(&["DEL", "quantum:ticker:BTCUSDT", "quantum:ticker:ARCUSDT"]);
-    lab.wait_until("unconfirmed ones are wanted too", |lab| {
-        lab.redis.cli(&["EXISTS", "quantum:ticker:ARCUSDT"]).trim() == "1"
-    });
-    assert_eq!(lab.redis.cli(&["EXISTS", "quantum:ticker:BTCUSDT"]).trim(), "0");
-    assert!(lab.metric("harvester_feed_price_age_seconds{symbol=\"ADAUSDT\"}").is_some_and(|age| age < 5.0));
-    lab.stop();
-    drop(service);
-}
-
-#[test]
-fn i50_prices_of_another_market_are_refused() {
-    let lab = Lab::new();
-    for (rest, socket, want) in [
-        ("https://testnet.binancefuture.com", "wss://fstream.binance.com/ws/", "production market"),
-        ("https://fapi.binance.com", "wss://fstream.binancefuture.com/ws/", "test market"),
-    ] {
-        let path = lab.folder.path().join("markets.toml");
-        std::fs::write(&path, format!("[exchange]\nbase_url = \"{rest}\"\n[feed]\nmark_url = \"{socket}\"\n")).unwrap();
-        run(harvester().args(["feed", "mark", "--config"]).arg(&path)).refused(&["mark_url", want, "base_url"]);
-    }
-}
-
-#[test]
-fn a_feed_without_redis_says_so_and_goes_on_when_it_is_back() {
-    let mut lab = Lab::new();
-    let port = free_port();
-    lab.exchange.world().set_price("ADAUSDT", "0.301");
-    lab.exchange.world().ticks = Some(Duration::from_millis(50));
-    lab.redis = RedisServer::start_on(port, &[]);
-    lab.start("mark", &[], "symbols = \"all\"");
-    lab.wait_connected();
-    drop(std::mem::replace(&mut lab.redis, RedisServer::start()));
-    lab.wait_until("a feed that misses redis", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("redis: "))
-    });
-    lab.redis = RedisServer::start_on(port, &[]);
-    lab.wait_connected();
-    lab.wait_until("prices", |lab| lab.length(MARKS) > 0);
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", lab.feed.as_ref().unwrap().id())).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().nth(4), Some("0"), "secrets are in no core dump: {core}");
-    lab.stop();
-}
-
-#[test]
-fn a_secure_socket_is_trusted_by_its_authority_only() {
-    let mut lab = Lab::new();
-    lab.exchange = ExchangeServer::start_secure();
-    lab.exchange.world().set_price("ADAUSDT", "0.301");
-    lab.exchange.world().ticks = Some(Duration::from_millis(50));
-    lab.start("mark", &[], "symbols = \"all\"");
-    lab.wait_until("a refusal", |lab| {
-        let endings = |why: &str| lab.metric(&format!("harvester_feed_endings_total{{why=\"{why}\"}}"));
-        // A system without any certificates says so instead.
-        endings("unreachable").or_else(|| endings("tls")).is_some_and(|n| n >= 1.0)
-    });
-    assert_eq!(lab.exchange.world().sockets_opened, 0);
-    let ca_file = lab.folder.path().join("ca.pem");
-    lab.exchange.write_ca(&ca_file);
-    lab.ca_file = Some(ca_file);
-    lab.start("mark", &[], "symbols = \"all\"");
-    lab.wait_until("prices", |lab| lab.length(MARKS) > 0);
-    lab.stop();
-}
-
-/// Formats fit if the program that reads them agrees.
-#[test]
-fn what_the_feeds_write_is_what_the_fold_reads() {
+fn the_fold_reads_the_entries_of_the_feeds() {
     let mut lab = Lab::new();
     lab.start("user", &[], "");
     lab.wait_connected();
@@ -391,7 +207,7 @@ fn what_the_feeds_write_is_what_the_fold_reads() {
     lab.exchange.push_user(&event);
     lab.wait_until("a trade", |lab| lab.trade_ids() == ["7"]);
     lab.start("mark", &[], "symbols = \"all\"");
-    // The socket of the account may not have been missed yet.
+    // The feed may not have missed the socket of the account yet.
     lab.wait_until("a socket", |lab| lab.exchange.open_sockets() == ["/market/ws/!markPrice@arr@1s"]);
     lab.exchange.push_marks(&[("AVAXUSDT", "13.10000000")]);
     lab.wait_until("a price", |lab| lab.length(MARKS) == 1);
@@ -419,412 +235,4 @@ fn what_the_feeds_write_is_what_the_fold_reads() {
     assert_eq!(position["entry_price"]["source"], "fill");
     assert_eq!(position["mark_price"]["source"], "market.mark", "the source that a policy names");
     assert_eq!(position["mark_price"]["value"], "13.1");
-}
-
-// ---- the account ----------------------------------------------------------------------------------------------------
-
-#[test]
-fn fills_become_trades_and_their_positions_come_behind_them() {
-    let mut lab = Lab::new();
-    lab.start("user", &[], "");
-    lab.wait_connected();
-    let sockets = lab.exchange.open_sockets();
-    let (path, events) =
-        ("/private/ws?listenKey=pqia91ma19a5s61cv6a8", "&events=ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired");
-    assert!(sockets.len() == 1 && sockets[0].starts_with(path) && sockets[0].ends_with(events), "{sockets:?}");
-    let now_ms = lab.exchange.world().now_ms();
-    // The exchange tells of the position first.
-    lab.exchange.push_user(&account_event("AVAXUSDT", "-29.6", "13.3724681353", now_ms));
-    lab.wait_until("an event that is heard", |lab| lab.metric("harvester_feed_messages_total") == Some(1.0));
-    let event = lab.trade("AVAXUSDT", 33_445_566, "SELL", ("29.6", "13.3724681353"));
-    lab.exchange.push_user(&event);
-    lab.exchange.push_user(&json!({"e": "MARGIN_CALL", "E": now_ms}));
-    lab.exchange.push_user(&event);
-    lab.wait_until("trade and position", |lab| lab.length(OBSERVATIONS) == 2);
-    let observations = lab.observations();
-    let kinds: Vec<&str> = observations.iter().map(|(kind, _)| kind.as_str()).collect();
-    assert_eq!(kinds, ["exchange.trade", "exchange.position"], "once each, the cause first");
-    let trade = &observations[0].1;
-    for (name, want) in [
-        ("symbol", json!("AVAXUSDT")),
-        ("id", json!("33445566")),
-        ("orderId", json!("334455660")),
-        ("side", json!("SELL")),
-        ("qty", json!("29.6")),
-        ("price", json!("13.3724681353")),
-    ] {
-        assert_eq!(trade[name], want, "{name}");
-    }
-    assert!(trade["time"].as_u64().is_some_and(|ms| ms >= now_ms), "i41: its own time is carried");
-    let position = &observations[1].1;
-    assert_eq!((&position["positionAmt"], &position["entryPrice"]), (&json!("-29.6"), &json!("13.3724681353")));
-    // i31: a closing is an event, with an explicit 0.
-    lab.exchange.push_user(&account_event("AVAXUSDT", "0", "0.0", now_ms + 1));
-    lab.wait_until("the closing", |lab| lab.length(OBSERVATIONS) == 3);
-    let closing = &lab.observations()[2].1;
-    assert_eq!((&closing["positionAmt"], &closing["entryPrice"]), (&json!("0"), &Value::Null));
-    assert_eq!(lab.exchange.calls(TRADES).len(), 0, "what is known is not asked for");
-    lab.stop();
-    let methods: Vec<String> = lab.exchange.calls(LISTEN_KEY).into_iter().map(|call| call.method).collect();
-    assert_eq!(methods, ["POST"], "the key is the account's: others may listen with it, and it is not closed");
-    let key = &lab.exchange.world().listen_keys[0];
-    for secret in [KEY, SECRET, key.as_str()] {
-        assert!(!lab.log.contains(secret), "a secret was logged: {}", lab.log);
-    }
-}
-
-#[test]
-fn gaps_are_filled_from_trades_each_once_and_nothing_is_asked_twice() {
-    let mut lab = Lab::new();
-    lab.start("user", &[], "");
-    lab.wait_connected();
-    for id in [1, 2] {
-        let event = lab.trade("ADAUSDT", id, "BUY", ("10", "0.3"));
-        lab.exchange.push_user(&event);
-    }
-    lab.wait_until("two trades", |lab| lab.trade_ids() == ["1", "2"]);
-    assert_eq!(lab.exchange.calls(TRADES).len(), 0);
-
-    // While nobody listens two more happen; the second is told again by the new connection.
-    lab.exchange.world().refuses_sockets = true;
-    lab.exchange.close_sockets(false);
-    lab.wait_until("a feed that says so", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("not connected"))
-    });
-    lab.trade("ADAUSDT", 3, "BUY", ("10", "0.31"));
-    let fourth = lab.trade("ADAUSDT", 4, "SELL", ("5", "0.32"));
-    lab.exchange.world().refuses_sockets = false;
-    lab.wait_connected();
-    lab.exchange.push_user(&fourth);
-    let fifth = lab.trade("ADAUSDT", 5, "SELL", ("5", "0.33"));
-    lab.exchange.push_user(&fifth);
-    lab.wait_until("all trades", |lab| lab.trade_ids() == ["1", "2", "3", "4", "5"]);
-    let asked = lab.exchange.calls(TRADES);
-    assert_eq!(asked.len(), 1);
-    assert_eq!((asked[0].parameter("symbol"), asked[0].parameter("fromId")), (Some("ADAUSDT"), Some("3")));
-
-    // The same over a restart: what was written before is found in the stream.
-    lab.stop();
-    lab.trade("ADAUSDT", 6, "SELL", ("5", "0.34"));
-    lab.start("user", &[], "");
-    lab.wait_until("the trade of the night", |lab| lab.trade_ids() == ["1", "2", "3", "4", "5", "6"]);
-    let asked = lab.exchange.calls(TRADES);
-    assert_eq!((asked.len(), asked[1].parameter("fromId")), (2, Some("6")));
-    lab.stop();
-}
-
-#[test]
-fn i03_a_fill_without_a_price_is_asked_for_and_never_written_with_0() {
-    let mut lab = Lab::new();
-    lab.start("user", &[], "");
-    lab.wait_connected();
-    let first = lab.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
-    lab.exchange.push_user(&first);
-    lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
-    let mut second = lab.trade("ADAUSDT", 2, "BUY", ("10", "0.31"));
-    second["o"]["L"] = json!("0");
-    // The first answer fails: the gap stays open, and is said to be.
-    lab.exchange.fail(TRADES, [Fault::Status(500, vec![], String::new())]);
-    lab.exchange.push_user(&second);
-    lab.wait_until("an open gap", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("trades of a gap are not read yet"))
-    });
-    // A new connection asks at once.
-    lab.exchange.close_sockets(false);
-    lab.wait_until("the trade with its price", |lab| lab.trade_ids() == ["1", "2"]);
-    let trades = lab.observations();
-    assert_eq!(trades[1].1["price"], "0.31");
-    assert!(lab.exchange.calls(TRADES).iter().all(|call| call.parameter("fromId") == Some("2")));
-    lab.wait_connected();
-    lab.stop();
-}
-
-#[test]
-fn a_listen_key_is_kept_alive_and_made_anew_when_it_is_gone() {
-    let mut lab = Lab::new();
-    lab.start("user", &["--keep-alive", "1"], "");
-    lab.wait_connected();
-    let puts = |lab: &Lab| lab.exchange.calls(LISTEN_KEY).iter().filter(|call| call.method == "PUT").count();
-    lab.wait_until("a key that is kept alive", |lab| puts(lab) >= 1);
-    // The exchange says that it has expired.
-    let opened = lab.exchange.world().sockets_opened;
-    let now_ms = lab.exchange.world().now_ms();
-    lab.exchange.world().listen_keys.clear();
-    lab.exchange.push_user(&json!({"e": "listenKeyExpired", "E": now_ms, "listenKey": "…"}));
-    lab.wait_until("a new connection", |lab| lab.exchange.world().sockets_opened > opened);
-    assert_eq!(lab.exchange.world().listen_keys_opened, 2);
-    // It is gone, and nobody says so: keeping it alive finds out.
-    lab.wait_connected();
-    lab.exchange.world().listen_keys.clear();
-    lab.wait_until("a third key", |lab| lab.exchange.world().listen_keys_opened == 3);
-    lab.wait_connected();
-    assert!(lab.metric("harvester_feed_endings_total{why=\"listen_key_expired\"}") == Some(2.0));
-    lab.stop();
-}
-
-#[test]
-fn i43_an_account_that_is_quiet_is_fine_and_a_dead_connection_is_not() {
-    let mut lab = Lab::new();
-    lab.start("user", &[], "stall_ms = 2000");
-    lab.wait_connected();
-    // Past the limit again and again: a ping is answered, and that is a sign of life.
-    lab.wait_until("pings", |lab| lab.exchange.world().pings >= 2);
-    assert_eq!(lab.exchange.world().sockets_opened, 1);
-    assert_eq!(lab.health().map(|(status, _)| status), Some(200));
-    lab.exchange.freeze_sockets();
-    lab.wait_until("a new connection", |lab| lab.exchange.world().sockets_opened >= 2);
-    assert!(lab.metric("harvester_feed_endings_total{why=\"silent\"}").is_some_and(|n| n >= 1.0));
-    lab.stop();
-}
-
-#[test]
-fn i69_a_socket_that_is_connected_and_silent_is_found_by_rest_which_takes_over() {
-    let mut lab = Lab::new();
-    // The address of before: the listen key in the path. It connects, answers pings, and tells nothing.
-    lab.user_path = "/ws";
-    lab.start("user", &[], "compare_ms = 500");
-    lab.wait_connected();
-    let sockets = lab.exchange.open_sockets();
-    assert!(sockets.len() == 1 && sockets[0].starts_with("/ws/pqia91ma19a5s61cv6a8"), "{sockets:?}");
-    lab.wait_until("looks at REST", |lab| lab.exchange.calls(POSITIONS).len() >= 2);
-    let event = lab.trade("ADAUSDT", 7, "BUY", ("10", "0.3"));
-    lab.exchange.world().set_position("ADAUSDT", "10", "0.3");
-    lab.exchange.push_user(&event);
-    lab.wait_until("a finding", |lab| {
-        lab.health().is_some_and(|(status, body)| {
-            status == 503 && body.contains("delivers nothing: ADAUSDT changed at the exchange and no event came")
-        })
-    });
-    lab.wait_until("a new connection", |lab| lab.exchange.world().sockets_opened >= 2);
-    lab.wait_until("what the socket did not tell", |lab| lab.length(OBSERVATIONS) >= 2);
-    let observations = lab.observations();
-    let kinds: Vec<&str> = observations.iter().map(|(kind, _)| kind.as_str()).collect();
-    assert_eq!(kinds[..2], ["exchange.trade", "exchange.position"], "the cause first");
-    assert_eq!((&observations[0].1["id"], &observations[1].1["positionAmt"]), (&json!("7"), &json!("10")));
-    assert_eq!(lab.metric("harvester_feed_undelivered"), Some(1.0), "connected again, and no better for it");
-    assert!(lab.metric("harvester_feed_endings_total{why=\"not_delivering\"}").is_some_and(|n| n >= 1.0));
-    // A position that is gone is a change too, and REST goes on telling it.
-    lab.trade("ADAUSDT", 8, "SELL", ("10", "0.31"));
-    lab.exchange.world().positions.clear();
-    lab.wait_until("the closing", |lab| {
-        lab.observations().iter().any(|(kind, p)| kind == "exchange.position" && p["positionAmt"] == "0")
-    });
-    assert_eq!(lab.trade_ids(), ["7", "8"]);
-    lab.stop();
-    assert!(lab.log.contains("not_delivering"), "{}", lab.log);
-
-    // As the exchange wants it since then: the same events come, and it is well.
-    lab.user_path = "/private/ws";
-    lab.start("user", &[], "compare_ms = 500");
-    lab.wait_connected();
-    lab.wait_until("looks at REST", |lab| lab.metric("harvester_feed_compare_age_seconds").is_some());
-    let event = lab.trade("ADAUSDT", 9, "BUY", ("5", "0.32"));
-    let now_ms = lab.exchange.world().now_ms();
-    lab.exchange.push_user(&event);
-    lab.exchange.push_user(&account_event("ADAUSDT", "5", "0.32", now_ms));
-    lab.exchange.world().set_position("ADAUSDT", "5", "0.32");
-    lab.wait_until("the trade", |lab| lab.trade_ids() == ["7", "8", "9"]);
-    let looks = lab.exchange.calls(POSITIONS).len();
-    lab.wait_until("looks that agree", |lab| lab.exchange.calls(POSITIONS).len() >= looks + 4);
-    assert_eq!(lab.health().map(|(status, _)| status), Some(200), "{:?}", lab.health());
-    assert_eq!(lab.metric("harvester_feed_undelivered_changes_total"), Some(0.0));
-    assert_eq!(lab.metric("harvester_feed_reconnects_total"), Some(0.0));
-    lab.stop();
-}
-
-#[test]
-fn i69_the_old_testnet_takes_the_key_in_the_path() {
-    let mut lab = Lab::new();
-    lab.user_path = "/ws";
-    lab.exchange.world().takes_key_in_path = true;
-    lab.start("user", &[], "");
-    lab.wait_connected();
-    let event = lab.trade("ADAUSDT", 7, "BUY", ("10", "0.3"));
-    lab.exchange.push_user(&event);
-    lab.wait_until("a trade", |lab| lab.trade_ids() == ["7"]);
-    lab.stop();
-}
-
-#[test]
-fn i69_a_trade_that_left_no_position_behind_is_missed_all_the_same() {
-    let mut lab = Lab::new();
-    lab.start("user", &[], "compare_ms = 500");
-    lab.wait_connected();
-    let first = lab.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
-    lab.exchange.push_user(&first);
-    lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
-    // Bought and sold between two looks; the socket tells neither.
-    lab.trade("ADAUSDT", 2, "BUY", ("5", "0.3"));
-    lab.trade("ADAUSDT", 3, "SELL", ("5", "0.31"));
-    lab.wait_until("both from REST", |lab| lab.trade_ids() == ["1", "2", "3"]);
-    assert_eq!(lab.metric("harvester_feed_undelivered"), Some(1.0));
-    // An event that comes proves that it delivers again.
-    let last = lab.trade("ADAUSDT", 4, "SELL", ("5", "0.31"));
-    lab.wait_until("a connection", |lab| lab.exchange.open_sockets().len() == 1);
-    lab.exchange.push_user(&last);
-    lab.wait_connected();
-    lab.stop();
-}
-
-#[test]
-fn i69_a_liquidation_is_a_fill_and_logged_as_one() {
-    let mut lab = Lab::new();
-    lab.start("user", &[], "");
-    lab.wait_connected();
-    let mut event = lab.trade("ADAUSDT", 7, "SELL", ("10", "0.2"));
-    event["o"]["x"] = json!("CALCULATED");
-    event["o"]["c"] = json!("autoclose-1770163396495");
-    lab.exchange.push_user(&event);
-    lab.wait_until("the fill", |lab| lab.trade_ids() == ["7"]);
-    assert_eq!(lab.observations()[0].1["forced"], "liquidation");
-    assert_eq!(lab.metric("harvester_feed_forced_total{kind=\"liquidation\"}"), Some(1.0));
-    lab.stop();
-    assert!(lab.log.contains("FEED_USER_FORCED") && lab.log.contains("liquidation"), "{}", lab.log);
-}
-
-#[test]
-fn i69_a_gap_is_filled_only_when_all_was_asked_also_what_only_rest_knows() {
-    let mut lab = Lab::new();
-    lab.start("user", &[], "compare_ms = 500");
-    lab.wait_connected();
-    let first = lab.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
-    lab.exchange.push_user(&first);
-    lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
-    lab.exchange.world().refuses_sockets = true;
-    lab.exchange.close_sockets(false);
-    lab.wait_until("a feed that says so", |lab| lab.health().is_some_and(|(status, _)| status == 503));
-    let of_gone =
-        |lab: &Lab| lab.exchange.calls(TRADES).iter().filter(|c| c.parameter("symbol") == Some("ADAUSDT")).count();
-    let asked = of_gone(&lab);
-    // While nobody listens a position of a symbol is opened that nothing here has ever named, and one is delisted.
-    lab.trade("NEWUSDT", 7, "BUY", ("1", "2"));
-    lab.exchange.world().set_position("NEWUSDT", "1", "2");
-    lab.exchange.world().delisted.insert("ADAUSDT".to_owned());
-    // The first answer about positions fails: who may have traded is not known, and the gap stays open.
-    lab.exchange.fail(POSITIONS, [Fault::Status(500, vec![], String::new())]);
-    lab.exchange.world().refuses_sockets = false;
-    lab.wait_until("an open gap", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("trades of a gap are not read yet"))
-    });
-    lab.exchange.close_sockets(false);
-    lab.wait_until("the trade that only REST knew of", |lab| lab.trade_ids() == ["1", "7"]);
-    lab.wait_connected();
-    assert_eq!(of_gone(&lab), asked + 1, "i46: what is delisted is asked for once");
-    // What changed while nobody listened is no fault of the socket.
-    let looks = lab.exchange.calls(POSITIONS).len();
-    lab.wait_until("looks that agree", |lab| lab.exchange.calls(POSITIONS).len() >= looks + 4);
-    assert_eq!(lab.metric("harvester_feed_undelivered_changes_total"), Some(0.0));
-    lab.exchange.close_sockets(false);
-    lab.wait_until("a new connection", |lab| lab.metric("harvester_feed_reconnects_total").is_some_and(|n| n >= 3.0));
-    lab.wait_connected();
-    assert_eq!(of_gone(&lab), asked + 1, "and no more");
-    lab.stop();
-}
-
-#[test]
-fn i66_both_sides_of_a_hedge_account_are_written_and_never_netted() {
-    let mut lab = Lab::new();
-    lab.exchange.world().is_hedged = true;
-    lab.start("user", &[], "");
-    lab.wait_connected();
-    let now_ms = lab.exchange.world().now_ms();
-    // The empty row without a side is no position.
-    let mut event = account_event("ADAUSDT", "0", "0.0", now_ms);
-    let row = |side: &str, amount: &str| json!({"s": "ADAUSDT", "pa": amount, "ep": "0.3", "ps": side});
-    event["a"]["P"].as_array_mut().unwrap().extend([row("LONG", "4"), row("SHORT", "-10")]);
-    lab.exchange.push_user(&event);
-    lab.wait_until("both sides", |lab| lab.length(OBSERVATIONS) == 2);
-    let sides: Vec<(Value, Value)> = lab
-        .observations()
-        .into_iter()
-        .map(|(_, position)| (position["positionSide"].clone(), position["positionAmt"].clone()))
-        .collect();
-    assert_eq!(sides, [(json!("LONG"), json!("4")), (json!("SHORT"), json!("-10"))]);
-    assert!(lab.health().is_some_and(|(status, _)| status == 200));
-    lab.stop();
-    assert_eq!(lab.length(OBSERVATIONS), 2);
-}
-
-const OTHER: (&str, &str) = (
-    "22bfbc809e3e83c283a984c3a1459732ea7db1360ca80c5c2c8867408d28cc83",
-    "225eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9",
-);
-const ACCOUNTS: &str =
-    "[accounts.quiet]\n[accounts.hedged]\napi_key_env = \"HEDGED_KEY\"\napi_secret_env = \"HEDGED_SECRET\"\n";
-
-#[test]
-fn one_process_listens_to_all_accounts_or_to_one_and_writes_each_event_as_its_own() {
-    let mut lab = Lab::new();
-    lab.environment = vec![("HEDGED_KEY", OTHER.0), ("HEDGED_SECRET", OTHER.1)];
-    lab.exchange.world().add_account(OTHER.0, OTHER.1).is_hedged = true;
-    lab.start("user", &["--account", "hedged"], ACCOUNTS);
-    lab.wait_connected();
-    assert_eq!(lab.exchange.open_sockets().len(), 1);
-    let position = |symbol: &str, side: &str, amount: &str| {
-        let mut event = account_event(symbol, amount, "0.3", 1);
-        event["a"]["P"][0]["ps"] = json!(side);
-        event
-    };
-    lab.exchange.push_user_of(KEY, &position("ETHUSDT", "BOTH", "1"));
-    lab.exchange.push_user_of(OTHER.0, &position("ADAUSDT", "LONG", "4"));
-    lab.wait_until("its event", |lab| lab.length(OBSERVATIONS) == 1);
-    lab.stop();
-    // All that are configured.
-    lab.start("user", &[], ACCOUNTS);
-    lab.wait_until("two accounts", |lab| lab.metric("harvester_feed_connected{account=\"hedged\"}") == Some(1.0));
-    lab.wait_connected();
-    lab.exchange.push_user_of(
-        OTHER.0,
-        &trade_event(&json!({"symbol": "ADAUSDT", "id": 7, "orderId": 70, "side": "BUY",
-        "price": "0.3", "qty": "4", "time": 1})),
-    );
-    lab.wait_until("a trade", |lab| lab.trade_ids() == ["7"]);
-    let told: Vec<(Value, Value)> =
-        lab.observations().into_iter().map(|(_, fact)| (fact["account"].clone(), fact["symbol"].clone())).collect();
-    assert_eq!(told, [(json!("hedged"), json!("ADAUSDT")), (json!("hedged"), json!("ADAUSDT"))]);
-    assert_eq!(lab.metric("harvester_feed_written_total{account=\"hedged\",what=\"trades\"}"), Some(1.0));
-    lab.stop();
-    let config = lab.config(ACCOUNTS);
-    let mut command = harvester();
-    command.args(["feed", "user", "--account", "nobody", "--config"]).arg(&config);
-    run(&mut command).refused(&["there is no account nobody: want [accounts.nobody]"]);
-    let mut command = harvester();
-    command.args(["feed", "user", "--account", "hedged", "--config"]).arg(&config);
-    run(&mut command).refused(&["account hedged: no credentials", "HEDGED_KEY is not set"]);
-}
-
-#[test]
-fn i46_a_ban_is_waited_for_also_by_a_feed_that_starts_anew() {
-    let mut lab = Lab::new();
-    let banned =
-        Fault::Status(418, vec![("retry-after", "4500".to_owned())], r#"{"code":-1003,"msg":"banned"}"#.to_owned());
-    lab.exchange.fail(LISTEN_KEY, [banned]);
-    lab.start("user", &[], "");
-    lab.wait_until("a feed that says so", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("shut out (418)"))
-    });
-    lab.stop();
-    lab.start("user", &[], "");
-    lab.wait_until("a feed that remembers", |lab| {
-        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("wants no call before"))
-    });
-    lab.stop();
-    assert_eq!(lab.exchange.all_calls().len(), 1, "nothing was sent into the ban");
-}
-
-#[test]
-fn i44_a_feed_without_credentials_names_the_variable() {
-    let lab = Lab::new();
-    let config = lab.config("");
-    for (key, secret, want) in [
-        (None, Some(SECRET), "BINANCE_TESTNET_API_KEY is not set"),
-        (Some(KEY), Some(&SECRET[1..]), "BINANCE_TESTNET_API_SECRET has 63 characters"),
-    ] {
-        let mut command = harvester();
-        command.args(["feed", "user", "--config"]).arg(&config);
-        command.envs(key.map(|key| ("BINANCE_TESTNET_API_KEY", key)));
-        command.envs(secret.map(|secret| ("BINANCE_TESTNET_API_SECRET", secret)));
-        run(&mut command).refused(&["no credentials", want]);
-    }
-    assert!(lab.exchange.all_calls().is_empty());
 }

@@ -1,4 +1,5 @@
-//! Importing a history into a real server: the same entries under the same ids, never into what is there.
+//! Import of a history into a real server: the same entries under the same ids, and never into a stream that has
+//! entries.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -29,7 +30,7 @@ fn a_history_is_written_under_its_own_ids_and_only_once() {
     let entry = server.cli(&["XRANGE", "quantum:stream:trade.intent", "-", "+", "COUNT", "1"]);
     let mut lines = entry.lines();
     assert_eq!(lines.next(), first["id"].as_str());
-    // Names and values in the order in which the line has them.
+    // Names and values in the order of the line.
     let (name, value) = (lines.next().unwrap(), lines.next().unwrap());
     assert_eq!(first["fields"][name], value);
 
@@ -43,7 +44,7 @@ fn a_history_is_written_under_its_own_ids_and_only_once() {
 }
 
 #[test]
-fn bytes_that_are_no_text_arrive_as_they_are() {
+fn bytes_that_are_not_utf8_arrive_unchanged() {
     let server = RedisServer::start();
     let folder = tempfile::tempdir().unwrap();
     let history = folder.path().join("history.jsonl");
@@ -59,12 +60,12 @@ fn bytes_that_are_no_text_arrive_as_they_are() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_exit_code_3_and_its_password_stays_unsaid() {
+fn an_absent_server_is_exit_code_3_and_the_error_has_no_password() {
     let history = root().join("replay/incidents/i02_new_field_for_old_positions/events.jsonl");
     let output = import(&history, &format!("redis://:secret-word@127.0.0.1:{}", free_port()));
     assert_eq!(output.status.code(), Some(3));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("cannot be reached") && !said.contains("secret-word"), "{said}");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("cannot be reached") && !log.contains("secret-word"), "{log}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The program as a service: each test has a real `redis-server` or an exchange on loopback of its own.
+//! The program as a service: each test has its own real `redis-server` or fake exchange on loopback.
 
 #[path = "../support/mod.rs"]
 mod support;

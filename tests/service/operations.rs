@@ -1,4 +1,4 @@
-//! What operators touch: settings, addresses of Redis, control entries, quarantine, files of a deployment.
+//! The interfaces of operators: settings, addresses of Redis, control entries, quarantine, files of a deployment.
 
 mod connections;
 mod control;

@@ -1,43 +1,31 @@
-//! Whoever changes a byte of what was emitted, or of the journal that it rests on, is found: flipped bytes, entries that
-//! were deleted, repeated, moved or cut off, another policy, another rounding, a chain that was sealed anew.
+//! A change of any byte of the emitted decisions, or of the journal below them, is found: flipped bytes, entries that
+//! were deleted, repeated, moved or cut off, another policy, another rounding, a chain that was sealed again.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::support::binary::run_with;
-use crate::support::histories::{INTENT, OBSERVATION, RESULT, TICK};
-use crate::support::lab::entry_line;
-use crate::support::redis::RedisServer;
-use crate::support::{self, cases, config, replayed, root};
+use crate::support::{config, replayed, root};
 use clap::Parser;
-use fastrand::Rng;
 use harvester::cli::audit::{self, Args};
 use harvester::cli::replay::Request;
-use harvester::codec::policy::from_json;
 use harvester::codec::seal::chained;
 use harvester::codec::signing::SigningKey;
 use harvester::config::Config;
-use harvester::drive::snapshots;
-use harvester::shell::journal::{Journal, Limits};
 use serde_json::Value;
 
-const KEY: &str = "a key that signs decisions";
-/// Bytes that are flipped, of each kind of file. More of them: `HARVESTER_FLIPS`.
-const FLIPS: usize = 100;
-
-fn flips() -> usize {
-    std::env::var("HARVESTER_FLIPS").ok().and_then(|n| n.parse().ok()).unwrap_or(FLIPS)
-}
-
 /// Prints although the test passes: the counts belong into every log of CI.
-macro_rules! say {
+macro_rules! print_line {
     ($($what:tt)*) => {
         writeln!(std::io::stdout(), $($what)*).expect("standard output is there")
     };
 }
+
+mod bytes;
+mod clean;
+mod rounding;
+
+const KEY: &str = "a key that signs decisions";
 
 #[derive(Parser)]
 struct Cli {
@@ -45,7 +33,7 @@ struct Cli {
     args: Args,
 }
 
-/// What the command says, as its JSON document.
+/// Returns the report of the command, as its JSON document.
 fn audit(config: &Config, arguments: &[&str]) -> Value {
     let words = ["audit", "--json"].iter().chain(arguments);
     let args = Cli::try_parse_from(words).expect("the arguments are right").args;
@@ -56,7 +44,7 @@ fn audit(config: &Config, arguments: &[&str]) -> Value {
     report
 }
 
-/// The bundled night, its decisions signed, and where all that is.
+/// The bundled night with signed decisions, and their files.
 struct Night {
     folder: tempfile::TempDir,
     config: Config,
@@ -100,7 +88,7 @@ fn joined(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// A decision line with its signature, where it stands in an entry.
+/// Returns a decision line with its signature in the place of an entry.
 fn signed(line: &str) -> String {
     let mut entry: Value = serde_json::from_str(line).unwrap();
     let fields = entry["fields"].as_object_mut().unwrap();
@@ -109,8 +97,8 @@ fn signed(line: &str) -> String {
     entry.to_string()
 }
 
-/// The chain of lines sealed anew after `change`, as one who has no key can.
-fn sealed_anew(lines: &[String], change: impl Fn(u64, &mut serde_json::Map<String, Value>)) -> Vec<String> {
+/// Returns the lines sealed again after `change`, as a writer without the key can do it.
+fn resealed(lines: &[String], change: impl Fn(u64, &mut serde_json::Map<String, Value>)) -> Vec<String> {
     let mut prev = "0".repeat(64);
     let seal = |line: &String| {
         let mut entry: Value = serde_json::from_str(line).unwrap();
@@ -132,7 +120,7 @@ fn count(report: &Value, list: &str) -> usize {
     report[list].as_array().unwrap_or_else(|| panic!("{list} is no list: {report:#}")).len()
 }
 
-/// Kinds of tampering that a report names, once each.
+/// Returns the kinds of tampering that a report names, once each.
 fn kinds(report: &Value) -> Vec<&str> {
     let mut kinds: Vec<&str> =
         report["tampered"].as_array().unwrap().iter().filter_map(|fault| fault["what"].as_str()).collect();
@@ -140,67 +128,14 @@ fn kinds(report: &Value) -> Vec<&str> {
     kinds
 }
 
+/// A forged decision is a finding, and the genuine ones around it are not: the chain is the one that a service would
+/// believe.
 #[test]
-fn what_nobody_touched_is_clean() {
-    let night = Night::new();
-    let report = night.judge(joined(&night.lines), &[]);
-    assert_eq!(report["verdict"], "clean", "{report:#}");
-    assert_eq!((report["matched"].as_u64(), count(&report, "tampered")), (Some(10), 0));
-    assert_eq!(report["chain"]["signatures"]["good"], 10);
-    let ticks = &report["coverage"]["quantum:stream:market.tick"];
-    assert_eq!((ticks["first"].as_str(), ticks["gaps"].as_array().map(Vec::len)), (Some("1770170830000-0"), Some(0)));
-}
-
-/// Findings are about lies, not about clocks, and not about what a server lost.
-#[test]
-fn what_was_written_again_and_a_clock_that_went_back_are_counted_and_are_no_findings() {
-    let night = Night::new();
-    let with = |change: &dyn Fn(u64, &mut Value)| -> Vec<String> {
-        let mut all: Vec<Value> = night.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-        for (entry, seq) in all.iter_mut().zip(1..) {
-            change(seq, entry);
-        }
-        all.sort_by_key(id_of);
-        all.iter().map(ToString::to_string).collect()
-    };
-    let moved = |ms: i64| {
-        move |entry: &mut Value| {
-            let (of_ms, seq) = id_of(entry);
-            entry["id"] = format!("{}-{seq}", of_ms.saturating_add_signed(ms)).into();
-        }
-    };
-    let again = with(&|seq, entry| {
-        if (3..=5).contains(&seq) {
-            moved(86_400_000)(entry);
-            entry["fields"]["again"] = "1".into();
-        }
-    });
-    let back = with(&|_, entry| moved(-10_000)(entry));
-    // Its copy stands where it always stood: the server had not lost it after all.
-    let twice = [joined(&night.lines), joined(&again[again.len() - 3..])].concat();
-    let n = night.lines.len() as u64;
-    for (what, text_of, written_again, clock_back) in
-        [("again", joined(&again), 3, 0), ("back", joined(&back), 0, n), ("twice", twice, 3, 0)]
-    {
-        let report = night.judge(text_of, &[]);
-        assert_eq!(report["verdict"], "clean", "{what}: {report:#}");
-        assert_eq!(report["chain"]["written_again"], written_again, "{what}: {report:#}");
-        assert_eq!(report["chain"]["clock_back"], clock_back, "{what}: {report:#}");
-        assert_eq!(report["chain"]["head"]["seq"], n, "{what}");
-    }
-    // What is marked and altered is a lie all the same.
-    let forged: Vec<String> =
-        again.iter().map(|line| line.replacen(r#"\"attempt\":1"#, r#"\"attempt\":2"#, 1)).collect();
-    assert_eq!(night.judge(joined(&forged), &[])["verdict"], "findings");
-}
-
-/// A forged decision is a finding, and the genuine ones around it are none: the chain is what a service would believe.
-#[test]
-fn a_forged_decision_alone_is_the_finding() {
+fn only_the_forged_decision_is_a_finding() {
     let night = Night::new();
     let n = night.lines.len();
     let of = |at: usize| -> Value { serde_json::from_str(&night.lines[at]).unwrap() };
-    // A copy of a decision with another name, under an id before or behind it.
+    // A copy of a decision with another name, under an id before or after it.
     let forged = |at: usize, by: i64, change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
         let mut entry = of(at);
         let (ms, seq) = id_of(&entry);
@@ -239,7 +174,7 @@ fn a_forged_decision_alone_is_the_finding() {
         ("far ahead", next(&set("seq", "900".to_owned()))),
         ("signed with nonsense", forged(4, -1, &set("signature", "0".repeat(64)))),
     ];
-    // Where there is no key, what follows the chain with a hash of its own would be believed.
+    // Without a key, an entry that follows the chain with a valid hash would be believed.
     let without = [
         ("before the first", forged(0, -1, &dead())),
         ("beside one", forged(4, 0, &dead())),
@@ -284,158 +219,12 @@ fn a_forged_decision_alone_is_the_finding() {
     }
 }
 
-/// A loss that took the cause as well as the decision: it is written again, and what it rests on is not there to judge it by.
-#[test]
-fn a_decision_that_was_written_again_without_its_cause_is_no_finding() {
-    let night = Night::new();
-    let mut last: Value = serde_json::from_str(night.lines.last().unwrap()).unwrap();
-    let payload: Value = serde_json::from_str(last["fields"]["payload"].as_str().unwrap()).unwrap();
-    let (stream, cause) = payload["cause"].as_str().unwrap().rsplit_once('/').unwrap();
-    let is_cause = |line: &&str| {
-        let entry: Value = serde_json::from_str(line).unwrap();
-        entry["stream"] == stream && entry["id"] == cause
-    };
-    let events = fs::read_to_string(&night.events).unwrap();
-    assert_eq!(events.lines().filter(|line| is_cause(line)).count(), 1);
-    let left: String = events.lines().filter(|line| !is_cause(line)).map(|line| format!("{line}\n")).collect();
-    let left = night.file("left.jsonl", left);
-    let judge = |last: &Value| {
-        let mut lines = night.lines.clone();
-        *lines.last_mut().unwrap() = last.to_string();
-        let decisions = night.file("again.jsonl", joined(&lines));
-        let key = night.folder.path().join("key");
-        let arguments = [text(&left), "--decisions", text(&decisions), "--key-file", text(&key)];
-        let words = ["audit"].iter().chain(&arguments);
-        let mut shown = Vec::new();
-        let _ = audit::run(&Cli::try_parse_from(words).unwrap().args, &night.config, &mut shown);
-        (audit(&night.config, &arguments), String::from_utf8(shown).unwrap())
-    };
-    let (report, shown) = judge(&last);
-    assert_eq!((&report["verdict"], count(&report, "unexpected")), (&Value::from("findings"), 1), "{report:#}");
-    assert!(!shown.contains("written again"), "{shown}");
-    last["fields"]["again"] = "1".into();
-    let (report, shown) = judge(&last);
-    assert_eq!((&report["verdict"], count(&report, "unexpected")), (&Value::from("incomplete"), 0), "{report:#}");
-    assert!(report["unseen"].to_string().contains("written again after a loss"), "{report:#}");
-    assert!(shown.contains("INCOMPLETE") && shown.contains("written again 1,"), "{shown}");
-}
-
 fn id_of(entry: &Value) -> (u64, u64) {
     let (ms, seq) = entry["id"].as_str().unwrap().split_once('-').unwrap();
     (ms.parse().unwrap(), seq.parse().unwrap())
 }
 
-#[test]
-fn a_flipped_byte_of_a_decision_is_found_and_named() {
-    let night = Night::new();
-    let whole = joined(&night.lines).into_bytes();
-    let anchor = night.file("anchor", anchor(&night));
-    let mut rng = Rng::with_seed(20_260_204);
-    let (mut missed, mut named) = (Vec::new(), BTreeMap::<String, u64>::new());
-    for _ in 0..flips() {
-        let (place, bit) = (rng.usize(..whole.len()), rng.u8(..8));
-        let mut bytes = whole.clone();
-        bytes[place] ^= 1 << bit;
-        let report = night.judge(&bytes, &["--anchor", text(&anchor)]);
-        match kinds(&report).first() {
-            Some(kind) => *named.entry((*kind).to_owned()).or_default() += 1,
-            None => missed.push((place, bit, report["verdict"].clone())),
-        }
-    }
-    say!("decisions: {} of {} flipped bytes found: {named:?}", flips() - missed.len(), flips());
-    assert!(missed.is_empty(), "not found: {missed:?}");
-}
-
-#[test]
-fn a_flipped_byte_of_a_journal_is_found_and_named() {
-    let night = Night::new();
-    let folder = night.folder.path().join("journal");
-    fs::create_dir(&folder).unwrap();
-    let mut journal = Journal::open(&folder, Limits { rotate_bytes: 4_000 }).expect("the journal opens");
-    let history = fs::read_to_string(&night.events).unwrap();
-    for (number, line) in history.lines().enumerate() {
-        let entry: Value = serde_json::from_str(line).unwrap();
-        let ms = entry["id"].as_str().unwrap().split_once('-').unwrap().0.parse().unwrap();
-        journal.append(line, ms);
-        if number % 200 == 199 {
-            journal.commit().expect("the journal commits");
-        }
-    }
-    journal.close().expect("the journal closes");
-    let decisions = night.file("decisions.jsonl", joined(&night.lines));
-    let judge = |config: &Config| audit(config, &["--journal", text(&folder), "--decisions", text(&decisions)]);
-    let report = judge(&night.config);
-    assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
-
-    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|e| e == "zst"));
-    files.sort();
-    let mut rng = Rng::with_seed(44);
-    let (mut found, mut missed) = (0, Vec::new());
-    for _ in 0..flips() {
-        let file = &files[rng.usize(..files.len())];
-        let whole = fs::read(file).unwrap();
-        let mut bytes = whole.clone();
-        let (place, bit) = (rng.usize(..bytes.len()), rng.u8(..8));
-        bytes[place] ^= 1 << bit;
-        fs::write(file, &bytes).unwrap();
-        let report = judge(&night.config);
-        if kinds(&report).contains(&"journal") {
-            found += 1;
-        } else {
-            missed.push((file.clone(), place, bit, report["verdict"].clone()));
-        }
-        fs::write(file, &whole).unwrap();
-    }
-    say!("journal of {} files: {found} of {} flipped bytes found", files.len(), flips());
-    assert!(missed.is_empty(), "not found: {missed:?}");
-}
-
-/// A state of the past that was changed is not used: neither listed as good, nor looked up instead of an older good one.
-#[test]
-fn a_flipped_byte_of_a_snapshot_is_found_and_the_snapshot_is_not_used() {
-    let night = Night::new();
-    let store = night.folder.path().join("store");
-    let request = Request {
-        histories: vec![night.events.clone()],
-        store: Some(store.clone()),
-        snapshot_every: Some(600),
-        ..Request::default()
-    };
-    replayed(&request, &night.config);
-    let folder = snapshots::folder_of(&store);
-    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let newest = files.last().expect("a snapshot is taken").clone();
-    assert!(files.len() >= 2, "an older one has to be there: {files:?}");
-    let nearest = |notices: &mut Vec<String>| {
-        snapshots::nearest(&folder, None, &night.config, notices).expect("snapshots are read").map(|found| found.path)
-    };
-    assert_eq!(nearest(&mut Vec::new()).as_ref(), Some(&newest), "as it was written it is used");
-
-    let whole = fs::read(&newest).unwrap();
-    let mut rng = Rng::with_seed(207);
-    let mut missed = Vec::new();
-    for _ in 0..flips() {
-        let (place, bit) = (rng.usize(..whole.len()), rng.u8(..8));
-        let mut bytes = whole.clone();
-        bytes[place] ^= 1 << bit;
-        fs::write(&newest, &bytes).unwrap();
-        let is_refused = snapshots::restored(&newest, &night.config).is_err();
-        let mut notices = Vec::new();
-        let used = nearest(&mut notices);
-        let is_named = notices.iter().any(|notice| notice.contains(text(&newest)));
-        if !is_refused || used.as_ref() != files.iter().nth_back(1) || !is_named {
-            missed.push((place, bit, used, notices));
-        }
-    }
-    say!("snapshot of {} bytes: {} of {} flipped bytes found", whole.len(), flips() - missed.len(), flips());
-    assert!(missed.is_empty(), "not found: {missed:?}");
-    let verified = run_with(&["snapshots", "verify", "--store", text(&store)]);
-    assert_eq!(verified.code, Some(1), "{}{}", verified.out, verified.log);
-}
-
-/// The head of the chain, as the command prints it.
+/// Returns the head of the chain, as the command prints it.
 fn anchor(night: &Night) -> String {
     let decisions = night.file("whole.jsonl", joined(&night.lines));
     let args = Cli::try_parse_from(["audit", "anchor", "--decisions", text(&decisions)]).expect("right").args;
@@ -445,7 +234,7 @@ fn anchor(night: &Night) -> String {
 }
 
 #[test]
-fn entries_that_were_deleted_repeated_moved_or_cut_off_are_named_as_that() {
+fn deleted_repeated_moved_and_cut_off_entries_are_named_as_such() {
     let night = Night::new();
     let anchor = night.file("anchor", anchor(&night));
     let lines = &night.lines;
@@ -483,7 +272,7 @@ fn entries_that_were_deleted_repeated_moved_or_cut_off_are_named_as_that() {
 
         let report = night.judge(joined(&lines[..n]), &["--anchor", text(&anchor)]);
         let found = kinds(&report) == ["tail"] && count(&report, "missing") == lines.len() - n;
-        expect(format!("cut off behind {n}"), found, &report);
+        expect(format!("cut off after {n}"), found, &report);
     }
     for n in 1..lines.len() {
         let mut moved = lines.clone();
@@ -498,186 +287,27 @@ fn entries_that_were_deleted_repeated_moved_or_cut_off_are_named_as_that() {
         let report = night.judge(joined(&swapped), &[]);
         expect(format!("contents {n} and {} swapped", n + 1), kinds(&report).contains(&"order"), &report);
     }
-    say!("entries: {} of {tried} manipulations found and named", tried - wrong.len());
+    print_line!("entries: {} of {tried} manipulations found and named", tried - wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn a_chain_that_was_sealed_anew_is_found_by_recomputing_and_by_the_key() {
+fn a_resealed_chain_is_found_by_recomputation_and_by_the_key() {
     let night = Night::new();
     let quantity = |seq: u64, payload: &mut serde_json::Map<String, Value>| {
         if seq == 4 {
             payload.insert("qty".to_owned(), "15".into());
         }
     };
-    let lines = sealed_anew(&night.lines, quantity);
+    let lines = resealed(&night.lines, quantity);
     let report = night.judge(joined(&lines), &[]);
     assert_eq!(report["differs"][0]["fields"]["qty"]["emitted"], "15", "{report:#}");
     assert_eq!(report["differs"][0]["fields"]["qty"]["recomputed"], "3.75");
-    assert_eq!(kinds(&report), ["signature"], "from the fourth on the hashes are others");
+    assert_eq!(kinds(&report), ["signature"], "from the fourth on the hashes differ");
     assert_eq!(count(&report, "tampered"), 7);
     let anchor = night.file("anchor", anchor(&night));
     let report = night.judge(joined(&lines), &["--chain-only", "--anchor", text(&anchor)]);
     assert!(kinds(&report).contains(&"anchor"), "{report:#}");
-}
-
-#[test]
-fn another_rounding_and_another_policy_show_in_their_fields() {
-    let night = Night::new();
-    // What a build that cuts instead of rounding half to even would have emitted: one digit of the last place.
-    let cut = |seq: u64, payload: &mut serde_json::Map<String, Value>| {
-        if seq == 1 {
-            assert_eq!(payload["r_net"], "0.566667");
-            payload.insert("r_net".to_owned(), "0.566666".into());
-        }
-    };
-    let lines: Vec<String> = sealed_anew(&night.lines, cut).iter().map(|line| signed(line)).collect();
-    let report = night.judge(joined(&lines), &[]);
-    assert_eq!((count(&report, "differs"), report["matched"].as_u64()), (1, Some(9)), "{report:#}");
-    let fields = report["differs"][0]["fields"].as_object().unwrap();
-    assert_eq!(fields.keys().collect::<Vec<_>>(), ["r_net"]);
-    assert_eq!(count(&report, "tampered"), 0);
-
-    // Another policy, with the same rungs: every decision says the hash of the policy that it was made under.
-    let policy = night.file("policy.toml", "[policy]\nmin_notional = \"4\"\n");
-    let other = config(Some(&policy));
-    let decisions = night.file("decisions.jsonl", joined(&night.lines));
-    let report = audit(&other, &[text(&night.events), "--decisions", text(&decisions)]);
-    assert_eq!((count(&report, "differs"), count(&report, "missing")), (10, 0), "{report:#}");
-    for item in report["differs"].as_array().unwrap() {
-        assert_eq!(item["fields"].as_object().unwrap().keys().collect::<Vec<_>>(), ["policy"]);
-    }
-
-    // Decisions of another rules version are counted as such, and their content is still compared.
-    let rules = |_: u64, payload: &mut serde_json::Map<String, Value>| {
-        payload.insert("engine".to_owned(), "0".into());
-    };
-    let lines: Vec<String> = sealed_anew(&night.lines, rules).iter().map(|line| signed(line)).collect();
-    let report = night.judge(joined(&lines), &[]);
-    assert_eq!((report["verdict"].as_str(), &report["other_rules"]["0"]), (Some("clean"), &Value::from(10)));
-}
-
-/// A long of 10, sold in quarters: whole steps are 2, and 3 for one who rounds to the nearest or up.
-fn sold_in_steps(night: &Night) -> (PathBuf, Vec<String>) {
-    let at = |second: u64| format!("{}-0", 1_770_163_200_000 + 1_000 * second);
-    let instrument = r#"{"symbol":"SOLUSDT","stepSize":"1","minQty":"1","minNotional":"5"}"#;
-    let intent = [("symbol", "SOLUSDT"), ("side", "BUY"), ("atr_value", "2"), ("volatility_factor", "1")];
-    let fill = [("symbol", "SOLUSDT"), ("side", "BUY"), ("orderId", "1"), ("executedQty", "10"), ("avgPrice", "100")];
-    let price = |second, price: &str| entry_line(TICK, &at(second), &[("symbol", "SOLUSDT"), ("price", price)]);
-    let lines = [
-        entry_line(OBSERVATION, &at(0), &[("event_type", "instrument"), ("payload", instrument)]),
-        entry_line(INTENT, &at(1), &intent),
-        entry_line(RESULT, &at(2), &[&fill[..], &[("order_status", "FILLED")]].concat()),
-        price(3, "101.2"),
-        price(4, "102.2"),
-        price(5, "103.2"),
-    ];
-    let events = night.file("sold.jsonl", joined(&lines));
-    let (_, decisions) = replayed(&Request { histories: vec![events.clone()], ..Request::default() }, &night.config);
-    assert_eq!(decisions.len(), 3);
-    (events, decisions)
-}
-
-#[test]
-fn a_quantity_that_was_rounded_otherwise_shows_in_each_decision() {
-    let night = Night::new();
-    let (events, decisions) = sold_in_steps(&night);
-    let up = |_: u64, payload: &mut serde_json::Map<String, Value>| {
-        assert_eq!(payload.insert("qty".to_owned(), "3".into()), Some("2".into()));
-    };
-    let judge = |lines: &[String]| {
-        let decisions = night.file("sold-decisions.jsonl", joined(lines));
-        audit(&night.config, &[text(&events), "--decisions", text(&decisions)])
-    };
-    assert_eq!(judge(&decisions)["verdict"], "clean");
-    let report = judge(&sealed_anew(&decisions, up));
-    assert_eq!((count(&report, "differs"), count(&report, "tampered")), (3, 0), "{report:#}");
-    for item in report["differs"].as_array().unwrap() {
-        assert_eq!(item["fields"], serde_json::json!({"qty": {"emitted": "3", "recomputed": "2"}}), "{item:#}");
-    }
-}
-
-/// Where each rule of rounding is written, and what another build has there: quantities up instead of down, R cut off
-/// instead of half to even.
-const ROUNDINGS: [(&str, &str); 2] = [
-    (
-        "        self.minus(Self(rest))\n",
-        "        if rest.is_zero() { Ok(self) } else { self.minus(Self(rest))?.plus(step) }\n",
-    ),
-    (
-        "quotient.round_dp_with_strategy(6, RoundingStrategy::MidpointNearestEven)",
-        "quotient.round_dp_with_strategy(6, RoundingStrategy::ToZero)",
-    ),
-];
-
-/// The program itself with another rounding: what it emits is found by ours, in the fields that the rounding makes.
-#[test]
-#[ignore = "builds the program a second time"]
-fn a_build_with_another_rounding_is_found_by_what_it_emits() {
-    let night = Night::new();
-    let other = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-rounding");
-    let source = other.join("source");
-    let _ = fs::remove_dir_all(&source);
-    for part in [
-        "Cargo.toml",
-        "Cargo.lock",
-        "src",
-        "schemas",
-        "replay/nights/incident-2026-02-04",
-        "tools/xtask",
-        "tools/deploy",
-    ] {
-        copy(&root().join(part), &source.join(part));
-    }
-    let units = source.join("src/domain/units.rs");
-    let mut rules = fs::read_to_string(&units).unwrap();
-    for (ours, theirs) in ROUNDINGS {
-        assert_eq!(rules.matches(ours).count(), 1, "the rule is where it was: {ours}");
-        rules = rules.replace(ours, theirs);
-    }
-    fs::write(&units, rules).unwrap();
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args(["build", "--quiet", "--locked", "--bin", "harvester", "--manifest-path"])
-        .arg(source.join("Cargo.toml"));
-    assert!(cargo.arg("--target-dir").arg(other.join("target")).status().expect("cargo runs").success());
-
-    let (sold, _) = sold_in_steps(&night);
-    let (mut tried, mut found) = (0, 0);
-    for (events, fields) in [(&night.events, &["r_net"][..]), (&sold, &["qty"])] {
-        let decisions = night.folder.path().join("of-the-other.jsonl");
-        let mut replay = Command::new(other.join("target/debug/harvester"));
-        replay.env_clear().args(["replay", text(events), "--json", "--decisions", text(&decisions)]);
-        assert!(support::binary::run(&mut replay).code == Some(0));
-        let emitted = fs::read_to_string(&decisions).unwrap();
-        let recomputed = replayed(&Request { histories: vec![events.clone()], ..Request::default() }, &night.config).1;
-        // Decisions are chained: what they say is compared without that.
-        let payloads = |line: &str| serde_json::from_str::<Value>(line).unwrap()["fields"]["payload"].clone();
-        let apart = emitted.lines().zip(&recomputed).filter(|(a, b)| payloads(a) != payloads(b)).count();
-        assert!(apart > 0, "both builds do the same: {}", events.display());
-        let report = audit(&night.config, &[text(events), "--decisions", text(&decisions)]);
-        for item in report["differs"].as_array().unwrap() {
-            let named: Vec<_> = item["fields"].as_object().unwrap().keys().collect();
-            assert_eq!(named, fields, "{item:#}");
-        }
-        assert_eq!(count(&report, "tampered") + count(&report, "missing") + count(&report, "unexpected"), 0);
-        tried += apart;
-        found += count(&report, "differs");
-    }
-    say!("another rounding: {found} of {tried} decisions found");
-    assert_eq!(found, tried);
-}
-
-fn copy(from: &Path, to: &Path) {
-    if from.is_dir() {
-        for entry in fs::read_dir(from).unwrap() {
-            let name = entry.unwrap().file_name();
-            copy(&from.join(&name), &to.join(&name));
-        }
-        return;
-    }
-    fs::create_dir_all(to.parent().unwrap()).unwrap();
-    fs::copy(from, to).unwrap();
 }
 
 #[test]
@@ -697,13 +327,13 @@ fn a_history_with_a_hole_is_never_clean() {
     assert_eq!(report["verdict"], "incomplete", "{report:#}");
     assert_eq!(report["coverage"]["quantum:stream:market.tick"]["gaps"][0]["after"], "1770171058600-0");
 
-    // A history that ends too early: what was decided later is not judged, and said to be so.
+    // A history that ends too early: later decisions are not judged, and the report states that.
     let (early, _) = lines.split_at(800);
     let report = judge(early);
     assert_eq!(report["verdict"], "incomplete", "{report:#}");
     assert!(count(&report, "unseen") > 0 && count(&report, "unexpected") == 0, "{report:#}");
 
-    // Every entry that a decision names, taken out one by one.
+    // Every entry that a decision names, removed one by one.
     let (mut tried, mut clean) = (0, Vec::new());
     for line in &night.lines {
         let entry: Value = serde_json::from_str(line).unwrap();
@@ -719,106 +349,6 @@ fn a_history_with_a_hole_is_never_clean() {
             }
         }
     }
-    say!("history: {} of {tried} missing entries found", tried - clean.len());
+    print_line!("history: {} of {tried} missing entries found", tried - clean.len());
     assert!(clean.is_empty(), "{clean:?}");
-}
-
-#[test]
-fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
-    let server = RedisServer::start();
-    let folder = tempfile::tempdir().unwrap();
-    let (store, journal) = (folder.path().join("store"), folder.path().join("journal"));
-    let events = root().join("replay/nights/incident-2026-02-04/events.jsonl");
-    let url = server.url();
-    run_with(&["import", text(&events), "--redis", &url, "--json"]).json();
-    let places = ["--store", text(&store), "--journal", text(&journal)];
-    let how = ["run", "--redis", &url, "--from", "earliest", "--until-idle", "1", "--listen", ""];
-    let ran = run_with(&[&how[..], &places].concat());
-    assert_eq!(ran.code, Some(0), "{}", ran.log);
-
-    let from_server = format!("--redis={url}");
-    for sources in [&["--journal", text(&journal), &from_server][..], &[&from_server]] {
-        let report = audit(&config(None), sources);
-        assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
-    }
-    // What is configured today says nothing of what was decided before the service began.
-    let policy = from_json(r#"{"ladder":"3:0.5","min_r":"2"}"#).unwrap();
-    let report = audit(&Config { policy, ..config(None) }, &["--journal", text(&journal)]);
-    assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
-    let args = Cli::try_parse_from(["audit", "anchor", &from_server]).unwrap().args;
-    let mut out = Vec::new();
-    audit::run(&args, &config(None), &mut out).unwrap();
-    let anchor = folder.path().join("anchor");
-    fs::write(&anchor, out).unwrap();
-
-    // Somebody takes the last decision out of the stream.
-    let stream = "quantum:stream:harvest.decision";
-    let last = server.cli(&["XREVRANGE", stream, "+", "-", "COUNT", "1"]);
-    server.cli(&["XDEL", stream, last.lines().next().unwrap().trim()]);
-    let report = audit(&config(None), &["--journal", text(&journal), &from_server, "--anchor", text(&anchor)]);
-    // The journal tells of it, for the service read it back.
-    assert_eq!((kinds(&report), report["tampered"][0]["seq"].as_u64()), (vec!["gap"], Some(10)), "{report:#}");
-    let report = audit(&config(None), &[&*from_server, "--anchor", text(&anchor)]);
-    assert_eq!((kinds(&report), count(&report, "missing")), (vec!["tail"], 1), "{report:#}");
-
-    // What producers trim, as they do all the time, is not held against decisions that rest on it: it is not there.
-    for stream in ["quantum:stream:harvest.observation", "quantum:stream:trade.intent"] {
-        server.cli(&["XTRIM", stream, "MAXLEN", "1"]);
-    }
-    let report = audit(&config(None), &[&*from_server]);
-    assert_eq!(report["verdict"], "incomplete", "{report:#}");
-    let unseen = report["unseen"].to_string();
-    assert!(unseen.contains("the server no longer holds") && unseen.contains("harvest.observation"), "{report:#}");
-    let judged = report["matched"].as_u64().unwrap() as usize + count(&report, "unseen");
-    assert!(judged >= 9, "each of the nine that are left is judged or said not to be: {report:#}");
-}
-
-/// Cases whose recorded decisions are not those that the rules lead to: what they are about.
-const NOT_CLEAN: [&str; 13] = [
-    // It was made before the entries named an account, so it has another name now.
-    "s4_decision_without_an_account",
-    // One of its decisions is of rules 1, and rules 2 would not make it.
-    "s4_decisions_of_rules_1",
-    // Live under a policy that somebody adopted, and no service had configured.
-    "s5_fill_outlasts_refusal",
-    "s5_on_live_skip",
-    "s5_on_live_take",
-    "s5_share_stays_with_its_decision",
-    "s4_own_decisions_differ",
-    "s4_own_decisions_missing",
-    "s4_own_decisions_other_instance",
-    "s4_own_decisions_agree",
-    "s4_own_decisions_homeless",
-    "s4_unsigned_decision_before_its_cause",
-    "s4_unreadable_decision_reaches_nothing",
-];
-
-#[test]
-fn every_case_that_was_replayed_is_clean() {
-    let folder = tempfile::tempdir().unwrap();
-    let decisions = folder.path().join("decisions.jsonl");
-    let (mut judged, mut matched, mut wrong) = (0, 0, Vec::new());
-    let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
-    for case in cases() {
-        let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        let config = config(Some(&case.join("policy.toml")));
-        let events = case.join("events.jsonl");
-        let request = Request { histories: vec![events.clone()], skip_bad_lines: true, ..Request::default() };
-        let Ok(replayed) = std::panic::catch_unwind(|| replayed(&request, &config)) else { continue };
-        fs::write(&decisions, joined(&replayed.1)).unwrap();
-        let report = audit(&config, &[text(&events), "--decisions", text(&decisions)]);
-        judged += 1;
-        matched += report["matched"].as_u64().unwrap();
-        for (outcome, n) in report["outcomes"].as_object().unwrap() {
-            *outcomes.entry(outcome.clone()).or_default() += n.as_u64().unwrap();
-        }
-        let has_gap = fs::read_to_string(&events).unwrap().contains("history.gap");
-        if (report["verdict"] == "clean") == (has_gap || NOT_CLEAN.contains(&&*name)) {
-            wrong.push(format!("{name}: {report:#}"));
-        }
-    }
-    say!("{judged} cases, {matched} decisions matched, outcomes {outcomes:?}");
-    assert!(judged > 100 && matched > 80, "{judged} cases, {matched} decisions");
-    assert!(outcomes.values().all(|n| *n > 0), "each outcome is met: {outcomes:?}");
-    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -1,9 +1,8 @@
-//! What is believed: a live service with a signing key, and what others write into its streams (incidents 60, 67, 68).
+//! Trust: a live service with a signing key, and the entries of others in its streams (incidents 60, 67, 68).
 
 use std::path::Path;
 
 use crate::support::binary::{harvester, name, run};
-use crate::support::proxy::Proxy;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::service::{
     CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, add, entries, field_of_all, is_read_to, open_position,
@@ -13,10 +12,15 @@ use harvester::codec::issue::{Stamp, sign};
 use harvester::codec::signing::SigningKey;
 use serde_json::{Value, json};
 
+mod ahead;
+mod decisions;
+mod kill_key;
+
 const KEY: &str = "a secret of enough bytes";
+
 const SYMBOL: &str = "SAFEUSDT";
 
-/// A live configuration for one symbol.
+/// Returns a live configuration for one symbol.
 fn settings(live_symbols: &str) -> String {
     format!(
         "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\natr_unit = {{ default = \"absolute\" }}\n\
@@ -45,16 +49,16 @@ fn at_work<'a>(server: &RedisServer, place: &'a Place) -> Service<'a> {
 }
 
 /// Writes to the control stream, unsigned.
-fn say(server: &RedisServer, event_type: &str, payload: &Value) -> String {
+fn write_control(server: &RedisServer, event_type: &str, payload: &Value) -> String {
     add(server, CONTROL, &[("event_type", event_type), ("payload", &payload.to_string())])
 }
 
-/// Of each entry of ours in the request stream, the symbol.
+/// Returns the symbol of each entry of ours in the request stream.
 fn ordered(server: &RedisServer) -> Vec<String> {
     field_of_all(server, PLAN, "symbol")
 }
 
-/// Waits until the service has read all that stands in a stream up to now.
+/// Waits until the service has read a stream up to its present end.
 fn until_read(server: &RedisServer, stream: &str, id: &str) {
     until(&format!("{stream} is read to {id}"), || is_read_to(server, stream, id));
 }
@@ -81,7 +85,7 @@ fn replay_is_the_same(place: &Place, key: Option<&str>) {
     assert_eq!(positions, place.positions(), "with the key: {}", key.is_some());
 }
 
-/// Incident 67, with a key: the line is refused, and so says the log.
+/// Incident 67, with a key: the entry is refused, and the log states that.
 #[test]
 fn i67_an_unsigned_line_changes_no_policy() {
     let server = RedisServer::start();
@@ -96,9 +100,9 @@ fn i67_an_unsigned_line_changes_no_policy() {
         "on_live": "take", "require_instrument": false,
     });
     let forged = [
-        say(&server, "policy.adopted", &json!({"policy": policy, "reason": "configured"})),
-        say(&server, "gap.accepted", &json!({"reason": "r"})),
-        say(&server, "entry.skipped", &json!({"stream": RESULT, "id": entries(&server, RESULT)[0].0})),
+        write_control(&server, "policy.adopted", &json!({"policy": policy, "reason": "configured"})),
+        write_control(&server, "gap.accepted", &json!({"reason": "r"})),
+        write_control(&server, "entry.skipped", &json!({"stream": RESULT, "id": entries(&server, RESULT)[0].0})),
     ];
     until("each is answered", || skipped(&server).len() == forged.len());
     assert_eq!(skipped(&server), forged);
@@ -114,7 +118,7 @@ fn i67_an_unsigned_line_changes_no_policy() {
     for key in [None, Some(KEY)] {
         replay_is_the_same(&place, key);
     }
-    // What was refused hides nothing after a start, either.
+    // After a start, a refused entry hides nothing either.
     place.run_until_idle();
     assert_eq!(place.positions().as_array().map(Vec::len), Some(2));
     let audit = |arguments: &[&str], key: Option<&str>| {
@@ -135,10 +139,10 @@ fn i67_an_unsigned_line_changes_no_policy() {
     for part in ["CLEAN", "  adoption ", &refused, "refused 3"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
-    assert!(!shown.contains("NOT THE CONFIGURED ONE"), "what was refused was never in force: {shown}");
+    assert!(!shown.contains("NOT THE CONFIGURED ONE"), "a refused policy was never in force: {shown}");
     for key in [None, Some(KEY)] {
         let report = audit(&[], key);
-        assert_eq!(report["verdict"], "clean", "what was refused is no finding: {report:#}");
+        assert_eq!(report["verdict"], "clean", "a refused entry is not a finding: {report:#}");
         assert_eq!(report["control"]["refused"], 3, "{report:#}");
         let adoptions = report["control"]["adoptions"].as_array().expect("adoptions");
         assert_eq!(adoptions.len(), 2, "{adoptions:?}");
@@ -148,9 +152,9 @@ fn i67_an_unsigned_line_changes_no_policy() {
     }
 }
 
-/// Incident 67, without a key: the line counts in the fold, and no order rests on it.
+/// Incident 67, without a key: the entry counts in the fold, and no order rests on it.
 #[test]
-fn i67_no_order_rests_on_another_policy_than_the_configured_one() {
+fn i67_no_order_is_sent_under_another_policy_than_the_configured_one() {
     let server = RedisServer::start();
     let place = place(&server, None);
     let service = at_work(&server, &place);
@@ -160,7 +164,7 @@ fn i67_no_order_rests_on_another_policy_than_the_configured_one() {
         "mode": "live", "ladder": "0.5:0.5", "atr_unit": {"default": "absolute"}, "price_sources": ["market.tick"],
         "on_live": "take", "require_instrument": false,
     });
-    let adopted = say(&server, "policy.adopted", &json!({"policy": policy}));
+    let adopted = write_control(&server, "policy.adopted", &json!({"policy": policy}));
     service.until_logged(&["not the configured one", "configured=", &adopted]);
     price(&server, "VICTIMUSDT", "1.007");
     until("the decision is withdrawn", || {
@@ -172,25 +176,27 @@ fn i67_no_order_rests_on_another_policy_than_the_configured_one() {
     assert_eq!(ordered(&server), [""; 0]);
 }
 
-/// A key, and the entries that we write ourselves: each carries its own signature, computed here from the contract.
+/// With a key, each entry of ours has its own signature, which the test computes from the contract.
 #[test]
-fn what_we_write_to_the_control_stream_is_signed() {
+fn entries_of_ours_in_the_control_stream_are_signed() {
     let server = RedisServer::start();
     let place = place(&server, Some(KEY));
     let service = at_work(&server, &place);
     open_position(&server, SYMBOL);
     price(&server, SYMBOL, "1");
     server.cli(&["SET", "quantum:kill", "1"]);
-    until("the kill is told", || field_of_all(&server, CONTROL, "event_type").contains(&"kill.changed".to_owned()));
+    until("the kill is published", || {
+        field_of_all(&server, CONTROL, "event_type").contains(&"kill.changed".to_owned())
+    });
     let id = price(&server, SYMBOL, "1.007");
     until_read(&server, PRICE, &id);
-    let said = run(harvester()
+    let messages = run(harvester()
         .args(["control", "kill", "off", "--reason", "r", "--yes", "--json"])
         .env("REDIS_URL", server.url())
         .env("HARVEST_SIGNING_KEY", KEY));
-    assert_eq!(said.json()["signed"], true);
+    assert_eq!(messages.json()["signed"], true);
     let id = price(&server, SYMBOL, "1.0071");
-    until("decisions go on", || ordered(&server) == [SYMBOL]);
+    until("decisions continue", || ordered(&server) == [SYMBOL]);
     until_read(&server, PRICE, &id);
     service.stop();
     let key = SigningKey::new(KEY.as_bytes()).expect("a key");
@@ -208,47 +214,9 @@ fn what_we_write_to_the_control_stream_is_signed() {
     }
 }
 
-/// The service asked for the kill key before the operator cleared it, and has the answer after the operator's entry.
-#[test]
-fn a_late_answer_about_the_kill_key_does_not_kill_again_after_the_operator_cleared_it() {
-    let server = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let mut place = place(&server, Some(KEY));
-    place.url = wire.url();
-    let service = at_work(&server, &place);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    server.cli(&["SET", "quantum:kill", "1"]);
-    let kills = || -> Vec<bool> {
-        let all = entries(&server, CONTROL).into_iter().filter(|(_, fields)| fields[0].1 == "kill.changed");
-        all.map(|(_, fields)| fields[1].1.contains(r#""kill":true"#)).collect()
-    };
-    until("the kill is told", || kills() == [true]);
-    let id = price(&server, SYMBOL, "1.001");
-    until("the kill is folded", || place.journalled().concat().contains(&id));
-    let ask = "GET\r\n$12\r\nquantum:kill";
-    wire.hold_answer_to(ask);
-    until("the key is asked for", || wire.is_holding());
-    let off = ["control", "kill", "off", "--reason", "r", "--yes"];
-    run(harvester().args(off).env("REDIS_URL", server.url()).env("HARVEST_SIGNING_KEY", KEY));
-    price(&server, SYMBOL, "1.007");
-    until("decisions go on", || ordered(&server) == [SYMBOL]);
-    wire.hold_answer_to(ask);
-    wire.release();
-    until("the late answer is read, and the key is asked for again", || wire.is_holding());
-    wire.release();
-    for _ in 0..3 {
-        let id = price(&server, SYMBOL, "1.008");
-        until("the service goes on", || place.journalled().concat().contains(&id));
-    }
-    service.stop();
-    assert_eq!(kills(), [true, false]);
-    replay_is_the_same(&place, Some(KEY));
-}
-
 /// Entries of the future that need no signature, or that of a former key, could be written by anybody.
 #[test]
-fn a_start_is_refused_where_a_future_id_is_believed_without_the_key() {
+fn a_start_is_refused_if_a_future_id_is_believed_without_the_key() {
     let server = RedisServer::start();
     let now_ms = server.now_ms();
     let (past, future) = (format!("{}-0", now_ms - 3_600_000), format!("{}-0", now_ms + 3_600_000));
@@ -269,179 +237,7 @@ fn a_start_is_refused_where_a_future_id_is_believed_without_the_key() {
     }
 }
 
-/// Incident 60: the ids of the control stream stand two hours ahead.
-#[test]
-fn i60_a_kill_counts_when_it_is_read_whatever_its_id() {
-    let server = RedisServer::start();
-    let place = place(&server, Some(KEY));
-    let service = at_work(&server, &place);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    let now_ms = server.now_ms();
-    let ahead = format!("{}-0", now_ms + 7_200_000);
-    server.cli(&["XADD", CONTROL, &ahead, "event_type", "history.gap", "payload", r#"{"stream":"elsewhere"}"#]);
-    // Without the key of Redis: the entry alone has to do.
-    let kill = say(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
-    assert!(kill.starts_with(&(now_ms + 7_200_000).to_string()), "its id is ahead as well: {kill}");
-    until("the group has it", || server.cli(&["XINFO", "GROUPS", CONTROL]).contains(&kill));
-    price(&server, SYMBOL, "1.007");
-    until("the decision is refused", || {
-        entries(&server, CONTROL).iter().any(|(_, fields)| fields[1].1.contains(r#""reason":"killed""#))
-    });
-    assert_eq!(ordered(&server), [""; 0]);
-    // A new process knows of it as well, before it sends anything.
-    service.kill();
-    let service = place.start();
-    let id = price(&server, SYMBOL, "1.013");
-    until_read(&server, PRICE, &id);
-    service.stop();
-    assert_eq!(ordered(&server), [""; 0]);
-}
-
-#[test]
-fn i60_the_command_sets_the_key_and_says_who_obeys() {
-    let server = RedisServer::start();
-    let command = |arguments: &[&str]| {
-        run(harvester()
-            .args(["control"])
-            .args(arguments)
-            .args(["--reason", "r", "--yes", "--json"])
-            .env("REDIS_URL", server.url()))
-        .json()
-    };
-    let alone = command(&["kill", "on"]);
-    assert_eq!((&alone["service"], &alone["kill_key"]), (&json!("nobody"), &json!("1")), "{alone}");
-    let place = place(&server, None);
-    let service = at_work(&server, &place);
-    let on = command(&["kill", "on"]);
-    assert_eq!(on["service"], "read", "{on}");
-    assert_eq!(server.cli(&["GET", "quantum:kill"]).trim(), "1");
-    let off = command(&["kill", "off"]);
-    assert_eq!(off["kill_key"], "0", "{off}");
-    assert_eq!(server.cli(&["GET", "quantum:kill"]).trim(), "0");
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    price(&server, SYMBOL, "1.007");
-    until("orders go out again", || ordered(&server) == [SYMBOL]);
-    service.stop();
-}
-
-/// A service with a key refuses what is not signed: the command fails, and names what shows why.
-#[test]
-fn i60_a_kill_that_the_service_does_not_clear_is_exit_code_1() {
-    let server = RedisServer::start();
-    let mut place = place(&server, Some(KEY));
-    place.listen = format!("127.0.0.1:{}", free_port());
-    let service = at_work(&server, &place);
-    let command = |switch: &str, key: Option<&str>| {
-        let mut command = harvester();
-        command.args([
-            "control",
-            "kill",
-            switch,
-            "--reason",
-            "r",
-            "--yes",
-            "--url",
-            &format!("http://{}", place.listen),
-        ]);
-        command.env("REDIS_URL", server.url()).envs(key.map(|key| ("HARVEST_SIGNING_KEY", key)));
-        run(&mut command)
-    };
-    let on = command("on", None);
-    assert_eq!(on.code, Some(0), "a kill needs no signature: {}", on.log);
-    let unsigned = command("off", None);
-    assert_eq!(unsigned.code, Some(1), "{}", unsigned.out);
-    assert!(unsigned.log.contains("still killed") && unsigned.log.contains("harvester quarantine"), "{}", unsigned.log);
-    let signed = command("off", Some(KEY));
-    assert_eq!(signed.code, Some(0), "{}", signed.log);
-    service.stop();
-}
-
-/// A forged decision moves neither rungs nor the chain, and holds its symbol; a forged expiry arms no rung.
-#[test]
-fn a_decision_that_is_none_of_ours_moves_nothing() {
-    let server = RedisServer::start();
-    let place = place(&server, Some(KEY));
-    let service = at_work(&server, &place);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    price(&server, SYMBOL, "1.007");
-    until("the first order", || ordered(&server) == [SYMBOL]);
-    let (_, first) = entries(&server, DECISION).remove(0);
-    let of = |name: &str| first.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).unwrap_or_default();
-    let decision_id = of("decision_id");
-    say(&server, "decision.expired", &json!({"decision_id": decision_id, "reason": "killed"}));
-    let payload = of("payload").replace(r#""0.5""#, r#""1""#).replace("live", "shadow");
-    let next = harvester::codec::seal::chained(&of("hash"), &payload);
-    let mut forged = Vec::new();
-    for (seq, hash) in [("2", next.as_str()), ("2", "deadbeef"), ("900", next.as_str())] {
-        let fields = [
-            ("event_type", "harvest.decision"),
-            ("schema", "1"),
-            ("decision_id", "00112233445566778899aabbccddeeff"),
-            ("symbol", SYMBOL),
-            ("mode", "shadow"),
-            ("seq", seq),
-            ("prev", &of("hash")),
-            ("hash", hash),
-            ("payload", &payload),
-        ];
-        forged.push(add(&server, DECISION, &fields));
-    }
-    for id in &forged {
-        service.until_logged(&["decision_foreign", id]);
-    }
-    until("each is answered", || skipped(&server).len() == 4);
-    let id = price(&server, SYMBOL, "1.013");
-    until_read(&server, PRICE, &id);
-    service.stop();
-    assert_eq!(ordered(&server), [SYMBOL], "neither armed again nor sent anew");
-    let positions = place.positions();
-    assert!(positions[0]["flags"].to_string().contains("history_gap"), "{positions:#}");
-    let rungs = positions[0]["rungs"].as_array().expect("rungs");
-    let states: Vec<&Value> = rungs.iter().map(|rung| &rung["state"]).collect();
-    assert_eq!(states, ["requested", "armed", "armed"], "{positions:#}");
-    for key in [None, Some(KEY)] {
-        replay_is_the_same(&place, key);
-    }
-}
-
-/// An entry that is no decision, two hours ahead of the clock: it stops nothing, neither now nor after a start, and not when
-/// the state is folded anew.
-#[test]
-fn a_decision_entry_that_does_not_read_reaches_nothing() {
-    let server = RedisServer::start();
-    let place = place(&server, Some(KEY));
-    let service = at_work(&server, &place);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1");
-    price(&server, SYMBOL, "1.007");
-    until("the first order", || ordered(&server) == [SYMBOL]);
-    sold(&server);
-    until_read(&server, RESULT, &entries(&server, RESULT).last().unwrap().0);
-    service.stop();
-    let now_ms = server.now_ms();
-    let ahead = format!("{}-0", now_ms + 7_200_000);
-    server.cli(&["XADD", DECISION, &ahead, "event_type", "harvest.decision", "symbol", SYMBOL, "payload", "{"]);
-    let service = place.start();
-    service.until_logged(&["does not read", "decision_foreign", &ahead]);
-    price(&server, SYMBOL, "1.013");
-    until("the second order", || ordered(&server).len() == 2);
-    service.stop();
-    for key in [None, Some(KEY)] {
-        replay_is_the_same(&place, key);
-    }
-    std::fs::remove_dir_all(place.store()).expect("there is a store");
-    let service = place.start();
-    open_position(&server, "OTHERUSDT");
-    let id = price(&server, "OTHERUSDT", "1.007");
-    until_read(&server, PRICE, &id);
-    service.stop();
-    assert_eq!(ordered(&server).len(), 2, "nothing is sold twice");
-}
-
-/// The answer of the executor to the last order: sold.
+/// Writes the answer of the executor to the last order: sold.
 fn sold(server: &RedisServer) {
     let (_, request) = entries(server, PLAN).pop().expect("a request");
     let of = |name: &str| request.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).expect("a field");
@@ -457,16 +253,16 @@ fn sold(server: &RedisServer) {
     add(server, RESULT, &fields);
 }
 
-/// Entries of the time before the key, and of another key: believed up to the ids that the configuration names.
+/// Entries from before the key, and of another key: believed up to the ids that the configuration names.
 #[test]
-fn what_was_written_before_the_key_is_believed_up_to_its_id() {
+fn entries_from_before_the_key_are_believed_up_to_the_configured_id() {
     let server = RedisServer::start();
     let mut place = place(&server, None);
     let service = at_work(&server, &place);
     open_position(&server, SYMBOL);
     price(&server, SYMBOL, "1");
-    say(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
-    let off = say(&server, "kill.changed", &json!({"kill": false, "reason": "r"}));
+    write_control(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
+    let off = write_control(&server, "kill.changed", &json!({"kill": false, "reason": "r"}));
     until_read(&server, CONTROL, &off);
     price(&server, SYMBOL, "1.007");
     until("the order", || ordered(&server) == [SYMBOL]);
@@ -479,16 +275,16 @@ fn what_was_written_before_the_key_is_believed_up_to_its_id() {
         let read = |id: &String| harvester::domain::event::ids::EntryId::parse(id.as_bytes());
         [of(CONTROL), of(DECISION)].into_iter().max_by_key(read).unwrap()
     };
-    let folded_anew = |place: &Place| {
+    let refolded = |place: &Place| {
         std::fs::remove_dir_all(place.store()).expect("there is a store");
         place.run_until_idle();
         place.positions()
     };
-    // The key is set: what was written before it is named.
+    // The key is set: entries from before it are named.
     let settings = place.settings.clone();
     place.settings += &format!("believe_unsigned_until = \"{}\"\n", last(&server));
     place.environment = vec![("HARVEST_SIGNING_KEY".to_owned(), KEY.to_owned())];
-    assert_eq!(folded_anew(&place), wanted);
+    assert_eq!(refolded(&place), wanted);
     assert_eq!(skipped(&server), [""; 0]);
     let service = place.start();
     let signed_off = run(harvester()
@@ -502,12 +298,12 @@ fn what_was_written_before_the_key_is_believed_up_to_its_id() {
     until_read(&server, RESULT, &entries(&server, RESULT).last().unwrap().0);
     service.stop();
     let wanted = place.positions();
-    // Another key follows: the one of before is named for what it signed.
+    // Another key follows: the former one is named for the entries that it signed.
     let former = place.folder.path().join("former");
     std::fs::write(&former, KEY).expect("a key");
     place.settings += &format!("former_keys = [\"{} until {}\"]\n", name(&former), last(&server));
     place.environment = vec![("HARVEST_SIGNING_KEY".to_owned(), "another secret of enough bytes".to_owned())];
-    assert_eq!(folded_anew(&place), wanted);
+    assert_eq!(refolded(&place), wanted);
     assert_eq!(skipped(&server), [""; 0]);
     let audited = |place: &Place| {
         let file = place.folder.path().join("harvester.toml");
@@ -518,47 +314,21 @@ fn what_was_written_before_the_key_is_believed_up_to_its_id() {
     };
     let report = audited(&place);
     assert_eq!(report["verdict"], "clean", "{report:#}");
-    // A forged entry of now is not believed for that.
+    // A forged entry of now is still not believed.
     let service = place.start();
-    let forged = say(&server, "gap.accepted", &json!({"reason": "r"}));
+    let forged = write_control(&server, "gap.accepted", &json!({"reason": "r"}));
     service.until_logged(&["bad_signature", &forged]);
     service.stop();
-    // Without these settings none of it is believed, as before.
+    // Without these settings none of them is believed.
     place.settings = settings;
     place.command();
     let report = audited(&place);
     assert_eq!(report["verdict"], "findings", "{report:#}");
 }
 
-/// Incident 60, in words: while the ids stand ahead each command says one thing, and it is true.
+/// Findings about past entries are reported again by the process that starts after a kill, word for word.
 #[test]
-fn i60_the_commands_say_what_is_so_while_the_ids_are_ahead() {
-    let server = RedisServer::start();
-    let now_ms = server.now_ms();
-    let ahead = format!("{}-0", now_ms + 7_200_000);
-    server.cli(&["XADD", CONTROL, &ahead, "event_type", "history.gap", "payload", r#"{"stream":"elsewhere"}"#]);
-    let command = |arguments: &[&str]| {
-        let mut command = harvester();
-        command.args(["control"]).args(arguments).args(["--reason", "r", "--yes"]).env("REDIS_URL", server.url());
-        run(&mut command).out
-    };
-    let on = command(&["kill", "on"]);
-    assert!(on.contains("refuses every order") && on.contains("Decisions are still made until then"), "{on}");
-    let off = command(&["kill", "off"]);
-    assert!(
-        off.contains("What is killed stays killed until then") && off.contains("ahead of the server's clock"),
-        "{off}"
-    );
-    let accepted = command(&["gap-accept", SYMBOL]);
-    assert!(accepted.contains("Not before that"), "{accepted}");
-    for said in [&on, &off] {
-        assert!(!said.contains("decisions are made again") && !said.contains("No decision is made"), "{said}");
-    }
-}
-
-/// What was found of past entries is said again by whoever comes after a kill, word for word.
-#[test]
-fn what_was_not_believed_or_not_read_is_said_again_after_a_kill() {
+fn refused_and_unreadable_entries_are_reported_again_after_a_kill() {
     let server = RedisServer::start();
     let mut place = place(&server, Some(KEY));
     place.listen = format!("127.0.0.1:{}", free_port());
@@ -579,8 +349,8 @@ fn what_was_not_believed_or_not_read_is_said_again_after_a_kill() {
     let service = at_work(&server, &place);
     open_position(&server, SYMBOL);
     price(&server, SYMBOL, "1");
-    say(&server, "gap.accepted", &json!({"reason": "r"}));
-    say(&server, "gap.accepted", &json!({"reason": "r"}));
+    write_control(&server, "gap.accepted", &json!({"reason": "r"}));
+    write_control(&server, "gap.accepted", &json!({"reason": "r"}));
     price(&server, SYMBOL, "1.007");
     until("the first decision", || entries(&server, DECISION).len() == 1);
     let (_, mut forged) = entries(&server, DECISION).remove(0);
@@ -601,13 +371,13 @@ fn what_was_not_believed_or_not_read_is_said_again_after_a_kill() {
     assert_eq!(before.1.len(), 3, "{before:?}");
     service.kill();
     let service = place.start();
-    until("the service says how it is", || !past().0.is_empty());
+    until("the service has reported", || !past().0.is_empty());
     let id = price(&server, SYMBOL, "1.001");
     until_read(&server, PRICE, &id);
-    until("it says the same", || past() == before);
-    say(&server, "gap.accepted", &json!({"reason": "r"}));
-    until("what is found anew is added", || past().1.iter().any(|entries| entries.ends_with("3")));
-    // The service publishes what it refused as skipped, so a fold of the journal skips it, and finds it nevertheless.
+    until("it reports the same", || past() == before);
+    write_control(&server, "gap.accepted", &json!({"reason": "r"}));
+    until("a new finding is added", || past().1.iter().any(|entries| entries.ends_with("3")));
+    // The service publishes a refused entry as skipped, so a fold of the journal skips it, and still reports it.
     until("what was refused is skipped", || skipped(&server).len() >= 3);
     let before = past();
     service.stop();
@@ -617,9 +387,9 @@ fn what_was_not_believed_or_not_read_is_said_again_after_a_kill() {
     service.stop();
 }
 
-/// Incident 68: nested as deep as it likes, it kills and ends nothing; and a signed entry is believed once.
+/// Incident 68: an entry that nests deeply lifts no kill and ends no process; and a signed entry is believed once.
 #[test]
-fn i68_a_policy_of_brackets_kills_and_ends_nothing() {
+fn i68_a_policy_of_brackets_kills_and_does_not_end_the_process() {
     let server = RedisServer::start();
     let place = place(&server, Some(KEY));
     let service = at_work(&server, &place);
@@ -630,7 +400,7 @@ fn i68_a_policy_of_brackets_kills_and_ends_nothing() {
     price(&server, SYMBOL, "1");
     let id = price(&server, SYMBOL, "1.007");
     until_read(&server, PRICE, &id);
-    assert_eq!(ordered(&server), [""; 0], "what cannot be read kills");
+    assert_eq!(ordered(&server), [""; 0], "an unreadable policy kills");
     service.kill();
     place.run_until_idle();
     let replayed = run(harvester().args(["replay", name(&place.journal()), "--json"])).json();
@@ -648,7 +418,7 @@ fn a_signed_entry_is_believed_once() {
         sign(&key, CONTROL, "kill.changed", r#"{"kill":false,"reason":"r"}"#, &Stamp::new(now_ms, 7));
     let fields = [("event_type", "kill.changed"), ("payload", &*payload), ("signature", &*signature)];
     add(&server, CONTROL, &fields);
-    say(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
+    write_control(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
     let copy = add(&server, CONTROL, &fields);
     service.until_logged(&["bad_signature", &copy]);
     until("it is answered", || skipped(&server) == [copy.clone()]);
@@ -657,51 +427,8 @@ fn a_signed_entry_is_believed_once() {
     let id = price(&server, SYMBOL, "1.007");
     until_read(&server, PRICE, &id);
     service.stop();
-    assert_eq!(ordered(&server), [""; 0], "the kill stands");
+    assert_eq!(ordered(&server), [""; 0], "the kill is in force");
     for key in [None, Some(KEY)] {
         replay_is_the_same(&place, key);
     }
-}
-
-/// The script refuses every order beside a kill key that is no string, so status and log say that it kills.
-#[test]
-fn a_kill_key_of_another_type_kills_and_is_said() {
-    let server = RedisServer::start();
-    let place = place(&server, None);
-    let service = at_work(&server, &place);
-    server.cli(&["RPUSH", "quantum:kill", "no"]);
-    until("the kill is in the log", || {
-        entries(&server, CONTROL).iter().any(|(_, fields)| fields[0].1 == "kill.changed")
-    });
-    open_position(&server, SYMBOL);
-    let id = price(&server, SYMBOL, "1.007");
-    until_read(&server, PRICE, &id);
-    assert_eq!(ordered(&server), [""; 0]);
-    service.stop();
-}
-
-/// The decision waits in the outbox when the key gets another type: it is written and expires, and only its order is
-/// refused (docs/spec/emission.md, "Records without a request").
-#[test]
-fn a_decision_that_waits_is_written_and_expires_beside_a_kill_key_of_another_type() {
-    const MEMORY: &str = "quantum:stream:harvest.decision:emitted";
-    let server = RedisServer::start();
-    let place = place(&server, None);
-    let service = at_work(&server, &place);
-    server.cli(&["RPUSH", MEMORY, "no"]);
-    open_position(&server, SYMBOL);
-    price(&server, SYMBOL, "1.007");
-    service.until_logged(&["OUTPUT_REFUSED", MEMORY]);
-    server.cli(&["RPUSH", "quantum:kill", "no"]);
-    server.cli(&["DEL", MEMORY]);
-    until("the decision is written", || entries(&server, DECISION).len() == 1);
-    let expired = || {
-        let all = entries(&server, CONTROL);
-        let payloads = all.into_iter().filter(|(_, fields)| fields[0].1 == "decision.expired");
-        payloads.map(|(_, fields)| fields[1].1.clone()).collect::<Vec<_>>()
-    };
-    until("it expires", || expired().len() == 1);
-    assert!(expired()[0].contains("killed"), "{:?}", expired());
-    service.stop();
-    assert_eq!(ordered(&server), [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! What a running service tells of itself: a real server, a real process, its pages, its log, and its manager.
+//! The pages, the log and the service manager of a running service, with a real server and a real process.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::binary::{Ran, harvester, name, run, run_with};
@@ -20,18 +19,18 @@ use serde_json::Value;
 const TICK: &str = "quantum:stream:market.tick";
 const RESULT: &str = "quantum:stream:apply.result";
 
-/// How long anything may take that a test waits for.
+/// Longest time that a test waits for an effect.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < LIMIT, "waited in vain until {what}");
+        assert!(began.elapsed() < LIMIT, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A service at work; killed with the test.
+/// A running service, killed with the test.
 struct Service {
     child: Child,
     folder: tempfile::TempDir,
@@ -74,7 +73,7 @@ impl Service {
         self.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
     }
 
-    /// Status and body of a page; `None` while nobody answers.
+    /// Returns status and body of a page; `None` while no server answers.
     fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
@@ -89,12 +88,12 @@ impl Service {
         answered.map_or(Value::Null, |(_, body)| serde_json::from_str(&body).expect("a report is JSON"))
     }
 
-    /// Waits until the report is so.
+    /// Waits until the report meets a condition.
     fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
         until(&format!("{what}: {}\n{}", self.report(), self.log()), || is_so(&self.report()));
     }
 
-    /// Waits until all is consumed, acknowledged and sent.
+    /// Waits until all entries are consumed and acknowledged, and all decisions sent.
     fn until_settled(&self, applied: u64) {
         self.until("all is consumed", |report| {
             let input_is_done = |input: &Value| input["lag_entries"] == 0 && input["pending"] == 0;
@@ -112,7 +111,7 @@ impl Service {
         run_with(&[&[*command, "--url", &url], rest].concat())
     }
 
-    /// Names of what needs someone, as `status --json` has them.
+    /// Returns the names of the concerns, as `status --json` has them.
     fn concerns(&self) -> BTreeSet<String> {
         let ran = self.ask(&["status", "--json"]);
         let document: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}{}", ran.out, ran.log));
@@ -138,7 +137,7 @@ impl Drop for Service {
 }
 
 #[test]
-fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
+fn pages_and_commands_agree_with_the_store_after_the_end() {
     let server = RedisServer::start();
     let history = root().join("replay/nights/incident-2026-02-04/events.jsonl");
     let imported = run_with(&["import", name(&history), "--redis", &server.url()]);
@@ -169,14 +168,14 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
         "{}",
         service.log()
     );
-    until("a tick is said", || service.has_logged(&["HARVEST_TICK", "scanned=44", "skipped_price=44"]));
+    until("a tick is logged", || service.has_logged(&["HARVEST_TICK", "scanned=44", "skipped_price=44"]));
     assert!(service.has_logged(&["HARVEST_EMIT", "symbol=NEARUSDT", "reduceOnly=true"]), "{}", service.log());
-    // The night was months ago: all that wrote then is silent, and it is said.
+    // The night was months ago: all streams of then are silent, and the status names them.
     assert!(service.concerns().contains("input_silent"));
-    until("it is said", || service.has_logged(&["WARN", "INPUT_SILENT", TICK]));
+    until("it is logged", || service.has_logged(&["WARN", "INPUT_SILENT", TICK]));
     assert!(service.ask(&["status"]).out.contains("44 open, 44 evaluable"));
 
-    // At one moment all of them judge at the server's clock: the prices of that night are stale.
+    // At one moment, all of them evaluate by the server's clock: the prices of that night are stale.
     assert_eq!(service.report()["positions"]["held"], serde_json::json!({"stale_price": 44}));
     let page: Value = serde_json::from_str(&service.get("/positions").expect("positions").1).expect("JSON");
     assert!(page.as_array().expect("a list").iter().all(|position| position["hold"] == "stale_price"), "{page:#}");
@@ -186,7 +185,7 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
     assert!(last.starts_with("as of ") && last.contains("; holds and ages at "), "{last}");
     let story = service.ask(&["positions", "ARCUSDT"]).out;
     assert!(story.contains("hold               stale_price\n") && story.contains("; holds and ages at "), "{story}");
-    // The journal does not know that clock: it has the hold of the last price, and what it is at its own last entry.
+    // The journal does not know that clock: its hold is that of the last price, and that of its own last entry.
     let journal = service.folder.path().join("journal");
     let explained = run_with(&["explain", "ARCUSDT", "--journal", name(&journal)]).out;
     let mut lines = explained.lines();
@@ -201,8 +200,8 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
     let views: [&[&str]; 3] = [&["--json"], &["--all", "--json"], &["nearusdt", "--json"]];
     let running: Vec<Ran> = views.iter().map(|view| service.ask(&[&["positions"], *view].concat())).collect();
     assert_eq!(service.get("/positions/NOSUCHUSDT").map(|(status, _)| status), Some(404));
-    // While the lease is renewed, all looks at the streams see them.
-    until("some ticks are said", || service.log().matches("HARVEST_TICK").count() >= 5);
+    // While the lease is renewed, all checks of the streams see them.
+    until("some ticks are logged", || service.log().matches("HARVEST_TICK").count() >= 5);
     service.stop();
     assert!(!service.log().contains("INPUT_SILENT_OVER"), "{}", service.log());
     let store = service.store();
@@ -217,18 +216,18 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
             holds.extend(ended["hold"].take().as_str().map(str::to_owned));
         }
         assert!(!holds.is_empty() && !holds.contains("stale_price"), "{view:?}: {holds:?}");
-        assert_eq!(running, ended, "{view:?}: all but the time of the holds is the same");
+        assert_eq!(running, ended, "{view:?}: only the time of the holds differs");
     }
     let stats = run_with(&["stats", "--store", name(&store), "--json"]).json();
     // 02:07:05 to the last price of ARCUSDT, 02:10:50: 225 s. Then its feed is silent for months.
     assert_eq!(stats["symbols"]["ARCUSDT"]["below_min_r"]["ms"], 225_000, "{stats:#}");
     assert!(stats["symbols"]["ARCUSDT"]["not_evaluated"]["ms"].as_u64() > Some(86_400_000), "{stats:#}");
-    assert_eq!(service.ask(&["status"]).code, Some(3), "nobody is there any more");
+    assert_eq!(service.ask(&["status"]).code, Some(3), "the service has ended");
 }
 
-/// A command that names a position, a rung or a symbol is no secret failure if nothing of that name is known.
+/// A command that names an unknown position, rung or symbol reports that it has no effect.
 #[test]
-fn control_says_if_a_command_has_no_effect() {
+fn control_reports_that_a_command_has_no_effect() {
     let server = RedisServer::start();
     let history = root().join("replay/nights/incident-2026-02-04/events.jsonl");
     assert_eq!(run_with(&["import", name(&history), "--redis", &server.url()]).code, Some(0));
@@ -278,27 +277,9 @@ fn control_says_if_a_command_has_no_effect() {
     assert!(!service.has_logged(&["UNKNOWN_POSITION", near]));
 }
 
-/// Writes a price every 50 ms, as a feed does, until it is dropped.
-struct Producer<'a> {
-    stop: &'a AtomicBool,
-}
-
-impl Drop for Producer<'_> {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn produce(server: &RedisServer, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        server.cli(&["XADD", TICK, "*", "symbol", "SOLUSDT", "price", "100"]);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// Incident 43: a stream was silent for two and a half hours, and every unit was "active".
 #[test]
-fn i43_an_input_whose_producer_dies_is_named_and_so_is_its_return() {
+fn i43_an_input_without_a_producer_is_named_and_so_is_its_return() {
     let server = RedisServer::start();
     let settings = "[run.silent_after_ms]\nprice = 3000\nresult = 0\nsnapshot = 0\n";
     let service = Service::start(&server, settings, &[]);
@@ -309,18 +290,18 @@ fn i43_an_input_whose_producer_dies_is_named_and_so_is_its_return() {
         })
     };
     for round in 0..2 {
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let producer = Producer { stop: &stop };
-            scope.spawn(|| produce(&server, &stop));
-            service.until("prices are read", |report| {
-                report["totals"]["shapes"]["price"].is_object() && !is_silent(report)
-            });
-            until("its return is said", || round == 0 || service.has_logged(&["INPUT_SILENT_OVER", TICK]));
-            drop(producer);
+        // Each check writes a price, as a feed does.
+        until("prices are read", || {
+            server.cli(&["XADD", TICK, "*", "symbol", "SOLUSDT", "price", "100"]);
+            let report = service.report();
+            report["totals"]["shapes"]["price"].is_object() && !is_silent(&report)
+        });
+        until("its return is logged", || {
+            server.cli(&["XADD", TICK, "*", "symbol", "SOLUSDT", "price", "100"]);
+            round == 0 || service.has_logged(&["INPUT_SILENT_OVER", TICK])
         });
         service.until("the input counts as silent", is_silent);
-        until("it is said", || service.log().matches(&format!("INPUT_SILENT stream={TICK}")).count() == round + 1);
+        until("it is logged", || service.log().matches(&format!("INPUT_SILENT stream={TICK}")).count() == round + 1);
         assert!(service.concerns().contains("input_silent"));
         let (_, metrics) = service.get("/metrics").expect("metrics");
         let silent = format!("harvester_input_silent{{stream=\"{TICK}\",kind=\"price\"}} 1.0");
@@ -330,7 +311,7 @@ fn i43_an_input_whose_producer_dies_is_named_and_so_is_its_return() {
 }
 
 #[test]
-fn a_kill_switch_and_a_server_that_goes_away_are_told() {
+fn a_kill_switch_and_an_absent_server_are_reported() {
     let server = RedisServer::start();
     let settings = "[run.silent_after_ms]\nprice = 0\nresult = 0\nsnapshot = 0\n";
     let service = Service::start(&server, settings, &[]);
@@ -338,55 +319,59 @@ fn a_kill_switch_and_a_server_that_goes_away_are_told() {
     server.cli(&["SET", "quantum:kill", "1"]);
     service.until("it is killed", |report| report["killed"] == true);
     assert_eq!(service.concerns(), ["killed", "positions_unknown"].map(str::to_owned).into());
-    until("it is said", || service.has_logged(&["WARN", "KILLED"]));
-    assert_eq!(service.get("/readyz").map(|(status, _)| status), Some(200), "it reads, and emits nothing on purpose");
+    until("it is logged", || service.has_logged(&["WARN", "KILLED"]));
+    assert_eq!(
+        service.get("/readyz").map(|(status, _)| status),
+        Some(200),
+        "the service reads, and emits nothing by design"
+    );
     server.cli(&["SET", "quantum:kill", "0"]);
     service.until("it is no longer killed", |report| report["killed"] == false);
-    until("that is said too", || service.has_logged(&["INFO", "KILLED_OVER"]));
+    until("that is logged as well", || service.has_logged(&["INFO", "KILLED_OVER"]));
 
     drop(server);
     service.until("the server is missed", |report| report["redis"]["connected"] == false);
-    let (status, body) = service.get("/readyz").expect("it answers");
+    let (status, body) = service.get("/readyz").expect("the page answers");
     assert!(status == 503 && body.contains("\"not_connected\""), "{status} {body}");
     assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200), "a restart would not help");
     assert!(service.concerns().contains("not_connected"));
     assert!(service.report()["redis"]["last_error"].as_str().is_some_and(|error| error.contains("127.0.0.1")));
 }
 
-/// The messages of `sd_notify`, taken by a socket as systemd has one.
+/// The messages of `sd_notify`, received by a socket as systemd has one.
 #[test]
-fn the_service_manager_hears_of_start_progress_and_end() {
+fn the_service_manager_is_notified_of_start_progress_and_end() {
     let server = RedisServer::start();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(LIMIT)).expect("a limit");
-    let heard = || {
+    let received = || {
         let mut message = [0; 4096];
-        let length = socket.recv(&mut message).expect("the manager hears of the service");
+        let length = socket.recv(&mut message).expect("a message of the service");
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
-    let until_heard = |what: &str| loop {
-        let message = heard();
+    let until_received = |what: &str| loop {
+        let message = received();
         if message.lines().any(|line| line == what) {
             return message;
         }
     };
     let environment = [("NOTIFY_SOCKET", name(&path)), ("WATCHDOG_USEC", "1000000")];
     let mut service = Service::start(&server, "", &environment);
-    let ready = until_heard("READY=1");
+    let ready = until_received("READY=1");
     assert!(ready.contains("STATUS="), "{ready}");
-    assert!(service.get("/healthz").is_some(), "what is ready answers");
-    until_heard("STATUS=leader");
+    assert!(service.get("/healthz").is_some(), "a ready service answers");
+    until_received("STATUS=leader");
     for _ in 0..3 {
-        until_heard("WATCHDOG=1");
+        until_received("WATCHDOG=1");
     }
     service.stop();
-    until_heard("STOPPING=1");
+    until_received("STOPPING=1");
 }
 
 #[test]
-fn several_services_are_one_screen_the_worst_first() {
+fn several_services_are_one_screen_the_most_urgent_first() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let serve = |report: Report| {
         let body = serde_json::to_string(&report).unwrap();
@@ -401,7 +386,7 @@ fn several_services_are_one_screen_the_worst_first() {
     fine.redis.connected = true;
     let (first, _first) = serve(fine.clone());
     let (killed, _killed) = serve(Report { killed: true, ..fine.clone() });
-    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let absent = format!("http://127.0.0.1:{}", free_port());
     let status = |urls: &[&str], json: bool| {
         let mut command = harvester();
         command.arg("status").args(urls.iter().flat_map(|url| ["--url", url]));
@@ -410,16 +395,16 @@ fn several_services_are_one_screen_the_worst_first() {
     };
     let ran = status(&[&first, &first], true);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.log);
-    let ran = status(&[&first, &killed, &nobody], true);
+    let ran = status(&[&first, &killed, &absent], true);
     assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
     let document: Value = serde_json::from_str(&ran.out).unwrap();
     let services = document["services"].as_array().unwrap();
     let states: Vec<(&str, &str)> =
         services.iter().map(|s| (s["url"].as_str().unwrap(), s["state"].as_str().unwrap())).collect();
-    assert_eq!(states, [(&*nobody, "unreachable"), (&*killed, "findings"), (&*first, "fine")]);
+    assert_eq!(states, [(&*absent, "unreachable"), (&*killed, "findings"), (&*first, "fine")]);
     assert_eq!(services[1]["concerns"][0]["name"], "killed");
     let ran = status(&[&first, &killed], false);
     assert!(ran.code == Some(1) && ran.out.contains("the kill switch is on"), "{}{}", ran.out, ran.log);
     assert!(ran.out.find(&killed) < ran.out.find(&first), "{}", ran.out);
-    assert_eq!(status(&[&nobody, &nobody], true).code, Some(3), "none answers");
+    assert_eq!(status(&[&absent, &absent], true).code, Some(3), "no service answers");
 }

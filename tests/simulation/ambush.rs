@@ -1,4 +1,4 @@
-//! Disturbances that wait for the worst moment: an order on its way, a lease that is taken, a gap that is reported.
+//! Disturbances that wait for the worst moment: an order in flight, a lease that is taken, a gap that is reported.
 
 use harvester::domain::delivery::action::Offer;
 
@@ -7,50 +7,50 @@ use super::redis::Data;
 use super::run::KILL_KEY;
 use super::world::World;
 
-/// The oldest copy that is kept of the server's data. [µs]
+/// Largest age of the copy of the server's data. [µs]
 const COPY_AGE_US: u64 = 150_000;
 
-/// What is to happen at such a moment.
+/// What happens at such a moment.
 #[derive(Clone, Debug, Default)]
 pub struct Ambush {
     pub at_offer: Option<AtOffer>,
     /// The server loses the lease that is taken next.
     pub at_lease: bool,
-    /// The process that writes the next checkpoint with a decision that is not written ends then.
+    /// The process that writes the next checkpoint with an unwritten decision ends then.
     pub at_commit: bool,
     /// The answer to the next entry of our own is lost.
     pub at_append: bool,
     /// The process that reports the next gap ends then, and the operator accepts the gap at once.
     pub at_gap: bool,
-    /// What the server had a moment ago, and when.
+    /// A copy of the server's data, and its time.
     copy: Option<(u64, Data)>,
 }
 
 /// What happens when an instance offers an order; in shadow mode, a decision.
 #[derive(Clone, Copy, Debug)]
 pub enum AtOffer {
-    /// The server loses what the offer writes, and the reader of the instance is cut off until then: no entry that is lost
+    /// The server loses what the offer writes, and the reader of the instance is cut off until then: no lost entry
     /// was read.
     Lose,
-    /// The server loses what the offer writes, and what led to it. The executor has the order, and the instance is cut off
-    /// until the failover. The process ends when it has reported the gap.
+    /// The server loses what the offer writes, and the entries that led to it. The executor has the order, and the
+    /// instance is cut off until the failover. The process ends when it has reported the gap.
     LoseWithCause,
     /// The server loses the lease of this instance before it sends the offer, with everything since that lease was taken.
     LoseLease { instance: usize },
-    /// The offer has its effect, and its answer is lost.
+    /// The offer takes effect, and its answer is lost.
     LoseAnswer,
-    /// Somebody sets the kill key while the offer is on its way.
+    /// Another program sets the kill key while the offer is in flight.
     KillKey,
-    /// The process stands still before it sends the offer.
+    /// The process is paused before it sends the offer.
     StandStillBefore { us: u64 },
-    /// The process stands still after it has sent the offer, until after the failover.
+    /// The process is paused after it has sent the offer, until after the failover.
     StandStill { until_us: u64 },
     /// Only this instance reaches the server until the failover, and ends then.
     Betray { until_us: u64 },
 }
 
 impl World {
-    /// Returns the ambush that these offers walk into.
+    /// Returns the ambush that applies to these offers.
     fn at_offer(&self, offers: &[Offer]) -> Option<AtOffer> {
         let is_order = |offer: &Offer| offer.row.is_order() && offer.refusal.is_none();
         let is_met = !self.is_calm && (!self.plan.is_live || offers.iter().any(is_order));
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// Offers are about to be sent. Returns the time for which the process stands still before. [µs]
+    /// Handles the moment before offers are sent. Returns the time for which the process is paused before that. [µs]
     pub fn ambush_before_offer(&mut self, instance: usize, offers: &[Offer]) -> Option<u64> {
         let us = match self.at_offer(offers)? {
             AtOffer::StandStillBefore { us } => us,
@@ -74,7 +74,7 @@ impl World {
                 let (_, copy) = self.ambush.copy.take()?;
                 let us = self.rng.within(5_000, 50_000);
                 self.fail_over(copy, us);
-                // Another instance takes the lease meanwhile.
+                // Another instance takes the lease in that time.
                 us + self.rng.within(500_000, 900_000)
             }
             AtOffer::LoseLease { .. }
@@ -86,17 +86,17 @@ impl World {
             | AtOffer::Betray { .. } => return None,
         };
         self.ambush.at_offer = None;
-        self.stand_still(instance, us, "before it sends an offer");
+        self.pause(instance, us, "before it sends an offer");
         Some(us)
     }
 
-    /// Offers were sent, and are not there yet.
+    /// Handles the moment after offers were sent and before they arrive.
     pub fn ambush_after_offer(&mut self, instance: usize, offers: &[Offer]) {
         let now_us = self.now_us;
         match self.at_offer(offers) {
             Some(AtOffer::StandStill { until_us }) if until_us > now_us => {
                 let us = until_us - now_us + self.rng.within(1_000, 400_000);
-                self.stand_still(instance, us, "after it has sent an offer");
+                self.pause(instance, us, "after it has sent an offer");
             }
             Some(AtOffer::Betray { until_us }) if until_us > now_us + 50_000 => {
                 for other in (0..self.instances.len()).filter(|other| *other != instance) {
@@ -126,7 +126,7 @@ impl World {
         self.ambush.at_offer = None;
     }
 
-    /// Offers have reached the server, and nothing of them is written.
+    /// Handles the arrival of offers at the server, before anything of them is written.
     pub fn ambush_at_offer(&mut self, instance: usize, offers: &[Offer]) {
         match self.at_offer(offers) {
             Some(AtOffer::Lose) => {
@@ -142,7 +142,7 @@ impl World {
                 let away_us = self.rng.within(5_000, 400_000);
                 self.lose_since(copy, us + 1, away_us);
                 self.cut_off(instance, us + 1);
-                // Its reader is there again before, and finds the loss.
+                // Its reader is connected again before that, and finds the loss.
                 self.network.cut_emitter(instance, self.now_us + us + away_us + 600_000);
                 self.ambush.at_gap = true;
             }
@@ -163,7 +163,7 @@ impl World {
         self.ambush.at_offer = None;
     }
 
-    /// An entry of our own was written.
+    /// Handles the write of an entry of our own.
     pub fn ambush_at_append(&mut self, instance: usize) {
         if !self.is_calm && std::mem::take(&mut self.ambush.at_append) {
             self.lose_answer(instance);
@@ -175,7 +175,7 @@ impl World {
         self.cut_off(instance, us);
     }
 
-    /// A checkpoint was written.
+    /// Handles the write of a checkpoint.
     pub fn ambush_at_commit(&mut self, instance: usize) {
         let Some(process) = self.instances[instance].process() else { return };
         let is_waited_for = process.processor.delivery.outbox().unwritten() > 0;
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// A gap was reported. If it is the last one, the process ends before it sends anything more.
+    /// Handles the report of a gap. After the last gap, the process ends before it sends anything more.
     pub fn ambush_at_gap(&mut self, instance: usize) {
         if !self.ambush.at_gap || self.is_calm || self.has_unreported_gap(instance) {
             return;
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// A lease is about to be taken. The server loses it, and who takes it learns of it only after that.
+    /// Handles the taking of a lease. The server loses it, and the new holder learns of it only after that.
     pub fn ambush_at_lease(&mut self, instance: usize) {
         if !std::mem::take(&mut self.ambush.at_lease) || self.is_calm {
             return;
@@ -225,13 +225,13 @@ impl World {
             let us = self.rng.within(20_000, 200_000);
             self.begin_loss_of(us);
             let us = us + self.rng.within(200_000, 900_000);
-            self.stand_still(instance, us, "when it takes the lease");
+            self.pause(instance, us, "when it takes the lease");
         }
     }
 
-    fn stand_still(&mut self, instance: usize, us: u64, when: &str) {
+    fn pause(&mut self, instance: usize, us: u64, when: &str) {
         let name = self.instances[instance].name.clone();
         self.instances[instance].paused_until_us = self.now_us + us;
-        self.note(&name, format!("stands still for {} ms, {when}", us / 1000));
+        self.note(&name, format!("is paused for {} ms, {when}", us / 1000));
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold at every step of a run. What must hold at its end is in `end` and `losses`.
+//! Promises that are checked at every step of a run. `end` and `losses` check those of its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,13 +19,13 @@ pub struct Noticed {
     pub stream: String,
     pub after: Option<EntryId>,
     pub before: Option<EntryId>,
-    /// It begins where the process began to read.
+    /// True if it begins where the process began to read.
     pub is_from_start: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct Checks {
-    /// The server has lost entries.
+    /// True if the server has lost entries.
     pub has_lost: bool,
     pub lost: Vec<(String, StreamEntry)>,
     /// Gaps that an instance has reported to its operator.
@@ -34,19 +34,20 @@ pub struct Checks {
     pub broken_chain: Option<String>,
     pub trimmed: bool,
     pub clock_stepped: bool,
-    /// Requests that were written last happened after the client had given up.
+    /// Requests whose entries took effect after the client had given up.
     pub is_late: bool,
     /// Orders that are in the stream, or that the executor has, by decision.
     orders: BTreeMap<String, Vec<EntryId>>,
     /// Entries of our own, by process and number.
     appended: BTreeSet<(String, u64)>,
-    /// Decisions that were written. [1]
+    /// Number of decisions that were written. [1]
     pub written: u64,
-    /// Orders that were repeated after a loss of which the sender could not know. [1]
+    /// Number of orders that were repeated after a loss of which the sender could not know. [1]
     pub repeated: u64,
-    /// Entries that were trimmed unread, where the server had lost as many that were read: no count shows them. [1]
+    /// Number of entries that were trimmed unread, where the server had lost as many that were read: no count shows
+    /// them. [1]
     pub balanced: u64,
-    /// The run ended with a decision in doubt.
+    /// True if the run ended with a decision in doubt.
     pub in_doubt: bool,
 }
 
@@ -112,12 +113,12 @@ impl World {
             self.violate(Promise::NoOrderWhenKilled, format!("the order of {short} is sent while the kill key is set"));
         }
         let process = self.instances[instance].process.as_ref();
-        // Who writes a decision again knows that it was written.
+        // A process that writes a decision again knows that it was written.
         let knows = row.again || process.is_none_or(|process| process.knows.contains(&row.decision_id));
         let orders = self.checks.orders.entry(row.decision_id.clone()).or_default();
         orders.push(request);
         if orders.len() > 1 && !knows && self.checks.has_lost {
-            // The server has lost decision and order before this instance had seen either.
+            // The server has lost decision and order before this instance had read either.
             self.checks.repeated += 1;
         } else if orders.len() > 1 {
             let text = format!("{short} has the orders {orders:?}");
@@ -125,7 +126,8 @@ impl World {
         }
     }
 
-    /// The decision is of one of our books, under the policy of its account, and so is its order.
+    /// Checks that a decision is of one of our books, under the policy of its account, and that its order is of the
+    /// same book.
     fn check_book(&mut self, row: &OutboxRow, decision: &serde_json::Value) {
         let text = |name: &str| decision[name].as_str().unwrap_or_default();
         let wrong = |why: &str| format!("{} {why}: {decision}", &row.decision_id[..8]);
@@ -144,17 +146,17 @@ impl World {
         }
     }
 
-    /// The last decision in the stream goes on from the one before it.
+    /// Checks that the last decision in the stream follows the one before it.
     fn check_chain(&mut self, id: EntryId) {
         let Some(stream) = self.redis.data.streams.get(DECISION) else { return };
         let Some(last) = stream.get(id) else { return };
         let seq = |entry: &StreamEntry| entry.field("seq").parse::<u64>().unwrap_or(0);
         let before = stream.entries.iter().rev().nth(1);
-        let goes_on = match before {
+        let follows = match before {
             Some(before) => seq(last) == seq(before) + 1 && last.field("prev") == before.field("hash"),
             None => seq(last) == 1 || self.config.emit.output_maxlen > 0,
         };
-        if !goes_on {
+        if !follows {
             let text = format!("decision {} follows {:?}", seq(last), before.map(seq));
             self.note("CHAIN", &text);
             self.checks.broken_chain.get_or_insert(text);
@@ -165,7 +167,7 @@ impl World {
     pub fn check_offer(&mut self, name: &str, offer: &Offer, control: Option<EntryId>, is_covered: bool) {
         let row = &offer.row;
         let is_sent = row.is_order() && offer.refusal.is_none();
-        // Where entries are lost, the operator has said what no instance may have read.
+        // If entries are lost, the operator's entries can be among those that no instance has read.
         let is_killed =
             self.checks.is_whole() && self.operator.is_account_killed(&row.account, control.unwrap_or_default());
         if is_sent && is_killed {

@@ -1,4 +1,4 @@
-//! The disk of an instance: a journal whose end may not be durable, and a store whose commits are whole or not there.
+//! The disk of an instance: a journal whose end may not be durable, and a store whose commits are whole or absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,21 @@ use super::run::DECISION;
 pub struct Disk {
     /// Lines of the journal that were written.
     pub lines: Vec<String>,
-    /// So many of them are durable. [1]
+    /// Number of durable lines. [1]
     pub durable: usize,
     /// The last durable entry of each stream.
     durable_to: BTreeMap<String, EntryId>,
     pub store: Store,
     /// A commit that is being written.
     committing: Option<(Vec<Row>, BTreeSet<String>)>,
-    /// What the process knew of sent orders at the last commit ([`super::process::Process::knows`]).
+    /// Sent orders that the process knew at the last commit ([`super::process::Process::knows`]).
     pub knows: BTreeSet<String>,
     /// Writes fail until then. [µs]
     pub full_until_us: u64,
 }
 
 impl Disk {
-    /// Makes everything durable that was written so far, up to a number of lines.
+    /// Makes all lines durable that were written so far, up to a number of lines.
     pub fn sync(&mut self, lines: usize) {
         for text in &self.lines[self.durable..lines] {
             let (stream, id) = line::head(text.as_bytes()).expect("the processor writes lines");
@@ -38,7 +38,7 @@ impl Disk {
         self.durable = lines;
     }
 
-    /// Returns the entries that were applied, in their order: all of the journal but decisions.
+    /// Returns the entries that were applied, in their order: all lines of the journal except decisions.
     pub fn applied(&self) -> Vec<&str> {
         let lines = self.lines.iter().filter(|line| !is_decision(line));
         lines.map(|line| line.split(",\"fields").next().unwrap_or_default()).collect()
@@ -72,11 +72,11 @@ impl Disk {
         }
     }
 
-    /// The process ends, or the power: what was not synced may be there, a part of it, or nothing.
+    /// Ends the process, or cuts the power: unsynced data may be there, in part, or not at all.
     pub fn crash(&mut self, rng: &mut Rng) {
         let left = rng.within(self.durable as u64, self.lines.len() as u64 + 1) as usize;
         self.lines.truncate(left);
-        // What is found at the next start is as good as synced: the start reads it from the disk.
+        // Data that the next start finds counts as synced: the start reads it from the disk.
         self.sync(left);
         if rng.chance(500) {
             self.end_commit();
@@ -98,7 +98,7 @@ fn is_decision(line: &str) -> bool {
     line.strip_prefix("{\"stream\":\"").is_some_and(|rest| rest.starts_with(DECISION))
 }
 
-/// Rows in memory.
+/// The rows of a store, in memory.
 #[derive(Debug, Default)]
 pub struct Store(BTreeMap<Vec<u8>, Vec<u8>>);
 

@@ -1,4 +1,4 @@
-//! The disturbances of a run: processes end or stand still, links are cut, the server goes, loses, trims.
+//! The disturbances of a run: processes end or are paused, links are cut, the server stops, loses and trims entries.
 
 use harvester::domain::event::ids::EntryId;
 
@@ -20,7 +20,7 @@ enum Disturbance {
 }
 
 impl World {
-    /// Disturbs something, and again later, until the run becomes calm.
+    /// Disturbs the run, and again later, until the run becomes calm.
     pub fn disturb(&mut self) {
         if self.is_calm {
             return;
@@ -60,7 +60,7 @@ impl World {
             Disturbance::Pause => {
                 let us = self.rng.within(50_000, 6_000_000);
                 self.instances[instance].paused_until_us = self.now_us + us;
-                self.note(&name, format!("stands still for {} ms", us / 1000));
+                self.note(&name, format!("is paused for {} ms", us / 1000));
             }
             Disturbance::Cut if self.rng.chance(300) => self.ambush.at_append = true,
             Disturbance::Cut if self.rng.chance(300) => self.ambush.at_offer = Some(AtOffer::LoseAnswer),
@@ -116,7 +116,7 @@ impl World {
         self.note(&name, format!("is cut off for {} ms", us / 1000));
     }
 
-    /// What is written from now on until the failover is lost. Returns the time of the failover. [µs]
+    /// Loses the entries from now on until a failover. Returns the time of the failover. [µs]
     pub fn begin_loss(&mut self) -> u64 {
         let us = match self.rng.within(0, 5) {
             0 => self.rng.within(1_000_000, 4_000_000),
@@ -125,14 +125,14 @@ impl World {
         self.begin_loss_of(us)
     }
 
-    /// What is written in this time is lost. Returns its end. [µs]
+    /// Loses the entries that are written in this time. Returns its end. [µs]
     pub fn begin_loss_of(&mut self, us: u64) -> u64 {
         let away_us = self.away_us();
         self.lose_since(self.redis.data.clone(), us, away_us);
         self.now_us + us
     }
 
-    /// After some time the server goes, and comes back with what it had once.
+    /// Stops the server after some time. It comes back with an earlier copy of its data.
     pub fn lose_since(&mut self, copy: Data, us: u64, away_us: u64) {
         let epoch = self.redis.epoch;
         self.after(us, move |world| {
@@ -142,12 +142,12 @@ impl World {
         });
     }
 
-    /// Returns how long the server is away.
+    /// Returns the time for which the server is away. [µs]
     fn away_us(&mut self) -> u64 {
         self.rng.within(5_000, 1_500_000)
     }
 
-    /// A replica that lagged takes over, or a backup is restored. The server is away for some time.
+    /// Promotes a replica that lagged, or restores a backup. The server is away for some time.
     pub fn fail_over(&mut self, data: Data, away_us: u64) {
         if self.is_calm || !self.redis.is_up {
             return;
@@ -160,14 +160,14 @@ impl World {
                 self.checks.lost.push((name.clone(), entry.clone()));
             }
         }
-        // What was trimmed on the way that is lost was never trimmed, or never there.
+        // Entries that were trimmed after the copy are in it again, or never existed.
         self.redis.trimmed.retain(|(name, id)| {
             data.streams.get(name).is_some_and(|stream| *id <= stream.last_id && stream.get(*id).is_none())
         });
         let cursor = self.executor.cursor;
         self.checks.forget_orders(&data, cursor);
         self.checks.has_lost |= count > 0;
-        // The lease and the token may be lost, too.
+        // The lease and the fencing token may be lost as well.
         self.stop_server(&format!("fails over and loses {count} entries"), data, away_us);
     }
 

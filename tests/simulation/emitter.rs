@@ -1,4 +1,4 @@
-//! The emitter of an instance: does what `src/service/run/emitter.rs` does, one action after the other.
+//! The emitter of an instance: the same steps as in `src/service/run/emitter.rs`, one action after the other.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,12 +14,12 @@ use super::network::Broken;
 use super::process::{Event, Process};
 use super::redis::{BEGAN_MS, Redis, StreamEntry};
 use super::run::{CONTROL, QUARANTINE};
-use super::script::{self, EmitTerms, Said};
+use super::script::{self, EmitTerms, Reply};
 use super::world::World;
 
 /// Maximum number of attempts to issue a decision for the present time of the control stream. [1]
 const TRIES_MAX: u32 = 5;
-/// An entry that was signed longer ago is signed again. [ms]
+/// An entry that was signed longer ago than this is signed again. [ms]
 const SIGNED_AGE_MAX_MS: u64 = 30_000;
 
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub struct Emitting {
     /// The number of the connection, from 1.
     pub connection: u64,
     pub is_connected: bool,
-    /// The connection is to this server.
+    /// The epoch of the server that the connection reaches.
     epoch: u64,
     pub orders: VecDeque<(u64, Action)>,
     is_busy: bool,
@@ -63,7 +63,7 @@ impl World {
         self.at_instance(instance, life, us, move |world| world.connect_emitter(instance));
     }
 
-    /// The connection broke.
+    /// Handles a broken connection.
     fn disconnect_emitter(&mut self, instance: usize) {
         let Some(process) = self.instances[instance].process() else { return };
         (process.emitting.is_connected, process.emitting.is_busy) = (false, false);
@@ -71,7 +71,7 @@ impl World {
         self.connect_emitter_after_a_pause(instance);
     }
 
-    /// Sends a request on the connection of the emitter. That of an earlier server is broken.
+    /// Sends a request on the connection of the emitter. A connection to an earlier server is broken.
     fn call_of_emitter<T: 'static>(
         &mut self,
         instance: usize,
@@ -91,13 +91,13 @@ impl World {
         self.instances[instance].process = Some(process);
     }
 
-    /// Begins the next action, if none is in hand.
+    /// Begins the next action, if none is in progress.
     pub fn work(&mut self, instance: usize, process: &mut Process) {
         if process.emitting.is_busy || !process.emitting.is_connected {
             return;
         }
         while let Some((connection, action)) = process.emitting.orders.pop_front() {
-            // An order for an earlier connection was given up with it.
+            // An action for an earlier connection was dropped with it.
             if connection == process.emitting.connection {
                 process.emitting.is_busy = true;
                 return self.perform(instance, process, action);
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// The action is over: reports the event, and goes on or connects again.
+    /// Ends the action: reports the events, and continues or connects again.
     fn end_action(&mut self, instance: usize, events: Vec<Event>, is_broken: bool) {
         for event in events {
             self.report(instance, event);
@@ -148,13 +148,13 @@ impl World {
         let effect = move |world: &mut World, is_whole: bool| {
             world.ambush_at_offer(instance, &offers);
             let count = if is_whole { offers.len() } else { world.rng.within(0, offers.len() as u64 + 1) as usize };
-            offers[..count].iter().map(|offer| world.emit(instance, offer, issued_ms)).collect::<Vec<Said>>()
+            offers[..count].iter().map(|offer| world.emit(instance, offer, issued_ms)).collect::<Vec<Reply>>()
         };
-        self.call_of_emitter(instance, effect, move |world, said| {
-            let Ok(said) = said else { return world.end_action(instance, Vec::new(), true) };
+        self.call_of_emitter(instance, effect, move |world, reply| {
+            let Ok(reply) = reply else { return world.end_action(instance, Vec::new(), true) };
             let mut events = Vec::new();
-            for (at, (offer, said)) in kept.iter().zip(said).enumerate() {
-                if let Said::Late { id_ms } = said {
+            for (at, (offer, reply)) in kept.iter().zip(reply).enumerate() {
+                if let Reply::Late { id_ms } = reply {
                     for event in events {
                         world.report(instance, event);
                     }
@@ -170,7 +170,7 @@ impl World {
                         .map(|offer| Event::Offered { seq: offer.row.seq, answer: OfferAnswer::Unfit });
                     return world.end_action(instance, rest.collect(), false);
                 }
-                events.push(Event::Offered { seq: offer.row.seq, answer: answer(said) });
+                events.push(Event::Offered { seq: offer.row.seq, answer: answer(reply) });
             }
             world.end_action(instance, events, false);
         });
@@ -178,18 +178,18 @@ impl World {
     }
 
     /// Runs the script, and checks what it wrote.
-    fn emit(&mut self, instance: usize, offer: &Offer, issued_ms: u64) -> Said {
+    fn emit(&mut self, instance: usize, offer: &Offer, issued_ms: u64) -> Reply {
         let key = keys::configured(&self.config).expect("the key reads");
         let faults = self.request.faults;
         let terms = EmitTerms { key: key.as_ref(), length_max: self.config.emit.output_maxlen, issued_ms, faults };
-        let said = script::emit(&mut self.redis, &mut self.rng, &terms, offer);
+        let reply = script::emit(&mut self.redis, &mut self.rng, &terms, offer);
         let name = self.instances[instance].name.clone();
         let row = &offer.row;
-        self.note(&name, format!("offers {} ({}): {}", row.seq, &row.decision_id[..8], shown(&said)));
-        if let Said::Written { decision, request, .. } = &said {
+        self.note(&name, format!("offers {} ({}): {}", row.seq, &row.decision_id[..8], shown(&reply)));
+        if let Reply::Written { decision, request, .. } = &reply {
             self.check_written(instance, offer, *decision, *request);
         }
-        said
+        reply
     }
 
     fn append(&mut self, instance: usize, process: &Process, append: Append) {
@@ -232,7 +232,7 @@ impl World {
                     return world.end_action(instance, appended(Appended::Written(id, tried)), false);
                 }
                 Ok((None, attempt)) => attempt.expect("there is an attempt"),
-                // Nothing was tried on this connection. What was tried before is still to be looked for.
+                // Nothing was tried on this connection. An earlier attempt is still to be looked for.
                 Err(Broken) => return world.end_action(instance, appended(Appended::Unknown(before)), true),
             };
             let fields = attempt.fields.clone();
@@ -310,28 +310,28 @@ impl World {
     }
 }
 
-fn answer(said: Said) -> OfferAnswer {
+fn answer(reply: Reply) -> OfferAnswer {
     let of = |text: &str, is_new| {
         let mut parts = text.splitn(3, ' ');
         let entry = parts.next().and_then(|id| id.parse().ok()).expect("an answer begins with an id");
         let refusal = parts.nth(1).filter(|reason| !reason.is_empty()).map(str::to_owned);
         OfferAnswer::Written { entry, refusal, is_new }
     };
-    match said {
-        Said::Stale => OfferAnswer::Stale,
-        Said::Halted => OfferAnswer::Halted,
-        Said::Doubt { known } => OfferAnswer::Doubtful { known },
-        Said::Lost => OfferAnswer::Lost,
-        Said::Behind => OfferAnswer::Behind,
-        Said::Known { answer } => of(&answer, false),
-        Said::Written { answer, .. } => of(&answer, true),
-        Said::Late { .. } => unreachable!("it is offered again"),
+    match reply {
+        Reply::Stale => OfferAnswer::Stale,
+        Reply::Halted => OfferAnswer::Halted,
+        Reply::Doubt { known } => OfferAnswer::Doubtful { known },
+        Reply::Lost => OfferAnswer::Lost,
+        Reply::Behind => OfferAnswer::Behind,
+        Reply::Known { answer } => of(&answer, false),
+        Reply::Written { answer, .. } => of(&answer, true),
+        Reply::Late { .. } => unreachable!("it is offered again"),
     }
 }
 
-fn shown(said: &Said) -> String {
-    match said {
-        Said::Written { decision, request, refusal, .. } => {
+fn shown(reply: &Reply) -> String {
+    match reply {
+        Reply::Written { decision, request, refusal, .. } => {
             let order = request.map_or_else(|| format!("no request {refusal}"), |id| format!("request {id}"));
             format!("written {decision}, {order}")
         }

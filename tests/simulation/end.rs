@@ -1,4 +1,4 @@
-//! What must hold at the end of a run, when everything is settled.
+//! Promises that are checked at the end of a run, when everything is settled.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ impl World {
         let has_all = |world: &Self, at: usize| {
             let process = world.instances[at].process.as_ref();
             let is_awake = world.instances[at].paused_until_us <= world.now_us;
-            // A reader may wait for an answer of the server that is gone.
+            // A reader can wait for an answer of a server that is gone.
             let is_there = |process: &Process| process.link.is_to(world.redis.epoch) && process.is_settled();
             is_awake && process.is_some_and(|process| is_there(process) && world.has_read_all(process))
         };
@@ -38,7 +38,7 @@ impl World {
         })
     }
 
-    /// Checks everything that has to hold once the run is settled.
+    /// Checks every promise that must be kept once the run is settled.
     pub fn check_end(&mut self) {
         let (is_forked, lacks_decisions) = (self.is_forked(), self.lacks_decisions());
         if let Some(text) = self.checks.broken_chain.clone().filter(|_| !is_forked) {
@@ -70,7 +70,7 @@ impl World {
         self.check_losses();
     }
 
-    /// Every journal is in canonical order.
+    /// Checks that every journal is in canonical order.
     fn check_order(&mut self) {
         let late = self.instances.iter().find_map(|at| {
             let keys = at.disk.lines.iter().map(|text| {
@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    /// The decisions in the stream are those of a run that nobody disturbed.
+    /// Checks that the decisions in the stream are those of an undisturbed run.
     fn check_oracle(&mut self) {
         if self.config.emit.output_maxlen > 0 {
             return;
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// Every decision has exactly one request, or one reason why it has none.
+    /// Checks that every decision has exactly one request, or one reason why it has none.
     fn check_outcomes(&mut self) {
         if !self.plan.is_live || self.config.emit.output_maxlen > 0 {
             return;
@@ -130,7 +130,8 @@ impl World {
         }
     }
 
-    /// Every result that cannot be read has a record, whoever led when it was read. Two leaders may both write it.
+    /// Checks that every unreadable result has a record, whichever instance led when it was read. Two leaders may
+    /// both write it.
     fn check_records(&mut self) {
         if self.config.emit.output_maxlen > 0 || self.checks.is_late {
             return;

@@ -1,4 +1,4 @@
-//! The executor: reads the stream of requests, and executes each order of ours that it finds there.
+//! The executor: reads the stream of requests, and executes each order of ours in it.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use super::redis::StreamEntry;
 use super::run::PLAN;
 use super::world::World;
 
-/// Time between two looks at the stream. [µs]
+/// Time between two reads of the stream. [µs]
 const INTERVAL_US: u64 = 40_000;
 
 #[derive(Debug, Default)]
 pub struct Executor {
     pub cursor: EntryId,
-    /// The server that it reads.
+    /// The epoch of the server that it reads.
     epoch: u64,
     /// How often each decision was received. [1]
     pub received: BTreeMap<String, u64>,
 }
 
 impl World {
-    /// Executes what is new, and looks again later.
+    /// Executes new orders, and again later.
     pub fn execute(&mut self) {
         self.execute_new();
         let us = self.rng.within(INTERVAL_US / 4, INTERVAL_US * 3);
@@ -33,7 +33,7 @@ impl World {
         if self.redis.is_up {
             if self.executor.epoch != self.redis.epoch {
                 self.executor.epoch = self.redis.epoch;
-                // Behind a loss, the ids go on from an earlier one.
+                // After a loss, the ids continue from an earlier one.
                 let last = self.redis.stream(PLAN).last_id;
                 self.executor.cursor = self.executor.cursor.min(last);
             }
@@ -54,12 +54,12 @@ impl World {
         let times = self.executor.received.entry(decision.clone()).or_insert(0);
         *times += 1;
         if *times > 1 {
-            // The check of what is written tells whether anybody could know.
+            // The check of written decisions decides whether the sender could know.
             return self.note("executor", format!("has {} already", &decision[..8]));
         }
         let asked = (order.field("qty").parse::<f64>().unwrap_or(0.0) * 10_000.0) as i64;
         let held = self.producer.open.get(&book).copied().unwrap_or(0);
-        // Reduce only: never more than is there. Some orders are not filled at all.
+        // Reduce only: never more than is open. Some orders are not filled at all.
         let qty = asked.min(held);
         if qty <= 0 || self.rng.chance(80) {
             return self.note("executor", format!("does not fill {}", &decision[..8]));

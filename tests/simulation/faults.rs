@@ -1,4 +1,4 @@
-//! The deliberate faults: what each of them breaks, and how soon that is found.
+//! The deliberate faults: the promise that each of them breaks, and the seed that finds it.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ struct Found {
     violation: Violation,
 }
 
-/// How soon each fault was found, and by which promise.
+/// The seed that found each fault, and the broken promise.
 pub struct Table {
     rows: Vec<(Fault, Option<Found>)>,
 }
@@ -66,7 +66,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Looks for each fault, or for one of them if it is named, up to the first seed that finds it.
+/// Runs seeds for each fault, or for the named one, up to the first seed that finds it.
 pub fn table(named: Option<&str>) -> Table {
     let is_meant = |fault: &Fault| named.is_none_or(|name| format!("{fault:?}") == name);
     let faults: Vec<Fault> = Fault::ALL.into_iter().filter(is_meant).collect();

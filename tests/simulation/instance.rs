@@ -1,5 +1,5 @@
-//! An instance: its disk, and the event loop of the process that runs there. The loop does what
-//! `src/service/run/event_loop.rs` does, without threads.
+//! An instance: its disk, and the event loop of the process that runs there. The loop has the steps of
+//! `src/service/run/event_loop.rs`, without threads.
 
 use std::sync::atomic::Ordering;
 
@@ -18,17 +18,17 @@ use super::promise::Promise;
 use super::run::CONTROL;
 use super::world::World;
 
-/// The longest time between two looks at the role. [µs]
+/// Longest time between two checks of the role. [µs]
 const REPORT_US: u64 = 250_000;
 
 pub struct Instance {
     pub name: String,
-    /// Grows with each process that starts or ends here.
+    /// Grows with each start and each end of a process here.
     pub life: u64,
     pub disk: Disk,
     pub process: Option<Box<Process>>,
     pub paused_until_us: u64,
-    /// Processes that began here. [1]
+    /// Number of processes that began here. [1]
     pub starts: u64,
 }
 
@@ -50,7 +50,7 @@ impl Instance {
 }
 
 impl World {
-    /// Reports something to the event loop of an instance, and wakes it.
+    /// Adds an event for the event loop of an instance, and wakes it.
     pub fn report(&mut self, instance: usize, event: Event) {
         if let Some(process) = self.instances[instance].process() {
             process.events.push_back(event);
@@ -72,14 +72,14 @@ impl World {
         let life = self.instances[instance].life;
         let mut process = self.instances[instance].process.take()?;
         let done = act(self, &mut process);
-        // What was done may have ended the process.
+        // The call can have ended the process.
         if self.instances[instance].life == life {
             self.instances[instance].process = Some(process);
         }
         Some(done)
     }
 
-    /// One turn of the event loop: what happened is handled, and what is asked for handed out.
+    /// Runs one turn of the event loop: handles what happened, and hands out what is asked for.
     fn turn(&mut self, instance: usize) {
         let is_over = self.with(instance, |world, process| {
             process.is_woken = false;
@@ -95,7 +95,7 @@ impl World {
         self.set_timer(instance);
     }
 
-    /// Handles one thing, and all events that are there by then.
+    /// Handles one message, and all events that are there by then.
     fn wait(&mut self, process: &mut Process) -> anyhow::Result<()> {
         let takes_entries = process.takes_entries();
         if let Some(entries) = process.held.take_if(|_| takes_entries) {
@@ -327,7 +327,7 @@ impl World {
         }
     }
 
-    /// Wakes the loop again for what is left, and at the next time at which it has something to do.
+    /// Wakes the loop again for remaining work, and at the next time at which it has something to do.
     fn set_timer(&mut self, instance: usize) {
         let (life, now_us) = (self.instances[instance].life, self.now_us);
         let Some(process) = self.instances[instance].process() else { return };

@@ -1,4 +1,4 @@
-//! The lease task of an instance, as `src/service/run/lease_task.rs`, and the look at the kill key.
+//! The lease task of an instance, as in `src/service/run/lease_task.rs`, and the reading of the kill key.
 
 use harvester::codec::operator;
 
@@ -13,13 +13,13 @@ const KILL_INTERVAL_US: u64 = 200_000;
 const AGAIN_US: u64 = 300_000;
 
 impl World {
-    /// Takes the lease or extends it, and does so again and again.
+    /// Takes the lease or extends it, and repeats that.
     pub fn keep_lease(&mut self, instance: usize) {
         let (began_us, lasts_us, life) = (self.now_us, self.plan.lease_us, self.instances[instance].life);
         let (name, epoch) = (self.instances[instance].name.clone(), self.redis.epoch);
         let Some(process) = self.instances[instance].process() else { return };
         let (held, owner) = (process.held_value.clone(), process.owner.clone());
-        // The connection of before a failover or a restart is broken.
+        // A connection from before a failover or a restart is broken.
         let is_broken = process.lease_epoch.replace(epoch).is_some_and(|of| of != epoch);
         if is_broken {
             process.lease_epoch = None;
@@ -47,13 +47,13 @@ impl World {
                     world.report(instance, Event::Lease);
                     world.at_instance(instance, life, lasts_us / 4, move |world| world.keep_lease(instance));
                 }
-                // The lease is held until its time is over; the role knows that time.
+                // The lease is kept until its time is over; the role knows that time.
                 Err(_) => world.at_instance(instance, life, AGAIN_US, move |world| world.keep_lease(instance)),
             }
         });
     }
 
-    /// Looks at the kill key again and again.
+    /// Reads the kill key, and repeats that.
     pub fn watch_kill_key(&mut self, instance: usize) {
         let (life, began_us) = (self.instances[instance].life, self.now_us);
         let effect = |world: &mut World, _: bool| world.redis.get(KILL_KEY).map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Losses: what an instance can never read must be named, and where histories have forked.
+//! Losses: every entry that an instance can never read must be named, and histories that differ are found.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use super::run::{CONTROL, DECISION};
 use super::world::World;
 
 impl World {
-    /// Returns true if a decision is in doubt, which only an operator can resolve where histories have forked or a decision
-    /// was trimmed too early.
+    /// Returns true if a decision is in doubt, which only an operator can resolve if histories have forked or a
+    /// decision was trimmed too early.
     pub fn ends_in_doubt(&self) -> bool {
         let is_doubtful =
             |at: &Instance| at.process.as_ref().is_some_and(|process| process.processor.delivery.doubtful() > 0);
         self.instances.iter().any(is_doubtful) && (self.is_forked() || self.lacks_decisions())
     }
 
-    /// Returns true if an instance has not read a decision that is trimmed now. It may have made that decision again, and
-    /// what it decides from there on is not what an instance decides that has read it (docs/spec/emission.md, "Trimming").
+    /// Returns true if an instance has not read a decision that is trimmed now. It may have made that decision again,
+    /// and its later decisions differ from those of an instance that has read it (docs/spec/emission.md, "Trimming").
     pub fn lacks_decisions(&self) -> bool {
         let decisions = self.redis.data.streams.get(DECISION);
         let first = decisions.and_then(|stream| stream.entries.first()?.field("seq").parse().ok());
@@ -32,9 +32,9 @@ impl World {
         })
     }
 
-    /// Returns true if an instance without a key has read a decision whose entry has an earlier time than its cause: the
-    /// clock went back in between. It knows the decision, and a replay does not believe it (docs/spec/fold.md, "Compare
-    /// only").
+    /// Returns true if an instance without a key has read a decision whose entry has an earlier time than its cause:
+    /// the clock went back in between. The instance knows the decision, and a replay does not believe it
+    /// (docs/spec/fold.md, "Compare only").
     pub fn has_early_decision(&self, instance: usize) -> bool {
         let is_early = |(id, payload): (EntryId, String)| {
             let payload: serde_json::Value = serde_json::from_str(&payload).unwrap_or_default();
@@ -44,14 +44,16 @@ impl World {
         !self.plan.has_key && self.instances[instance].disk.decision_payloads().into_iter().any(is_early)
     }
 
-    /// Returns true if two instances have applied other entries, or the same in another order: the server has lost some,
-    /// they were trimmed, or its clock went back. From there on the histories differ, and so may what they decide.
+    /// Returns true if two instances have applied different entries, or the same in another order: the server has
+    /// lost some, they were trimmed, or its clock went back. From there on the histories differ, and their decisions
+    /// may differ.
     pub fn is_forked(&self) -> bool {
         let applied: Vec<Vec<&str>> = self.instances.iter().map(|at| at.disk.applied()).collect();
         applied.iter().any(|one| one.iter().zip(&applied[0]).any(|(one, other)| one != other))
     }
 
-    /// What an instance can never read is named by a gap: in the log, or to the operator of an instance.
+    /// Checks that a gap names every entry that an instance can never read: in the log, or to the operator of an
+    /// instance.
     pub fn check_losses(&mut self) {
         // An entry that one instance has, and another one can never read.
         let mut read: BTreeMap<(String, EntryId), usize> = BTreeMap::new();
@@ -69,7 +71,7 @@ impl World {
         };
         let is_trimmed_over =
             |stream: &str, id: EntryId| self.redis.trimmed.iter().any(|(of, trimmed)| of == stream && *trimmed > id);
-        // A clock that goes back after a loss gives ids again that were read. Their entries count for those that are lost.
+        // A clock that goes back after a loss gives ids again that were read. Their entries count for the lost ones.
         let is_given_again = |stream: &str| self.redis.given_again.iter().any(|(of, _)| of == stream);
         let unnamed = read.iter().find(|((stream, id), count)| {
             let is_lost = **count < self.instances.len() && !is_there(stream, *id) && !is_given_again(stream);
@@ -79,7 +81,8 @@ impl World {
         let unnamed = unnamed.map(|((stream, id), count)| {
             format!("{stream}/{id} is lost, {count} instances have it, and no gap names it")
         });
-        // What was trimmed, and no instance has. An entry with an id that was given before is a duplicate.
+        // Entries that were trimmed and that no instance has. An entry with an id that was given before is a
+        // duplicate.
         let unread =
             |entry: &&(String, EntryId)| !self.redis.given_again.contains(*entry) && !read.contains_key(*entry);
         let missed = self
@@ -93,7 +96,8 @@ impl World {
         let mut balanced = 0;
         let mut missed = Vec::new();
         for (stream, ids) in by_stream {
-            // As many were lost that an instance had read: the counts agree (docs/spec/emission.md, "What counts prove").
+            // As many entries were lost that an instance had read: the counts agree (docs/spec/emission.md, "What
+            // counts prove").
             let lost = self.checks.lost.iter().filter(|(of, entry)| {
                 of == stream && read.contains_key(&(of.clone(), entry.id)) && ids.iter().all(|id| *id > entry.id)
             });
@@ -133,8 +137,9 @@ impl Noticed {
             && self.before.is_none_or(|before| id <= before)
     }
 
-    /// A process that finds at its start that entries are missing does not know from where on: it reports all that comes
-    /// after what an earlier process has read (docs/spec/emission.md, "What counts prove").
+    /// Returns true if the entry is in a gap that a process found at its start. Such a process cannot know where the
+    /// gap begins, and reports everything after the last entry of an earlier process (docs/spec/emission.md, "What
+    /// counts prove").
     fn may_hide(&self, stream: &str, id: EntryId) -> bool {
         self.stream == stream && self.is_from_start && self.after.is_some_and(|after| id <= after)
     }

@@ -1,13 +1,13 @@
 //! The simulator: the real delivery, reorder buffer, reader, engine and chain, driven by one seed over a model of
-//! everything outside: a Redis server, disks, a network, an executor and a person at the control stream.
+//! everything outside: a Redis server, disks, a network, an executor and an operator at the control stream.
 //!
-//! A run has virtual time, one queue and one source of chance, so a seed gives the same run, to the byte. What must hold
-//! is in `checks`. `cargo xtask simulate --seed N --trace` shows a run.
+//! A run has virtual time, one queue and one source of randomness, so a seed gives the same run, to the byte.
+//! `checks` contains what must always be true. `cargo xtask simulate --seed N --trace` shows a run.
 //!
-//! In reading order: `run` (what a seed stands for), `world` (time and queue), `process` and `instance`
-//! (its event loop) with `start`, `reader`, `emitter`, `lease` and `disk`, then `network`, `redis` and `script`,
-//! `producer`, `executor`, `operator`, `disturb`, `ambush`; `promise`, `checks`, `end`, `losses` and `oracle`; `seeds` (many runs),
-//! `faults` and `trace`.
+//! In reading order: `run` (what a seed determines), `world` (time and queue), `process` and `instance` (its event
+//! loop) with `start`, `reader`, `emitter`, `lease` and `disk`, then `network`, `redis` and `script`, `producer`,
+//! `executor`, `operator`, `disturb`, `ambush`; `promise`, `checks`, `end`, `losses` and `oracle`; `seeds` (many
+//! runs), `faults` and `trace`.
 
 mod ambush;
 mod checks;
@@ -43,18 +43,18 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-fn assert_held(outcome: &Outcome) {
+fn assert_kept(outcome: &Outcome) {
     if let Some(violation) = &outcome.violation {
         panic!("seed {}: {violation}\n{}", outcome.seed, outcome.trace);
     }
 }
 
-/// One instance that nothing disturbs.
+/// One undisturbed instance.
 #[test]
 fn an_undisturbed_run_makes_the_decisions_of_the_oracle() {
     for seed in 0..10 {
         let outcome = simulate(run::Request { is_calm: true, ..run::Request::of(seed) });
-        assert_held(&outcome);
+        assert_kept(&outcome);
     }
 }
 
@@ -67,9 +67,9 @@ fn a_seed_runs_twice_to_the_same_bytes() {
 }
 
 #[test]
-fn a_trace_tells_when_who_did_what() {
+fn a_trace_line_has_a_time_an_actor_and_an_event() {
     let outcome = simulate(run::Request { is_traced: true, ..run::Request::of(7) });
-    assert_held(&outcome);
+    assert_kept(&outcome);
     let actors = ["plan", "one", "two", "three", "server", "world", "executor", "operator", "CHAIN"];
     let mut last_s = 0.0;
     for line in outcome.trace.lines() {
@@ -79,30 +79,30 @@ fn a_trace_tells_when_who_did_what() {
         assert!(words.next().is_some_and(|who| actors.contains(&who)) && words.next().is_some(), "{line}");
         last_s = at_s;
     }
-    assert_eq!(outcome.trace.lines().count() as u64, outcome.sum.1, "no line is left out");
+    assert_eq!(outcome.trace.lines().count() as u64, outcome.sum.1, "the trace has every line");
     for what in ["takes the lease 1 ", " leads", " offers 1 ", ": written ", "is calm"] {
         assert!(outcome.trace.contains(what), "{what} in\n{}", outcome.trace);
     }
 }
 
-/// `HARVESTER_SEEDS` runs from seed 0 on, or from `HARVESTER_SEED_FROM`.
+/// Runs `HARVESTER_SEEDS` seeds from seed 0 on, or from `HARVESTER_SEED_FROM`.
 #[test]
-fn what_must_hold_holds_for_many_seeds() {
+fn every_promise_is_kept_for_many_seeds() {
     let (from, count) = (number("HARVESTER_SEED_FROM").unwrap_or(0), number("HARVESTER_SEEDS").unwrap_or(40));
     let report = seeds::many(from, count);
     println!("{report}");
     assert!(report.failed.is_empty(), "{report}");
 }
 
-/// Seeds that found something once.
+/// Seeds that have found a fault before.
 #[test]
-fn seeds_that_found_something_hold() {
+fn every_promise_is_kept_for_seeds_that_found_a_fault() {
     for seed in seeds::kept() {
-        assert_held(&simulate(run::Request::of(seed)));
+        assert_kept(&simulate(run::Request::of(seed)));
     }
 }
 
-/// `HARVESTER_SEED` with its trace.
+/// Runs `HARVESTER_SEED` with its trace.
 #[test]
 #[ignore = "shows one seed"]
 fn one_seed() {
@@ -112,10 +112,10 @@ fn one_seed() {
         println!("{}", outcome.trace);
     }
     println!("{}", outcome.summary());
-    assert_held(&Outcome { trace: String::new(), ..outcome });
+    assert_kept(&Outcome { trace: String::new(), ..outcome });
 }
 
-/// `HARVESTER_FAULT` names one of them.
+/// `HARVESTER_FAULT` selects one fault.
 #[cfg(feature = "faults")]
 #[test]
 #[ignore = "runs up to 200 seeds for each fault"]

@@ -2,41 +2,41 @@
 
 use super::world::World;
 
-/// How long a client waits for an answer that never comes. [µs]
+/// Time that a client waits for an answer that never comes. [µs]
 const TIMEOUT_US: u64 = 30_000_000;
 
-/// The reply did not come: the request may have had its effect.
+/// The reply did not come: the request may have taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
-/// Links, by instance.
+/// The links of all instances.
 #[derive(Debug)]
 pub struct Network {
-    /// The link is cut until then. [µs]
+    /// Time until which each link is cut. [µs]
     cut_until_us: Vec<u64>,
-    /// The connection of the reader alone is cut until then. [µs]
+    /// Time until which the connection of each reader alone is cut. [µs]
     reader_cut_until_us: Vec<u64>,
-    /// The emitter does not connect until then. [µs]
+    /// Time until which each emitter does not connect. [µs]
     emitter_cut_until_us: Vec<u64>,
 }
 
-/// What becomes of one request.
+/// The course of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Answered {
         there_us: u64,
         back_us: u64,
     },
-    /// The client is told, and nothing has happened.
+    /// The client gets an error, and the request had no effect.
     CutBefore {
         us: u64,
     },
-    /// It has happened, and the client is not told the answer.
+    /// The request takes effect, and the client gets no answer.
     CutAfter {
         there_us: u64,
         back_us: u64,
     },
-    /// The client is told that the connection broke, and it happens later.
+    /// The client gets a broken connection, and the request takes effect later.
     Late {
         us: u64,
         there_us: u64,
@@ -105,8 +105,8 @@ impl World {
         Fate::Answered { there_us, back_us }
     }
 
-    /// Sends a request of an instance. `effect` happens at the server; `is_whole` is false if only a part of a pipeline
-    /// may have arrived. `done` gets the answer, if the process lives that long.
+    /// Sends a request of an instance. `effect` happens at the server; `is_whole` is false if only a part of a
+    /// pipeline may have arrived. `done` gets the answer, if the process lives that long.
     pub fn call<T: 'static>(
         &mut self,
         instance: usize,
@@ -117,7 +117,7 @@ impl World {
         let fate = self.fate(instance);
         match fate {
             Fate::Answered { there_us, back_us } => self.after(there_us, move |world| {
-                // What was on its way when the link or the server went is gone.
+                // A request in flight is lost when the link or the server stops.
                 if !world.reaches(instance) || world.redis.epoch != epoch {
                     return world.at_instance(instance, life, 1_000, move |world| done(world, Err(Broken)));
                 }
@@ -151,7 +151,8 @@ impl World {
         });
     }
 
-    /// Lets something happen at an instance, if the process still lives then. A paused one does it later.
+    /// Schedules an event at an instance. It happens if the process still lives then; a paused process handles it
+    /// later.
     pub fn at_instance(&mut self, instance: usize, life: u64, us: u64, act: impl FnOnce(&mut World) + 'static) {
         self.after(us, move |world| {
             let at = &world.instances[instance];

@@ -1,4 +1,4 @@
-//! The person at the control stream: presses the kill switch, accepts gaps, and heals the memory of written ids.
+//! The operator at the control stream: sets the kill switch, accepts gaps, and repairs the memory of written ids.
 
 use std::collections::BTreeMap;
 
@@ -18,20 +18,20 @@ pub struct Operator {
     /// Gaps up to here are accepted.
     accepted: EntryId,
     pub is_killed: bool,
-    /// Accounts that are killed alone, each with the entries that said so, and no longer.
+    /// Accounts that are killed alone, each with the kill entries that no later entry has lifted.
     pub of_accounts: BTreeMap<&'static str, Vec<(EntryId, bool)>>,
 }
 
 impl Operator {
     /// Returns true if the last entry about an account, up to an id, has killed it.
     pub fn is_account_killed(&self, account: &str, to: EntryId) -> bool {
-        let mut said = self.of_accounts.get(account).into_iter().flatten().rev();
-        said.find(|(id, _)| *id <= to).is_some_and(|(_, kill)| *kill)
+        let mut entries = self.of_accounts.get(account).into_iter().flatten().rev();
+        entries.find(|(id, _)| *id <= to).is_some_and(|(_, kill)| *kill)
     }
 }
 
 impl World {
-    /// Looks at what there is to do, and again later.
+    /// Does what there is to do, and again later.
     pub fn operate(&mut self) {
         if self.redis.is_up {
             if self.is_calm || self.rng.chance(300) {
@@ -51,7 +51,7 @@ impl World {
             if self.plan.has_accounts {
                 self.kill_accounts();
             }
-            self.heal();
+            self.repair();
         }
         let us = self.rng.within(200_000, 900_000);
         self.after(us, World::operate);
@@ -62,27 +62,27 @@ impl World {
         self.operator.is_killed = kill;
         self.redis.set(KILL_KEY, u8::from(kill).to_string(), None);
         if self.is_calm || self.rng.chance(500) {
-            self.say(&OperatorCommand::Kill(kill));
+            self.write(&OperatorCommand::Kill(kill));
             return;
         }
-        // Somebody sets the key alone, and a person writes the entry when it is found.
+        // One program sets the key alone, and the operator writes the entry when the key is found.
         self.note("operator", format!("sets the kill key to {}", u8::from(kill)));
         let us = self.rng.within(1_000, 2_500_000);
         self.after(us, move |world| {
             if world.redis.is_up && !world.is_calm && world.operator.is_killed == kill {
-                world.say(&OperatorCommand::Kill(kill));
+                world.write(&OperatorCommand::Kill(kill));
             }
         });
     }
 
-    /// Kills an account or lets it go on, as `harvester control kill --account` does. In the end all of them go on.
+    /// Kills an account or lifts that, as `harvester control kill --account` does. At the end no account is killed.
     fn kill_accounts(&mut self) {
         for account in NAMED {
             let is_killed = self.operator.is_account_killed(account, EntryId::MAX);
             let permille = if is_killed { 250 } else { 80 };
             let is_changed = if self.is_calm { is_killed } else { self.rng.chance(permille) };
             if is_changed {
-                let id = self.say(&OperatorCommand::AccountKill { account: account.to_owned(), kill: !is_killed });
+                let id = self.write(&OperatorCommand::AccountKill { account: account.to_owned(), kill: !is_killed });
                 self.operator.of_accounts.entry(account).or_default().push((id, !is_killed));
             }
         }
@@ -102,10 +102,10 @@ impl World {
         let last = new.iter().rev().find(|entry| entry.field("event_type") == "history.gap");
         let Some(last) = last.map(|entry| entry.id) else { return };
         self.operator.accepted = last;
-        self.say(&OperatorCommand::GapAccepted { symbol: None, account: None });
+        self.write(&OperatorCommand::GapAccepted { symbol: None, account: None });
     }
 
-    fn say(&mut self, word: &OperatorCommand) -> EntryId {
+    fn write(&mut self, word: &OperatorCommand) -> EntryId {
         let entry = word.entry("simulated").expect("a reason is given");
         let fields: Vec<(String, String)> =
             entry.fields().iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -118,8 +118,8 @@ impl World {
         id
     }
 
-    /// Removes ids from the memory that name an entry which is not there.
-    fn heal(&mut self) {
+    /// Removes ids from the memory that name an absent entry.
+    fn repair(&mut self) {
         let is_doubtful = self
             .instances
             .iter_mut()

@@ -1,4 +1,4 @@
-//! The oracle: the same entries, folded by nobody who is ever disturbed.
+//! The oracle: a fold of the same entries without any disturbance.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -45,7 +45,7 @@ pub fn replayed(config: &Config, lines: &[String]) -> Engine {
     driver.engine
 }
 
-/// Returns the first values that differ in two states, which have different checksums, each with where it is.
+/// Returns the first values that differ in two states with different checksums, each with its place.
 pub fn difference(one: &Engine, other: &Engine) -> String {
     let (one, other) = (text(one), text(other));
     let mut around: Vec<&str> = Vec::new();
@@ -53,7 +53,7 @@ pub fn difference(one: &Engine, other: &Engine) -> String {
     for (one, other) in one.lines().zip(other.lines()) {
         let depth = one.len() - one.trim_start().len();
         around.retain(|line| line.len() - line.trim_start().len() < depth);
-        // What a commit has to write is not part of the state.
+        // Rows to be committed are not part of the state.
         let is_state = around.last().is_none_or(|line| !line.contains("Dirty("));
         if one != other && is_state {
             let place: Vec<&str> =
@@ -93,7 +93,7 @@ fn text(engine: &Engine) -> String {
     text
 }
 
-/// Returns the hashes of the decisions that all entries of the server lead to, in canonical order.
+/// Returns the hashes of the decisions that result from all entries of the server in canonical order.
 pub fn undisturbed(config: &Config, data: &Data) -> Vec<String> {
     let mut driver = driver(config, Decisions::Derived);
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! A running process: its parts, and how they stand.
+//! A running process: its parts and their state.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::emitter::Emitting;
 use super::reader::ReaderLink;
 
-/// Something that happened to the event loop.
+/// An event for the event loop.
 #[derive(Debug)]
 pub enum Event {
     Synced { lines: usize },
@@ -48,14 +48,14 @@ pub struct Process {
     pub role: watch::Sender<LeaseState>,
     pub status: Arc<ReaderStatus>,
     pub emitting: Emitting,
-    /// When the process began; its own clock counts from here. [µs]
+    /// Start of the process, from which its own clock counts. [µs]
     pub began_us: u64,
-    /// The last entry of each stream that was folded by then.
+    /// The last entry of each stream that was folded at the last barrier.
     pub began_at: Vec<Option<EntryId>>,
     /// The lease, and its end by our clock. [µs]
     pub lease: Option<(String, u64)>,
     pub held_value: Option<String>,
-    /// The server to which the lease task is connected.
+    /// The epoch of the server to which the lease task is connected.
     pub lease_epoch: Option<u64>,
     pub inherits: bool,
     pub owner: String,
@@ -67,10 +67,10 @@ pub struct Process {
     pub checkpointed: (u64, u64),
     pub is_checkpoint_asked: bool,
     pub reported_us: u64,
-    /// Decisions whose orders it must not send again: it was told that they are written, or it knew of a loss while they
-    /// waited.
+    /// Decisions whose orders the process must not send again: it has learned that they are written, or it knew of a
+    /// loss while they waited.
     pub knows: BTreeSet<String>,
-    /// When a wake-up is due. [µs]
+    /// Time of the next wake-up. [µs]
     pub timer_us: u64,
 }
 
@@ -124,7 +124,7 @@ impl Process {
         (now_us - self.began_us) / 1000
     }
 
-    /// Tells the reader about the role, as far as it lasts.
+    /// Gives the reader the role, as long as it lasts.
     pub fn set_role(&self, now_us: u64) {
         let role = match &self.lease {
             Some((lease, until_us)) if now_us < *until_us => {
@@ -147,7 +147,7 @@ impl Process {
         !self.processor.delivery.waits_for_checkpoint()
     }
 
-    /// Returns true if nothing is left to be done.
+    /// Returns true if nothing is left to do.
     pub fn is_settled(&self) -> bool {
         let is_read = self.status.is_drained.load(Ordering::Relaxed) && self.messages.is_empty() && self.held.is_none();
         is_read

@@ -7,14 +7,14 @@ use super::run::{PLAN, PRICE, RESULT};
 use super::world::World;
 
 const SYMBOLS: [&str; 3] = ["AAAUSDT", "BBBUSDT", "CCCUSDT"];
-/// Account and position side of the books of a symbol, where there are accounts.
+/// Account and position side of the books of a symbol, in a run with accounts.
 const BOOKS: [(&str, Side); 4] =
     [("", Side::Both), ("main", Side::Both), ("hedged", Side::Long), ("hedged", Side::Short)];
 /// The accounts that the operator can kill alone.
 pub const NAMED: [&str; 2] = ["main", "hedged"];
-/// Of a new position. [base]
+/// Quantity of a new position. [base]
 const QTY: i64 = 100;
-/// Of a symbol before its first price, in hundredths of a cent. [quote · 10^4]
+/// Price of a symbol before its first entry, in hundredths of a cent. [quote · 10^4]
 const FIRST_PRICE: i64 = 1_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +49,7 @@ impl Side {
     }
 }
 
-/// What has a position at the exchange.
+/// The book of a position at the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Book {
     /// Empty for the account without a name.
@@ -59,7 +59,7 @@ pub struct Book {
 }
 
 impl Book {
-    /// Returns the book that is named so, if there is one.
+    /// Returns the book with these names, if there is one.
     pub fn named(account: &str, symbol: &str, side: &str) -> Option<Self> {
         let symbol = SYMBOLS.into_iter().find(|known| *known == symbol)?;
         let is_named = |book: &&(&str, Side)| book.0 == account && book.1.name().unwrap_or_default() == side;
@@ -79,13 +79,13 @@ impl fmt::Display for Book {
 
 #[derive(Debug)]
 pub struct Producer {
-    /// Quantities that are open. [base · 10^4]
+    /// Open quantities. [base · 10^4]
     pub open: BTreeMap<Book, i64>,
     /// The last prices, in hundredths of a cent. [quote · 10^4]
     prices: BTreeMap<&'static str, i64>,
     symbols: usize,
     pub orders: u64,
-    /// Prices fall, so that SHORT reaches its rungs.
+    /// True if prices fall, so that SHORT reaches its rungs.
     is_falling: bool,
 }
 
@@ -108,7 +108,7 @@ fn pairs(fields: &[(&str, String)]) -> Vec<(String, String)> {
     fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
-/// Returns what names the book in an entry, beside the symbol.
+/// Returns the fields that name the book in an entry, beside the symbol.
 fn naming(book: Book) -> impl Iterator<Item = (&'static str, String)> {
     let account = (!book.account.is_empty()).then(|| ("account", book.account.to_owned()));
     account.into_iter().chain(book.side.name().map(|side| ("positionSide", side.to_owned())))
@@ -121,7 +121,7 @@ impl World {
             return;
         }
         let us = match self.rng.within(0, 20) {
-            // Within one millisecond: a reader can come in between.
+            // Both entries within one millisecond: a reader can come in between.
             0..4 => self.rng.within(20, 500),
             4..8 => self.rng.within(100, 3_000),
             8..19 => self.rng.within(3_000, 120_000),
@@ -142,13 +142,13 @@ impl World {
             return self.open_position(book);
         };
         match self.rng.within(0, 100) {
-            // Something that cannot be read.
+            // An unreadable entry.
             0 => {
                 let mut fields = vec![("symbol", symbol.to_owned()), ("executedQty", "many".to_owned())];
                 fields.extend(naming(book));
                 self.redis.add(RESULT, pairs(&fields));
             }
-            // The position is closed by somebody else.
+            // Another program closes the position.
             1 | 2 => {
                 let order = self.next_order();
                 self.fill(book, "", &order, book.side.closes(), open);
@@ -172,8 +172,8 @@ impl World {
         self.producer.orders.to_string()
     }
 
-    /// A plan with its risk, and its execution. At a gain of 0.5 R, 1 R and 1.5 R a part is sold; in the account in hedge
-    /// mode, at 0.4 R, 0.8 R and 1.2 R.
+    /// Writes a plan with its risk, and its execution. At a gain of 0.5 R, 1 R and 1.5 R a part is sold; in the
+    /// account in hedge mode, at 0.4 R, 0.8 R and 1.2 R.
     fn open_position(&mut self, book: Book) {
         let order = self.next_order();
         let plan = format!("plan-{order}");
@@ -190,7 +190,7 @@ impl World {
         self.fill(book, &plan, &order, book.side.opens(), QTY * 10_000);
     }
 
-    /// A fill at the price of now. One of a plan need not name its book.
+    /// Writes a fill at the present price. A fill of a plan need not name its book.
     pub fn fill(&mut self, book: Book, plan: &str, order: &str, side: &str, qty: i64) {
         let price = self.producer.price(book.symbol);
         self.producer.prices.insert(book.symbol, price);

@@ -13,7 +13,7 @@ use super::rng::Rng;
 use super::run::LEASE;
 use super::world::World;
 
-/// The most messages that wait for the event loop. [1]
+/// Largest number of messages that wait for the event loop. [1]
 const MESSAGES_WAITING: usize = 4;
 
 /// A round that was sent.
@@ -22,20 +22,20 @@ struct SentRound {
     takes: Vec<Take>,
     count: usize,
     fence: Option<String>,
-    /// Writes of the lease when it was watched. [1]
+    /// Number of writes of the lease when the round began to watch it. [1]
     watched: u64,
 }
 
 /// The connection of a reader, between its requests.
 #[derive(Debug, Default)]
 pub struct ReaderLink {
-    /// The connection is to this server.
+    /// The epoch of the server that the connection reaches.
     epoch: u64,
     is_begun: bool,
     sent: Option<SentRound>,
-    /// The reply that came: a round in the bytes of the protocol, or that nothing was read.
+    /// The reply that came: a round in the bytes of the protocol, or `None` if the fence refused the read.
     reply: Option<Option<Vec<u8>>>,
-    /// Entries that the reader waits for.
+    /// The entries that the reader waits for.
     waits: Option<(Vec<Option<EntryId>>, u64)>,
     pause_us: u64,
 }
@@ -72,7 +72,7 @@ fn unreachable() -> ServerError {
 }
 
 impl Link<'_> {
-    /// Asks the server. The connection may break before, or after the server has done it.
+    /// Calls the server. The connection may break before or after the effect.
     fn ask<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> Result<T, ServerError> {
         let is_there = self.redis.is_up
             && !self.network.is_reader_cut(self.instance, self.redis.now_us)
@@ -183,7 +183,7 @@ impl Source for Link<'_> {
 }
 
 impl World {
-    /// The reader's next step, on a connection.
+    /// Runs the reader's next step, on a connection.
     pub fn read(&mut self, instance: usize) {
         let life = self.instances[instance].life;
         let streams: Vec<String> = self.config.streams.iter().map(|(_, stream)| stream.name.clone()).collect();
@@ -238,7 +238,7 @@ impl World {
         self.at_instance(instance, life, us, move |world| world.read(instance));
     }
 
-    /// Sends the round that the reader has asked for, waits, or takes the next step.
+    /// Sends the round that the reader asks for, waits, or runs the next step.
     fn read_on(&mut self, instance: usize) {
         let life = self.instances[instance].life;
         let Some(process) = self.instances[instance].process() else { return };
@@ -262,7 +262,7 @@ impl World {
         self.at_instance(instance, life, us, move |world| world.read(instance));
     }
 
-    /// Waits at the server until one of the streams has more, or until the time is over.
+    /// Waits at the server until one of the streams has a new entry, or until the time is over.
     fn wait_for(&mut self, instance: usize, after: Vec<Option<EntryId>>, until_us: u64) {
         let waiter = Waiter { instance, life: self.instances[instance].life, after };
         if self.now_us >= until_us || self.is_woken(&waiter) {
@@ -284,7 +284,7 @@ impl World {
         self.at_instance(instance, life, us, move |world| world.read(instance));
     }
 
-    /// Wakes the readers for which a change at the server, or at their link, ends the wait.
+    /// Wakes the readers whose wait ends with a change at the server or at their link.
     pub fn wake_readers(&mut self) {
         if std::mem::replace(&mut self.changes_seen, self.redis.changes) == self.redis.changes {
             return;

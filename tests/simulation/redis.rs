@@ -1,4 +1,4 @@
-//! The model of a Redis server: streams with groups, keys with an end, hashes, a clock of its own.
+//! The model of a Redis server: streams with groups, keys that expire, hashes, and its own clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -27,7 +27,7 @@ impl StreamEntry {
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     pub last_delivered: EntryId,
-    /// Delivered and not acknowledged, with the consumer.
+    /// Entries that are delivered and not acknowledged, with the consumer.
     pub pending: BTreeMap<EntryId, usize>,
 }
 
@@ -57,14 +57,14 @@ impl Stream {
     }
 }
 
-/// A key that holds text.
+/// A key that contains text.
 #[derive(Clone, Debug)]
 pub struct Text {
     pub value: String,
     pub ends_us: Option<u64>,
 }
 
-/// What a server has. A copy of it is a replica that lags, or a backup.
+/// The data of a server. A copy of it is a replica that lags, or a backup.
 #[derive(Clone, Debug, Default)]
 pub struct Data {
     pub streams: BTreeMap<String, Stream>,
@@ -77,20 +77,20 @@ pub struct Redis {
     pub data: Data,
     /// Virtual time. [µs]
     pub now_us: u64,
-    /// How far the server's clock is off. [µs]
+    /// Error of the server's clock. [µs]
     pub clock_off_us: i64,
     pub is_up: bool,
-    /// How often the lease was written. A transaction that watches it is not carried out after a write.
+    /// Number of writes of the lease. A transaction that watches it does not run after a write.
     pub lease_writes: u64,
-    /// Entries that somebody else trimmed.
+    /// Entries that another program trimmed.
     pub trimmed: Vec<(String, EntryId)>,
-    /// Grows with each start and each failover: connections of before are gone.
+    /// Grows with each start and each failover: older connections are broken.
     pub epoch: u64,
-    /// The greatest id of each stream, on whatever server it was given.
+    /// The greatest id of each stream that any server has given.
     pub ids_given: BTreeMap<String, EntryId>,
-    /// Entries whose id is not after all that were given before: the server forgot those, and its clock went back.
+    /// Entries whose id is not after all earlier ones: the server lost those, and its clock went back.
     pub given_again: BTreeSet<(String, EntryId)>,
-    /// Grows with everything that may wake a client that waits.
+    /// Grows with every change that may wake a waiting client.
     pub changes: u64,
 }
 
@@ -115,7 +115,7 @@ impl Redis {
         self.data.streams.get(name).map_or(&[], |stream| stream.after(id))
     }
 
-    /// `XADD name *`.
+    /// Runs `XADD name *`.
     pub fn add(&mut self, name: &str, fields: Vec<(String, String)>) -> EntryId {
         let ms = self.time_ms();
         self.changes += 1;
@@ -148,7 +148,7 @@ impl Redis {
         self.data.texts.insert(key.to_owned(), Text { value, ends_us });
     }
 
-    /// `XINFO STREAM`, the next entry and `XPENDING`, as the reader asks for them.
+    /// Returns `XINFO STREAM`, the next entry and `XPENDING`, as the reader asks for them.
     pub fn stats(&self, name: &str, after: EntryId) -> StreamStats {
         let Some(stream) = self.data.streams.get(name) else { return StreamStats::default() };
         StreamStats {
@@ -165,7 +165,7 @@ impl Redis {
         }
     }
 
-    /// `XREADGROUP … >`: delivers new entries to a consumer. Without a group nothing is delivered.
+    /// Runs `XREADGROUP … >`: delivers new entries to a consumer. Without a group it delivers nothing.
     pub fn deliver(&mut self, name: &str, consumer: usize, count: usize, keeps_pending: bool) -> Vec<StreamEntry> {
         let stream = self.stream(name);
         let Some(last) = stream.group.as_ref().map(|group| group.last_delivered) else { return Vec::new() };
@@ -180,7 +180,7 @@ impl Redis {
         new
     }
 
-    /// Starts anew, or as another server, with this data.
+    /// Starts again, or as another server, with this data.
     pub fn restart(&mut self, data: Data) {
         self.data = data;
         self.is_up = true;

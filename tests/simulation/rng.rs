@@ -1,4 +1,4 @@
-//! Chance: everything that a run leaves to chance comes from one seed.
+//! Randomness: every random choice of a run comes from one seed.
 
 /// SplitMix64.
 #[derive(Clone, Debug)]

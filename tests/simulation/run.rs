@@ -1,4 +1,4 @@
-//! What a seed stands for: the configuration of the instances, and the disturbances that can happen.
+//! The content of a seed: the configuration of the instances, and the disturbances that can happen.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -8,7 +8,7 @@ use harvester::domain::delivery::fault::Faults;
 
 use super::rng::Rng;
 
-/// Makes the chance of accounts another one than that of everything else.
+/// Makes the random numbers of the accounts independent of all others.
 const ACCOUNTS: u64 = 0x61cc_0075;
 
 pub const CONTROL: &str = "quantum:stream:harvest.control";
@@ -21,13 +21,13 @@ pub const LEASE: &str = "quantum:stream:harvest.decision:lease";
 pub const TOKEN: &str = "quantum:stream:harvest.decision:token";
 pub const KILL_KEY: &str = "quantum:kill";
 
-/// What is run.
+/// The run that a test asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     pub seed: u64,
     pub faults: Faults,
     pub is_traced: bool,
-    /// Nothing is disturbed: one instance, a network that only takes time.
+    /// True if nothing is disturbed: one instance, and a network that only takes time.
     pub is_calm: bool,
 }
 
@@ -37,14 +37,14 @@ impl Request {
     }
 }
 
-/// Which disturbances can happen in a run.
+/// The disturbances that can happen in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub instances: usize,
     pub is_live: bool,
     pub has_key: bool,
     pub has_pending_list: bool,
-    /// There are three accounts: one without a name, one with a name, one in hedge mode.
+    /// True with three accounts: one without a name, one with a name, one in hedge mode.
     pub has_accounts: bool,
     pub symbols: usize,
     /// Producers write and disturbances happen until then. [µs]
@@ -53,19 +53,19 @@ pub struct Plan {
     pub pauses: bool,
     pub cuts: bool,
     pub breaks_permille: u64,
-    /// The server loses what it wrote last: a failover, or a restart from a backup.
+    /// True if the server loses its last writes: a failover, or a restart from a backup.
     pub losses: bool,
     pub restarts: bool,
-    /// The server's clock jumps.
+    /// True if the server's clock jumps.
     pub clock_steps: bool,
-    /// Input streams are trimmed.
+    /// True if input streams are trimmed.
     pub trims: bool,
     pub full_disks: bool,
     pub kills: bool,
     pub checkpoint_us: u64,
     pub lease_us: u64,
     pub output_maxlen: u64,
-    /// How far each instance's clock is off. [ms]
+    /// Error of each instance's clock. [ms]
     pub clocks_off_ms: Vec<i64>,
 }
 
@@ -80,7 +80,7 @@ impl Plan {
             until_us: rng.within(4_000_000, 16_000_000),
             checkpoint_us: rng.pick(&[50_000, 300_000, 1_000_000, 4_000_000]),
             lease_us: rng.pick(&[1_000_000, 1_500_000, 2_000_000, 5_000_000]),
-            // Not drawn from the others, so that a seed without accounts is the run that it was before.
+            // Drawn from its own random numbers, so that a seed without accounts is the same run as before.
             has_accounts: Rng::new(request.seed ^ ACCOUNTS).chance(350),
             ..Self::default()
         };

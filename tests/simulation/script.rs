@@ -16,7 +16,7 @@ const FOLDED_AGE_MAX_MS: u64 = 2_000;
 
 /// The answer to one offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Reply {
     Stale,
     Halted,
     Doubt { known: String },
@@ -27,7 +27,7 @@ pub enum Said {
     Written { answer: String, decision: EntryId, request: Option<EntryId>, refusal: String },
 }
 
-/// What the emitter of a process adds to its offers.
+/// Values that the emitter of a process adds to its offers.
 pub struct EmitTerms<'a> {
     pub key: Option<&'a SigningKey>,
     pub length_max: u64,
@@ -36,7 +36,7 @@ pub struct EmitTerms<'a> {
 }
 
 /// Offers one decision.
-pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Offer) -> Said {
+pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Offer) -> Reply {
     let row = &offer.row;
     let request = row.request.as_ref().filter(|_| !(row.live && row.record_only));
     let is_ours = match redis.get(LEASE) {
@@ -44,28 +44,28 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
         held => held == Some(&*offer.lease),
     };
     if !is_ours && !terms.faults.has(Fault::NoFence) {
-        return Said::Stale;
+        return Reply::Stale;
     }
     let known = redis.data.memory.get(&row.decision_id).cloned();
     let found = known.as_deref().and_then(|known| entry_of(redis, known));
     let is_same = found.as_ref().is_some_and(|found| found.field("hash") == row.field("hash"));
     if let Some(answer) = known.clone().filter(|_| is_same) {
-        return Said::Known { answer };
+        return Reply::Known { answer };
     }
     if let Some(known) = known.clone().filter(|_| found.is_some() || !(row.again || row.record_only)) {
-        return Said::Doubt { known };
+        return Reply::Doubt { known };
     }
     if let Some(needs) = &offer.needs {
         let needed = redis.data.memory.get(&needs.decision_id).and_then(|known| entry_of(redis, known));
         if needed.is_none_or(|needed| needed.field("hash") != needs.hash) {
-            return Said::Halted;
+            return Reply::Halted;
         }
     }
     if let Some(after) = offer.after
         && decision(redis, after).is_none()
         && !terms.faults.has(Fault::NoLookAtLast)
     {
-        return Said::Lost;
+        return Reply::Lost;
     }
     let now_ms = redis.time_ms();
     let mut refusal = offer.refusal.unwrap_or_default();
@@ -85,13 +85,13 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
     }
     let is_behind = offer.watermark_ms > 0 && clock_ms.saturating_sub(offer.watermark_ms) > FOLDED_AGE_MAX_MS;
     if refusal.is_empty() && is_behind {
-        return Said::Behind;
+        return Reply::Behind;
     }
     if !refusal.is_empty() && terms.key.is_some() {
         let last = redis.stream(CONTROL).entries.last().map_or(0, |last| last.id.ms);
         let id_ms = now_ms.max(last);
         if id_ms.abs_diff(terms.issued_ms) > 30_000 {
-            return Said::Late { id_ms };
+            return Reply::Late { id_ms };
         }
     }
     let mut fields = row.fields.clone();
@@ -116,7 +116,7 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
     if !terms.faults.has(Fault::NoMemory) {
         redis.data.memory.insert(row.decision_id.clone(), answer.clone());
     }
-    Said::Written { answer, decision, request: requested, refusal: refusal.to_owned() }
+    Reply::Written { answer, decision, request: requested, refusal: refusal.to_owned() }
 }
 
 fn number_of(lease: &str) -> &str {
@@ -131,7 +131,7 @@ fn entry_of(redis: &Redis, known: &str) -> Option<StreamEntry> {
     decision(redis, known.split(' ').next()?.parse().ok()?)
 }
 
-/// `XADD … MAXLEN ~`: an approximate length may be the exact one.
+/// Runs `XADD … MAXLEN ~`: an approximate length may be the exact one.
 fn append(redis: &mut Redis, stream: &str, fields: Vec<(String, String)>, length_max: u64) -> EntryId {
     let id = redis.add(stream, fields);
     if length_max > 0 {

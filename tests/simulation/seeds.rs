@@ -1,4 +1,4 @@
-//! Many seeds: which of them failed, and what was run.
+//! Runs of many seeds, and their report.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,28 +14,28 @@ use super::world::World;
 const SETTLE_US: u64 = 90_000_000;
 /// A run whose histories have forked may end with a decision in doubt, after this time. [µs]
 const DOUBT_US: u64 = 25_000_000;
-/// How often it is looked whether everything is settled. [µs]
+/// Time between two checks whether everything is settled. [µs]
 const LOOK_US: u64 = 100_000;
-/// So many looks in turn must find everything settled. [1]
+/// Number of checks in turn that must find everything settled. [1]
 const LOOKS: u32 = 12;
 
-/// What became of one run.
+/// The result of one run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub seed: u64,
     pub violation: Option<Violation>,
-    /// All of it if it was asked for, else the end.
+    /// The whole trace if the run asked for it, otherwise its end.
     pub trace: String,
     /// Checksum and number of all lines of the trace.
     pub sum: (u64, u64),
     pub steps: u64,
     pub decisions: u64,
     pub starts: u64,
-    /// Orders that were repeated after a loss of which the sender could not know. [1]
+    /// Number of orders that were repeated after a loss of which the sender could not know. [1]
     pub repeated: u64,
-    /// Entries that were trimmed unread, where the server had lost as many that were read. [1]
+    /// Number of entries that were trimmed unread, where the server had lost as many that were read. [1]
     pub balanced: u64,
-    /// It ended with a decision in doubt.
+    /// True if the run ended with a decision in doubt.
     pub in_doubt: bool,
     /// Virtual time. [s]
     pub seconds: u64,
@@ -110,7 +110,7 @@ fn run(world: &mut World) {
     }
 }
 
-/// Runs the same with each number below `count`, on all processors, and returns the results in order.
+/// Runs the same with each number below `count`, on all processors. Returns the results in order.
 pub fn all<T: Send>(count: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let (next, done) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -131,7 +131,7 @@ pub fn all<T: Send>(count: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
     done.into_inner().expect("no thread panicked with it").into_values().collect()
 }
 
-/// What became of many runs.
+/// The result of many runs.
 pub struct Report {
     pub count: u64,
     pub failed: Vec<(u64, Violation)>,
@@ -160,7 +160,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs many seeds, each of them twice: the second run must be the first one, to the byte.
+/// Runs many seeds, each of them twice: the second run must equal the first one, to the byte.
 pub fn many(from: u64, count: u64) -> Report {
     let mut report =
         Report { count, failed: Vec::new(), steps: 0, decisions: 0, repeated: 0, balanced: 0, in_doubt: 0, seconds: 0 };
@@ -176,7 +176,7 @@ pub fn many(from: u64, count: u64) -> Report {
     report
 }
 
-/// Runs a request twice. Returns the first outcome without its trace: there are many.
+/// Runs a request twice. Returns the first outcome without its trace, to save memory.
 fn twice(request: Request) -> Outcome {
     let (first, second) = (simulate(request), simulate(request));
     let (sum, sum_again) = (first.sum, second.sum);
@@ -190,7 +190,7 @@ fn twice(request: Request) -> Outcome {
     Outcome { trace: String::new(), violation: first.violation.clone().or(differs), ..first }
 }
 
-/// Seeds that found something once: one a line, with what it was.
+/// Returns the seeds that have found a fault before: one a line, with the fault.
 pub fn kept() -> Vec<u64> {
     let lines = include_str!("seeds.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     lines

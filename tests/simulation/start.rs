@@ -1,5 +1,5 @@
-//! The start of a process, as `src/service/run/start.rs`: from its store, the tail of its journal, and what is in the
-//! streams already.
+//! The start of a process, as in `src/service/run/start.rs`: from its store, the tail of its journal, and the entries
+//! that the streams already contain.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl World {
         });
     }
 
-    /// Looks at the streams, and begins. Is tried again while the server is not reached.
+    /// Reads the streams, and begins. Is repeated while the server is not reached.
     fn start(&mut self, instance: usize) {
         if self.now_us < self.instances[instance].disk.full_until_us {
             return self.start_after(instance, 500_000);
@@ -114,7 +114,7 @@ impl World {
         }))
     }
 
-    /// Gives the engine what was read ahead, and folds the journal behind the checkpoint.
+    /// Gives the engine the results of the look-ahead, and folds the journal after the checkpoint.
     fn begun(
         &mut self,
         instance: usize,

@@ -1,8 +1,8 @@
-//! The trace of a run: one line for each thing that happened, for a person to read.
+//! The trace of a run: one line for each event, for a person to read.
 
 use std::fmt::Write as _;
 
-/// Lines that are kept if nobody asked for the whole trace. [1]
+/// Number of lines that are kept if the run did not ask for the whole trace. [1]
 const LINES_KEPT: usize = 60;
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ impl Trace {
         Self { is_whole, sum: 0xcbf2_9ce4_8422_2325, ..Self::default() }
     }
 
-    /// Adds a line: when, who, what.
+    /// Adds a line: time, actor, event.
     pub fn add(&mut self, now_us: u64, who: &str, what: &str) {
         let mut line = String::with_capacity(24 + who.len() + what.len());
         let _ = write!(line, "{:>4}.{:06} {who:<9} {what}", now_us / 1_000_000, now_us % 1_000_000);

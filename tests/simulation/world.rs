@@ -1,4 +1,4 @@
-//! The world of a run: virtual time, the queue of what happens next, and everybody in it.
+//! The world of a run: virtual time, the queue of later events, and all actors.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ use super::rng::Rng;
 use super::run::{Plan, Request};
 use super::trace::Trace;
 
-/// What happens at a moment.
+/// An event at a moment.
 pub type Act = Box<dyn FnOnce(&mut World)>;
 
 pub struct World {
@@ -43,11 +43,11 @@ pub struct World {
     pub checks: Checks,
     pub ambush: Ambush,
     pub trace: Trace,
-    /// The first promise that was broken.
+    /// The first broken promise.
     pub violation: Option<Violation>,
-    /// Nothing is disturbed any more.
+    /// True if nothing is disturbed any more.
     pub is_calm: bool,
-    /// Steps so far. [1]
+    /// Number of steps so far. [1]
     pub steps: u64,
 }
 
@@ -80,20 +80,20 @@ impl World {
             request,
         };
         world.ambush.at_append = world.plan.cuts && world.rng.chance(300);
-        // Our own streams are trimmed by ourselves, read or not.
+        // The service trims its own streams, read or not.
         world.checks.trimmed = world.plan.output_maxlen > 0;
         let text = world.plan.describe();
         world.note("plan", text);
         world
     }
 
-    /// Lets something happen after some time.
+    /// Schedules an event after some time.
     pub fn after(&mut self, us: u64, act: impl FnOnce(&mut Self) + 'static) {
         self.queued += 1;
         self.queue.insert((self.now_us + us, self.queued), Box::new(act));
     }
 
-    /// Lets the next thing happen. Returns false if there is none.
+    /// Runs the next event. Returns false if there is none.
     pub fn step(&mut self) -> bool {
         let Some(((at, _), act)) = self.queue.pop_first() else { return false };
         self.now_us = at;

@@ -1,7 +1,7 @@
-//! A writer that is stopped, killed and cut off in the tests of the store, and what it must have written.
+//! A child process that writes a store for the tests: it is stopped, killed and cut off, and its rows are checked.
 //!
-//! The child is the test binary itself: the test `run` does nothing unless it is told to.
-//! What a store holds after commit n is a function of n, so that any state can be judged by its commit number alone.
+//! The child is this test binary: its test `run` does nothing unless another test starts it. The rows of a store
+//! after commit n are a function of n, so that any state can be checked by its commit number alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +17,9 @@ pub const FORMAT: u32 = 3;
 const SLOTS: u64 = 40;
 const LOG_ROWS: u64 = 30;
 const BIG_EVERY: u64 = 10;
+
+/// Limit of a store call in the tests of the watchdog. Other tests use the disk at the same time.
+pub const CALL_LIMIT: Duration = Duration::from_secs(2);
 
 /// SplitMix64: the same numbers on every machine.
 pub struct Random(pub u64);
@@ -35,7 +38,7 @@ impl Random {
     }
 }
 
-/// Bytes that tell the commit and the row that they belong to.
+/// Returns bytes that depend on their commit and their row.
 fn value(commit: u64, row: u64, len: u64) -> Vec<u8> {
     let mut random = Random(commit << 20 | row);
     let mut bytes = commit.to_be_bytes().to_vec();
@@ -45,7 +48,8 @@ fn value(commit: u64, row: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
-/// The rows that commit `commit` writes: all slots, a row that stays for a while, sometimes a value of several pieces.
+/// Returns the rows that a commit writes: all slots, a row that stays for a while, sometimes a value of several
+/// pieces.
 pub fn rows_of(commit: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     let mut rows = Vec::new();
     for slot in 0..SLOTS {
@@ -63,7 +67,7 @@ pub fn rows_of(commit: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     rows
 }
 
-/// Everything that a store holds after commit `commit`.
+/// Returns all rows of a store after a commit.
 pub fn state_after(commit: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut state = BTreeMap::new();
     let first = commit.saturating_sub(LOG_ROWS.max(BIG_EVERY) + 1).max(1);
@@ -82,7 +86,7 @@ pub fn state_of(store: &Store) -> BTreeMap<Vec<u8>, Vec<u8>> {
     store.scan_prefix(b"").map(|row| row.expect("a row")).collect()
 }
 
-/// Asserts that the store is whole at its commit number, and returns that.
+/// Asserts that the store is whole at its commit number. Returns that number.
 pub fn assert_whole(store: &Store) -> u64 {
     let commit = store.commit_number();
     assert!(state_of(store) == state_after(commit), "the rows are not those of commit {commit}");
@@ -95,7 +99,7 @@ pub fn commit_next(store: &mut Store) -> u64 {
     commit
 }
 
-/// A store in which `commits` were made, closed again.
+/// Makes a store with so many commits, and closes it.
 pub fn store_with(dir: &Path, commits: u64) {
     let mut store = Store::open(dir, FORMAT).expect("a store");
     for _ in 0..commits {
@@ -115,11 +119,11 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// A child process that says lines and hears lines.
+/// A child process that writes and reads lines.
 pub struct Spawned {
     pub child: Child,
-    pub says: BufReader<ChildStdout>,
-    pub hears: ChildStdin,
+    pub output: BufReader<ChildStdout>,
+    pub input: ChildStdin,
 }
 
 /// Starts this test binary as a child that does `what` to the store in `dir`.
@@ -131,7 +135,7 @@ pub fn own_path() -> PathBuf {
     std::env::current_exe().expect("the path of this test")
 }
 
-/// As [`spawn`], by a command that ends with the path of this test binary.
+/// Does the same as [`spawn`] with a command that ends with the path of this test binary.
 pub fn spawn_by(mut command: Command, what: &str, dir: &Path) -> Spawned {
     let mut child = command
         .args(["--ignored", "--exact", "child::run", "--nocapture", "--test-threads=1"])
@@ -143,36 +147,36 @@ pub fn spawn_by(mut command: Command, what: &str, dir: &Path) -> Spawned {
         .stderr(Stdio::piped())
         .spawn()
         .expect("a child");
-    let says = BufReader::new(child.stdout.take().expect("its output"));
-    let hears = child.stdin.take().expect("its input");
-    Spawned { child, says, hears }
+    let output = BufReader::new(child.stdout.take().expect("its output"));
+    let input = child.stdin.take().expect("its input");
+    Spawned { child, output, input }
 }
 
 impl Spawned {
-    /// The next line that is meant for the test; None at the end.
+    /// Returns the next line for the test; `None` at the end.
     pub fn line(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
-            if self.says.read_line(&mut line).expect("readable output") == 0 {
+            if self.output.read_line(&mut line).expect("readable output") == 0 {
                 return None;
             }
-            if let Some(said) = line.strip_prefix('@') {
-                return Some(said.trim_end().to_owned());
+            if let Some(text) = line.strip_prefix('@') {
+                return Some(text.trim_end().to_owned());
             }
         }
     }
 
-    /// The number behind `word` in the next line.
+    /// Returns the number after `word` in the next line.
     pub fn expect_number(&mut self, word: &str) -> u64 {
-        let line = self.line().unwrap_or_else(|| panic!("the child ended before it said {word}"));
-        number_behind(&line, word).unwrap_or_else(|| panic!("the child said {line:?}, not {word}"))
+        let line = self.line().unwrap_or_else(|| panic!("the child ended before it wrote {word}"));
+        number_after(&line, word).unwrap_or_else(|| panic!("the child wrote {line:?}, not {word}"))
     }
 
-    pub fn tell(&mut self, line: &str) {
-        writeln!(self.hears, "{line}").expect("a child that listens");
+    pub fn send(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("a child that listens");
     }
 
-    /// `kill -9`, as soon as may be.
+    /// Kills the child at once. Returns the lines that it had still written.
     pub fn kill(mut self) -> Vec<String> {
         self.child.kill().expect("a child to kill");
         let mut rest = Vec::new();
@@ -184,23 +188,23 @@ impl Spawned {
     }
 }
 
-pub fn number_behind(line: &str, word: &str) -> Option<u64> {
+pub fn number_after(line: &str, word: &str) -> Option<u64> {
     line.strip_prefix(word)?.trim().parse().ok()
 }
 
-fn say(line: impl std::fmt::Display) {
-    // The leading line break ends what the test harness has begun to print.
+fn print_line(line: impl std::fmt::Display) {
+    // The leading line break ends the line that the test harness has begun.
     print!("\n@{line}\n");
     std::io::stdout().flush().expect("a parent that reads");
 }
 
-fn apply_outcome() -> String {
+fn read_line() -> String {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("a parent that writes");
     line.trim().to_owned()
 }
 
-/// Does nothing, unless another test started it.
+/// Does nothing unless another test started it.
 #[test]
 #[ignore = "does its work as the child of another test"]
 fn run() {
@@ -214,45 +218,47 @@ fn run() {
         "fill" => fill(&dir),
         "hang" => hang(&dir),
         "slow" => slow(&dir),
+        "stall" => stall(&dir),
         other => panic!("no child can {other}"),
     }
 }
 
-/// Commits until it is killed, and says the number of each commit once it is acknowledged.
+/// Commits until it is killed. Writes the number of each commit once it is acknowledged.
 fn write(dir: &Path) {
     let mut store = Store::open(dir, FORMAT).expect("a store");
-    say(format_args!("open {}", store.commit_number()));
+    print_line(format_args!("open {}", store.commit_number()));
     loop {
         let commit = commit_next(&mut store);
-        say(format_args!("ack {commit}"));
+        print_line(format_args!("ack {commit}"));
     }
 }
 
-/// Keeps the store open until told otherwise.
+/// Keeps the store open until the parent writes a line.
 fn hold(dir: &Path) {
     let store = Store::open(dir, FORMAT).expect("a store");
-    say(format_args!("open {}", store.commit_number()));
-    apply_outcome();
+    print_line(format_args!("open {}", store.commit_number()));
+    read_line();
 }
 
-/// Opens the store and says what it found; a panic or a wrong row is for the parent to see.
+/// Opens the store and writes the result. The parent sees a panic or a wrong row.
 fn check(dir: &Path) {
     match Store::open(dir, FORMAT) {
-        Ok(store) => say(format_args!("whole {}", assert_whole(&store))),
-        Err(OpenError::Damaged { reason, .. }) => say(format_args!("damaged {reason}")),
-        Err(other) => say(format_args!("error {other}")),
+        Ok(store) => print_line(format_args!("whole {}", assert_whole(&store))),
+        Err(OpenError::Damaged { reason, .. }) => print_line(format_args!("damaged {reason}")),
+        Err(other) => print_line(format_args!("error {other}")),
     }
 }
 
-/// Makes as many commits as told, waits within the last of them once it is durable, and again within the one after it.
+/// Makes as many commits as the parent asks for, waits within the last of them once it is durable, and again within
+/// the one after it.
 fn pause(dir: &Path) {
     let mut store = Store::open(dir, FORMAT).expect("a store");
-    say(format_args!("open {}", store.commit_number()));
-    let last = store.commit_number() + apply_outcome().parse::<u64>().expect("a number");
+    print_line(format_args!("open {}", store.commit_number()));
+    let last = store.commit_number() + read_line().parse::<u64>().expect("a number");
     store.on_synced(move |commit| {
         if commit >= last {
-            say(format_args!("durable {commit}"));
-            apply_outcome();
+            print_line(format_args!("durable {commit}"));
+            read_line();
         }
     });
     loop {
@@ -260,7 +266,7 @@ fn pause(dir: &Path) {
     }
 }
 
-/// Commits until that fails, then tries everything once more.
+/// Commits until a commit fails, then tries every operation once more.
 fn fill(dir: &Path) {
     let mut store = Store::open(dir, FORMAT).expect("a store");
     let failure = loop {
@@ -270,20 +276,20 @@ fn fill(dir: &Path) {
             Err(e) => break e,
         }
     };
-    say(format_args!("ack {}", store.commit_number()));
-    say(format_args!("{failure:?}"));
-    say(failure);
-    say(format_args!("{:?}", store.commit(rows_of(1).into_iter()).expect_err("poisoned")));
-    say(format_args!("{:?}", store.get(b"big").expect_err("poisoned")));
+    print_line(format_args!("ack {}", store.commit_number()));
+    print_line(format_args!("{failure:?}"));
+    print_line(failure);
+    print_line(format_args!("{:?}", store.commit(rows_of(1).into_iter()).expect_err("poisoned")));
+    print_line(format_args!("{:?}", store.get(b"big").expect_err("poisoned")));
     let scanned: Vec<_> = store.scan_prefix(b"").collect();
-    say(format_args!("{scanned:?}"));
+    print_line(format_args!("{scanned:?}"));
     drop(store);
-    say("closed");
+    print_line("closed");
 }
 
 /// Hangs in its second commit.
 fn hang(dir: &Path) {
-    let mut store = Store::open_watched(dir, FORMAT, Duration::from_millis(300)).expect("a store");
+    let mut store = Store::open_watched(dir, FORMAT, CALL_LIMIT).expect("a store");
     store.on_synced(|commit| {
         if commit == 2 {
             loop {
@@ -293,20 +299,31 @@ fn hang(dir: &Path) {
     });
     loop {
         let commit = commit_next(&mut store);
-        say(format_args!("ack {commit}"));
+        print_line(format_args!("ack {commit}"));
     }
 }
 
-/// Works for longer than the limit of one call, in calls that are each within it, and idles for as long.
+/// Works for longer than the limit of one call, in calls that are each within it. Then idles until the parent writes a
+/// line, and commits once more.
 fn slow(dir: &Path) {
-    // Other tests use the disk meanwhile.
-    let limit = Duration::from_secs(2);
-    let mut store = Store::open_watched(dir, FORMAT, limit).expect("a store");
-    say(format_args!("open {}", store.commit_number()));
-    store.on_synced(move |_| std::thread::sleep(limit / 4));
+    let mut store = Store::open_watched(dir, FORMAT, CALL_LIMIT).expect("a store");
+    print_line(format_args!("open {}", store.commit_number()));
+    // A slow disk.
+    store.on_synced(|_| std::thread::sleep(CALL_LIMIT / 4));
     for _ in 0..8 {
         commit_next(&mut store);
     }
-    std::thread::sleep(limit * 3 / 2);
-    say(format_args!("ack {}", commit_next(&mut store)));
+    print_line(format_args!("idle {}", store.commit_number()));
+    read_line();
+    print_line(format_args!("ack {}", commit_next(&mut store)));
+}
+
+/// Waits within a commit until the parent writes a line.
+fn stall(dir: &Path) {
+    let mut store = Store::open_watched(dir, FORMAT, CALL_LIMIT).expect("a store");
+    store.on_synced(|commit| {
+        print_line(format_args!("within {commit}"));
+        read_line();
+    });
+    print_line(format_args!("ack {}", commit_next(&mut store)));
 }

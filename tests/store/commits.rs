@@ -12,9 +12,10 @@ fn row(key: &[u8], value: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
     (key.to_vec(), Some(value.to_vec()))
 }
 
-/// Rows are written, replaced and removed over several openings; each opening finds exactly what was committed.
+/// Rows are written, replaced and removed, and the store is opened again in between: each opening finds exactly the
+/// committed rows.
 #[test]
-fn reopening_gives_what_was_committed() {
+fn an_opened_store_has_the_committed_rows() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     let mut store = Store::open(&dir, FORMAT).expect("a new store");
@@ -34,9 +35,9 @@ fn reopening_gives_what_was_committed() {
     assert!(store.size_on_disk().expect("a size") > 100_000);
 }
 
-/// One commit holds a key twice, removes one that is there and one that is not, and an empty key and value.
+/// One commit contains a key twice, removes a key that is there and one that is not, and has an empty key and value.
 #[test]
-fn the_last_change_of_a_key_counts() {
+fn the_last_change_of_a_key_in_a_commit_counts() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     let mut store = Store::open(&dir, FORMAT).expect("a new store");
@@ -56,10 +57,10 @@ fn the_last_change_of_a_key_counts() {
     assert_eq!(some, [b"b/c".to_vec()]);
 }
 
-/// Values around the size of a piece grow, shrink and go: no piece of an earlier one is left in a later one, and none
-/// of it goes to sled's blob files, which sled never syncs.
+/// Values around the size of a piece grow, shrink and disappear: no piece of an earlier value is left in a later one,
+/// and none goes to sled's blob files, which sled never syncs.
 #[test]
-fn long_values_come_back_whole() {
+fn long_values_read_back_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     let mut store = Store::open(&dir, FORMAT).expect("a new store");
@@ -91,7 +92,7 @@ fn one_commit_may_span_several_segments() {
     assert!(store.size_on_disk().expect("a size") > 3 * 8 * 1024 * 1024);
 }
 
-/// A key that is too long is refused before anything is written; the store goes on.
+/// A key that is too long is refused before anything is written, and the store continues.
 #[test]
 fn a_key_that_is_too_long_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -108,8 +109,8 @@ fn a_key_that_is_too_long_changes_nothing() {
     assert_eq!((store.commit_number(), store.row_count()), (1, 1));
 }
 
-/// Another process holds the lock of the store: opening fails within a second, and so does moving the folder. Once that
-/// process has ended, both succeed.
+/// Another process holds the lock of the store: opening fails within a second, and so does moving the folder. Once
+/// that process has ended, the store opens.
 #[test]
 fn a_store_in_use_is_refused_until_it_is_free() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -119,9 +120,9 @@ fn a_store_in_use_is_refused_until_it_is_free() {
     let asked = Instant::now();
     let refused = Store::open(&dir, FORMAT).expect_err("in use");
     assert!(matches!(refused, OpenError::InUse { .. }), "{refused:?}");
-    let says = refused.to_string();
-    assert!(says.starts_with(&format!("the store {} is in use by another process", dir.display())), "{says}");
-    assert!(says.contains("--url") && says.contains("its journal"), "the next step is missing: {says}");
+    let message = refused.to_string();
+    assert!(message.starts_with(&format!("the store {} is in use by another process", dir.display())), "{message}");
+    assert!(message.contains("--url") && message.contains("its journal"), "the next step is missing: {message}");
     assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     let refused = Store::move_aside(&dir).expect_err("in use");
     assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
@@ -129,7 +130,7 @@ fn a_store_in_use_is_refused_until_it_is_free() {
     Store::open(&dir, FORMAT).expect("free");
 }
 
-/// Within one process, sled lets go of its lock some time after the drop.
+/// Within one process, sled releases its lock some time after the drop.
 #[test]
 fn a_store_opens_again_right_after_a_drop() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -151,7 +152,7 @@ fn a_second_handle_in_the_same_process_is_refused() {
 }
 
 #[test]
-fn another_format_is_named_and_left_as_it_is() {
+fn a_store_of_another_format_is_named_and_not_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     store_with(&dir, 3);
@@ -169,7 +170,7 @@ fn another_format_is_named_and_left_as_it_is() {
 
 /// A folder of something else, and a sled database that is not ours, stay as they are.
 #[test]
-fn a_folder_of_something_else_is_never_touched() {
+fn a_folder_that_is_not_a_store_is_never_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("photos");
     fs::create_dir(&dir).expect("a folder");
@@ -196,12 +197,12 @@ fn a_folder_of_something_else_is_never_touched() {
 }
 
 #[test]
-fn reading_makes_nothing_where_there_is_no_store() {
+fn opening_an_absent_store_for_reading_creates_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     let refused = Store::open_existing(&dir, FORMAT).expect_err("absent");
-    let says = refused.to_string();
-    assert!(says.starts_with(&format!("there is no store at {}: ", dir.display())), "{says}");
+    let message = refused.to_string();
+    assert!(message.starts_with(&format!("there is no store at {}: ", dir.display())), "{message}");
     assert!(!dir.exists());
 
     fs::create_dir(&dir).expect("a folder");
@@ -209,9 +210,10 @@ fn reading_makes_nothing_where_there_is_no_store() {
     assert_eq!(fs::read_dir(&dir).expect("a folder").count(), 0);
 }
 
-/// The making of a store was killed before its marker was in place: whatever it has left, it is begun anew.
+/// The creation of a store was killed before its marker was in place: the files that it left are replaced by a new
+/// store.
 #[test]
-fn a_store_half_made_is_begun_anew() {
+fn a_half_created_store_is_created_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     fs::create_dir_all(dir.join("blobs")).expect("a folder");
@@ -224,8 +226,8 @@ fn a_store_half_made_is_begun_anew() {
     assert!(!dir.join("harvester.store.new").exists());
 }
 
-/// The file system refuses to let the log grow: the commit fails with that reason, everything after it is refused, the
-/// process neither panics nor hangs, and all that was acknowledged is there afterwards.
+/// The file system refuses to let the log grow: the commit fails with that reason, every later call is refused, the
+/// process neither panics nor hangs, and all acknowledged commits are there afterwards.
 #[test]
 fn a_full_disk_is_an_error_and_loses_nothing() {
     for blocks in [3_000, 16_384, 16_390, 20_000, 40_000] {
@@ -243,7 +245,7 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
     }
 }
 
-/// The same on a small disk of its own, which another child looks at afterwards.
+/// The same on a small disk of its own, which another child checks afterwards.
 #[test]
 #[ignore = "needs the right to mount"]
 fn a_disk_without_room_is_an_error_and_loses_nothing() {
@@ -261,7 +263,8 @@ fn a_disk_without_room_is_an_error_and_loses_nothing() {
     }
 }
 
-/// Hears a child fail for want of room, with one sentence, and refuse all calls after that; returns the last commit.
+/// Asserts that a child fails for lack of room, with one sentence, and that all later calls are refused. Returns the
+/// last commit.
 fn assert_full(child: &mut Spawned, dir: &Path) -> u64 {
     let acknowledged = child.expect_number("ack");
     assert!(acknowledged > 0);
@@ -279,7 +282,7 @@ fn assert_full(child: &mut Spawned, dir: &Path) -> u64 {
 
 /// An error is one sentence.
 #[test]
-fn an_error_names_what_and_where() {
+fn an_error_names_the_store_and_the_fault() {
     let error = StoreError::Poisoned { dir: "state/store".into() };
     let says = "an earlier call of the store state/store failed, so it refuses further calls: restart the process";
     assert_eq!(error.to_string(), says);

@@ -1,19 +1,19 @@
-//! What is left of a store when its process is killed, or when the power goes.
+//! The state of a store after its process was killed, or after a power cut.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::child::{FORMAT, Random, Spawned, assert_whole, commit_next, copy_folder, number_behind, spawn, store_with};
+use super::child::{FORMAT, Random, Spawned, assert_whole, commit_next, copy_folder, number_after, spawn, store_with};
 use harvester::shell::store::Store;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 const KILLS: u64 = 20;
 const PAGE_BYTES: usize = 4096;
 
-/// A writer is killed 20 times at points that are drawn, half of them while it still opens. Each time the store opens,
-/// is whole at some commit, and that is the last one the writer was told of, or the one that it was at.
+/// A writer is killed 20 times at random moments, half of them while it still opens. Each time the store opens, is
+/// whole at some commit, and that is the last acknowledged one or the one in progress.
 #[test]
 fn a_kill_loses_no_acknowledged_commit_and_halves_none() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -24,26 +24,26 @@ fn a_kill_loses_no_acknowledged_commit_and_halves_none() {
         let mut writer = spawn("write", &dir);
         if seed.is_multiple_of(2) {
             for _ in 0..=random.below(40) {
-                writer.line().expect("a writer that goes on");
+                writer.line().expect("another line of the writer");
             }
             spin(Duration::from_micros(random.below(3_000)));
         } else {
             spin(Duration::from_micros(random.below(60_000)));
         }
         for line in writer.kill() {
-            acknowledged = number_behind(&line, "ack").unwrap_or(acknowledged).max(acknowledged);
+            acknowledged = number_after(&line, "ack").unwrap_or(acknowledged).max(acknowledged);
         }
         let store = Store::open(&dir, FORMAT).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let found = assert_whole(&store);
         assert!(found >= acknowledged, "seed {seed}: {acknowledged} was acknowledged, {found} is there");
         acknowledged = found;
     }
-    assert!(acknowledged > KILLS, "{acknowledged} commits are no test");
+    assert!(acknowledged > KILLS, "only {acknowledged} commits were acknowledged");
 }
 
-/// A process is killed while it makes a store where there was none: the next one makes it.
+/// A process is killed while it creates a store: the next process creates it.
 #[test]
-fn a_kill_while_a_store_is_made_does_no_harm() {
+fn a_store_whose_creation_was_killed_is_created_by_the_next_process() {
     let folder = tempfile::tempdir().expect("a folder");
     for seed in 0..KILLS {
         let dir = folder.path().join(seed.to_string());
@@ -55,38 +55,42 @@ fn a_kill_while_a_store_is_made_does_no_harm() {
     }
 }
 
-/// The power goes at points that are drawn, while a commit is on its way: of the pages written since the last fdatasync
-/// some have reached the disk. A small version of the test below.
+/// The power is cut at random moments during a commit: some of the pages written since the last fdatasync have
+/// reached the disk. A small version of the test below.
 #[test]
-fn a_loss_of_power_loses_no_acknowledged_commit() {
+fn a_power_cut_loses_no_acknowledged_commit() {
     cut_the_power(5);
 }
 
-/// The same, often, each time going on from what the last cut has left.
+/// The same many times, each time on what the last cut has left.
 #[test]
 #[ignore = "takes minutes: cargo test --test store -- --ignored power"]
-fn many_losses_of_power_lose_no_acknowledged_commit() {
+fn many_power_cuts_lose_no_acknowledged_commit() {
     let cuts = std::env::var("HARVESTER_POWER_CUTS").map_or(100, |cuts| cuts.parse().expect("a number"));
     let outcomes = cut_the_power(cuts);
     println!("{cuts} cuts: {outcomes:?}");
     if cuts >= 50 {
-        assert!(outcomes.mixed > cuts / 4 && outcomes.before > 0 && outcomes.after > 0, "{outcomes:?} is no test");
+        assert!(
+            outcomes.mixed > cuts / 4 && outcomes.before > 0 && outcomes.after > 0,
+            "{outcomes:?} does not contain every case"
+        );
     }
 }
 
 #[derive(Debug, Default)]
 struct Outcomes {
-    /// Cuts of which some pages were old and some new.
+    /// Cuts after which some pages were old and some new.
     mixed: u64,
-    /// Cuts after which the commit on its way was absent.
+    /// Cuts after which the commit in progress was absent.
     before: u64,
     /// Cuts after which it was there.
     after: u64,
 }
 
-/// Each cut: a writer makes some commits and waits in the last, which is durable; that is the old image. It goes on and
-/// is stopped within the next commit, before that is acknowledged; that is the new image. What the disk holds is any
-/// mixture of the two, page by page. The head is never synced, and its old image is that from before the writer began.
+/// Each cut: a writer makes some commits and waits in the last, which is durable; that is the old image. It continues
+/// and is stopped within the next commit, before that is acknowledged; that is the new image. The disk contains any
+/// mixture of the two, page by page. The head is never synced, and its old image is the one from before the writer
+/// began.
 fn cut_the_power(cuts: u64) -> Outcomes {
     let folder = tempfile::tempdir().expect("a folder");
     let mut dir = folder.path().join("0");
@@ -101,10 +105,10 @@ fn cut_the_power(cuts: u64) -> Outcomes {
 
         let mut writer = spawn("pause", &dir);
         writer.expect_number("open");
-        writer.tell(&random.below(80).max(1).to_string());
+        writer.send(&random.below(80).max(1).to_string());
         let durable = writer.expect_number("durable");
         copy_folder(&dir, &old);
-        writer.tell("go on");
+        writer.send("continue");
         spin(Duration::from_micros(random.below(6_000)));
         stop(&writer);
         copy_folder(&dir, &new);
@@ -126,7 +130,7 @@ fn cut_the_power(cuts: u64) -> Outcomes {
     outcomes
 }
 
-/// Of the pages that differ: how many were taken from which image.
+/// The pages that differ: how many were taken from which image.
 #[derive(Debug, Default)]
 struct Pages {
     old: u64,
@@ -171,7 +175,7 @@ fn mix(old: &Path, new: &Path, mixed: &Path, random: &mut Random) -> Pages {
     pages
 }
 
-/// A page of a file, filled up with zeros where the file ends before.
+/// Returns a page of a file, filled with zeros after the end of the file.
 fn page_of(file: &[u8], n: usize, len: usize) -> Vec<u8> {
     let from = (n * PAGE_BYTES).min(file.len());
     let mut page = file[from..(from + len).min(file.len())].to_vec();
@@ -179,7 +183,7 @@ fn page_of(file: &[u8], n: usize, len: usize) -> Vec<u8> {
     page
 }
 
-/// The files below a folder, by their path within it.
+/// Returns the files below a folder, by their path within it.
 fn files(dir: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(dir).expect("a folder") {
@@ -194,15 +198,15 @@ fn files(dir: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Stops all threads of the child and returns once they stand.
-fn stop(writer: &Spawned) {
+/// Stops all threads of the child. Returns once they are stopped.
+pub fn stop(writer: &Spawned) {
     let pid = Pid::from_child(&writer.child);
     kill_process(pid, Signal::STOP).expect("a child to stop");
     let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).expect("a child").expect("its status");
     assert!(status.stopped(), "{status:?}");
 }
 
-/// Passes time in steps that are shorter than a sleep can be.
+/// Busy-waits, for times that are shorter than a sleep can be.
 fn spin(time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {

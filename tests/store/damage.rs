@@ -1,4 +1,4 @@
-//! What a store does with files that have changed behind its back.
+//! A store whose files were damaged or changed by others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,8 +13,8 @@ const COMMITS: u64 = 500;
 /// Longest time that opening a damaged store may take.
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
-/// One byte is changed at places drawn from all over the log, and in every other file. Opening either finds that, or
-/// the byte did not matter and all rows are exactly right; an older state would be wrong, however whole it is.
+/// One byte is changed at random places of the log, and in every other file. Opening either finds that, or the byte
+/// does not matter and all rows are exactly right. An older state is wrong, even if it is whole.
 #[test]
 fn a_flipped_byte_is_found_or_does_not_matter() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -48,7 +48,7 @@ fn a_lost_part_of_a_file_is_found_or_does_not_matter() {
     let mut found = Found::default();
     let mut random = Random(1);
     for file in files(&store) {
-        // Where sled writes is not the same each time: in its log we look until we have seen both.
+        // Sled does not write to the same place each time: the test changes its log until it has seen both outcomes.
         let (least, most) = if file.ends_with("db") { (8, 80) } else { (2, 2) };
         for place in 0..most {
             if place >= least && found.is_both() {
@@ -66,9 +66,10 @@ fn a_lost_part_of_a_file_is_found_or_does_not_matter() {
     found.assert_both();
 }
 
-/// Sled answers a log whose end cannot be read with the state before, which is whole: only the head knows better.
+/// If the end of its log cannot be read, sled returns the state before it, which is whole. Only the head shows that
+/// it is older.
 #[test]
-fn an_older_state_is_not_taken_for_the_last() {
+fn an_older_state_is_not_accepted_as_the_last() {
     let folder = tempfile::tempdir().expect("a folder");
     let (before, after) = (folder.path().join("before"), folder.path().join("after"));
     store_with(&before, 7);
@@ -89,9 +90,9 @@ fn an_older_state_is_not_taken_for_the_last() {
 
 type Damage<'a> = &'a dyn Fn(&sled::Db);
 
-/// A row is changed, lost, or put back by someone who goes through sled: its own checksums are then all in order.
+/// A row is changed, lost, or restored by a program that uses sled: its own checksums are then all correct.
 #[test]
-fn a_row_changed_behind_the_back_of_the_store_is_found() {
+fn a_row_changed_by_another_program_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = folder.path().join("whole");
     store_with(&whole, 20);
@@ -120,7 +121,7 @@ fn a_row_changed_behind_the_back_of_the_store_is_found() {
     }
 }
 
-/// Each file is gone: either it can be done without, or it is missed.
+/// Each file is removed: either it is not needed, or its absence is found.
 #[test]
 fn a_lost_file_is_missed_or_does_not_matter() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -143,7 +144,7 @@ fn a_lost_file_is_missed_or_does_not_matter() {
     }
 }
 
-/// The head has two slots and is whole with either; without both nothing proves that the store is not an older one.
+/// The head has two slots and is whole with either. Without both nothing proves that the store is not an older one.
 #[test]
 fn one_slot_of_the_head_is_enough() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -194,7 +195,7 @@ struct Found {
 }
 
 impl Found {
-    /// Opens a copy of the store in which `file` holds `bytes`, in a process of its own: sled must not take ours with it.
+    /// Opens a copy of the store with these bytes as `file`, in a child process: sled may end the process.
     fn judge(&mut self, store: &Path, file: &Path, bytes: &[u8], what: &str) {
         let folder = tempfile::tempdir().expect("a folder");
         let copy = folder.path().join("store");
@@ -203,14 +204,15 @@ impl Found {
         fs::write(copy.join(name), bytes).expect("a file");
         let began = Instant::now();
         let mut child = spawn("check", &copy);
-        let said = child.line().unwrap_or_else(|| panic!("{}, {what}: the child ended without a word", name.display()));
-        assert!(began.elapsed() < OPEN_LIMIT, "{}, {what}: {said}", name.display());
+        let result =
+            child.line().unwrap_or_else(|| panic!("{}, {what}: the child ended without a line", name.display()));
+        assert!(began.elapsed() < OPEN_LIMIT, "{}, {what}: {result}", name.display());
         let kind = name.to_string_lossy().split('.').take(2).collect::<Vec<_>>().join(".");
         let kind = if kind.starts_with("snap") { "snap".to_owned() } else { kind };
-        if said.starts_with("damaged ") {
+        if result.starts_with("damaged ") {
             *self.damaged.entry(kind).or_default() += 1;
         } else {
-            assert_eq!(said, format!("whole {COMMITS}"), "{}, {what}", name.display());
+            assert_eq!(result, format!("whole {COMMITS}"), "{}, {what}", name.display());
             *self.whole.entry(kind).or_default() += 1;
         }
         child.kill();
@@ -223,7 +225,7 @@ impl Found {
 
     fn assert_both(&self) {
         println!("{self:?}");
-        assert!(self.is_both(), "{self:?} is no test");
+        assert!(self.is_both(), "{self:?} does not contain both outcomes");
     }
 }
 
@@ -235,7 +237,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Sled itself, with the settings of the store.
+/// Returns the sled database itself, with the settings of the store.
 fn raw(dir: &Path) -> sled::Db {
     for _ in 0..200 {
         match sled::Config::new().path(dir).segment_size(8 * 1024 * 1024).flush_every_ms(None).open() {
@@ -246,7 +248,7 @@ fn raw(dir: &Path) -> sled::Db {
     panic!("sled keeps its lock")
 }
 
-/// The states that these tests compare with are not all the same.
+/// The states that these tests compare are not all the same.
 #[test]
 fn the_workload_changes_with_each_commit() {
     assert_ne!(state_after(1), state_after(2));

@@ -1,4 +1,4 @@
-//! What the store keeps when commits fail, processes are killed, power goes and files are damaged.
+//! The store when commits fail, processes are killed, power is cut and files are damaged.
 
 #[path = "../support/mod.rs"]
 mod support;

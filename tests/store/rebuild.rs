@@ -1,4 +1,4 @@
-//! A store is built anew beside the old one and takes its place, whenever the process is killed.
+//! A store is built anew beside the old one and replaces it, at whatever moment the process is killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A finished rebuild as a kill leaves it before the swap: whole, marked, not yet in place.
+/// Makes a finished rebuild as a kill leaves it before the swap: whole, marked, not yet in place.
 fn finished_rebuild(dir: &Path, n: u32, commits: u64) -> PathBuf {
     let building = dir.with_file_name(format!("store.rebuild-{n}"));
     store_with(&building, commits);
@@ -34,7 +34,8 @@ fn finished_rebuild(dir: &Path, n: u32, commits: u64) -> PathBuf {
     building
 }
 
-/// The old store is in use while the new one is built; after the swap the new one is in place and the old one aside.
+/// The old store is in use while the new one is built; after the swap the new one is in place and the old one is
+/// aside.
 #[test]
 fn a_rebuilt_store_takes_the_place_of_the_old_one() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -66,7 +67,7 @@ fn a_rebuild_needs_no_old_store() {
     assert_eq!(assert_whole(&Store::open(&empty, FORMAT).expect("the new store")), 2);
 }
 
-/// Killed between the two renames there is no store in place: the next open puts the finished rebuild there.
+/// After a kill between the two renames there is no store in place: the next open puts the finished rebuild there.
 #[test]
 fn a_swap_killed_between_its_renames_is_completed_by_the_next_open() {
     for open in [Store::open, Store::open_existing] {
@@ -82,9 +83,9 @@ fn a_swap_killed_between_its_renames_is_completed_by_the_next_open() {
     }
 }
 
-/// Killed after the second rename, the word that it is finished is still there: it means nothing any more.
+/// After a kill after the second rename the marker of the finished rebuild is still there, and has no effect.
 #[test]
-fn a_swap_killed_after_its_renames_is_done() {
+fn a_swap_killed_after_its_renames_is_complete() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     store_with(&dir, 3);
@@ -93,7 +94,7 @@ fn a_swap_killed_after_its_renames_is_done() {
     assert!(!dir.join("harvester.finished").exists());
 }
 
-/// Killed before the first rename, or while it was being built: the store in place counts, and the rest goes.
+/// After a kill before the first rename, or during the build, the store in place counts and the rebuild is removed.
 #[test]
 fn a_rebuild_that_never_took_its_place_is_removed() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -122,7 +123,7 @@ fn an_unfinished_rebuild_is_not_adopted() {
     assert_eq!(Store::open(&dir, FORMAT).expect("a new store").commit_number(), 0);
 }
 
-/// What has such a name but is not ours, or is another process's work, stays.
+/// A folder with such a name that is not ours, or that another process works on, stays.
 #[test]
 fn rebuilds_of_others_are_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -142,9 +143,9 @@ fn rebuilds_of_others_are_left_alone() {
     other.kill();
 }
 
-/// The store in place is used by another process: the swap is refused and that store stays.
+/// Another process uses the store in place: the swap is refused and that store stays.
 #[test]
-fn a_swap_leaves_a_store_in_use_where_it_is() {
+fn a_swap_does_not_move_a_store_in_use() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     store_with(&dir, 2);
@@ -157,9 +158,9 @@ fn a_swap_leaves_a_store_in_use_where_it_is() {
     assert_eq!(names(folder.path()), ["store"]);
 }
 
-/// Something else in the place of the store is left as it is.
+/// A folder that is not a store stays where it is.
 #[test]
-fn a_swap_leaves_a_folder_of_something_else_where_it_is() {
+fn a_swap_does_not_move_a_folder_that_is_not_a_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("store");
     fs::create_dir(&dir).expect("a folder");
@@ -174,7 +175,7 @@ const LADDER: &str = "mode = \"live\"\nladder = \"0.5:0.25,1:0.25\"\natr_unit = 
 
 /// The second process knows another account from its configuration before it reads the store.
 #[test]
-fn a_store_goes_on_when_the_configuration_names_another_account() {
+fn a_store_is_continued_when_the_configuration_names_another_account() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |file: &str, text: &str| {
         let path = folder.path().join(file);

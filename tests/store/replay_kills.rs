@@ -1,6 +1,6 @@
-//! A replay that is killed with SIGKILL again and again comes to what one run comes to.
+//! A replay that is killed with SIGKILL again and again gives the same result as one uninterrupted run.
 //!
-//! `HARVESTER_KILLS` sets how often (20 unless said otherwise).
+//! `HARVESTER_KILLS` sets the number of kills (default 20).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,7 +19,7 @@ const SYMBOLS: u64 = 24;
 const BEGIN_MS: u64 = 1_770_163_200_000;
 
 #[test]
-fn a_replay_killed_twenty_times_comes_to_what_one_run_comes_to() {
+fn a_replay_killed_twenty_times_gives_the_result_of_one_run() {
     let kills: u64 = std::env::var("HARVESTER_KILLS").map_or(20, |n| n.parse().expect("HARVESTER_KILLS is a number"));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let history = folder.path().join("history.jsonl");
@@ -30,9 +30,9 @@ fn a_replay_killed_twenty_times_comes_to_what_one_run_comes_to() {
     let mut once = replay(&history, &whole);
     assert!(once.wait().expect("the replay ends").success());
     let takes = began.elapsed();
-    let wanted = Came::of(&whole);
-    assert!(wanted.decisions.len() > 100, "{} decisions are no test", wanted.decisions.len());
-    assert!(wanted.quarantined.len() > 100, "{} entries in quarantine are no test", wanted.quarantined.len());
+    let wanted = Outcome::of(&whole);
+    assert!(wanted.decisions.len() > 100, "only {} decisions", wanted.decisions.len());
+    assert!(wanted.quarantined.len() > 100, "only {} entries in quarantine", wanted.quarantined.len());
 
     let mut random = Random(20_260_204);
     let (mut killed, mut stores, mut midway) = (0, 0, 0);
@@ -42,32 +42,32 @@ fn a_replay_killed_twenty_times_comes_to_what_one_run_comes_to() {
         let delay = takes.mul_f64(0.02 + 0.7 * random.below(1_000) as f64 / 1_000.0);
         let ended = wait(&mut child, delay);
         if ended {
-            // It was done before: what is there is compared, and the next store is begun.
-            assert_eq!(Came::of(&store), wanted, "store {stores}");
+            // The replay had finished before the kill: its result is compared, and the next store begins.
+            assert_eq!(Outcome::of(&store), wanted, "store {stores}");
             stores += 1;
             store = folder.path().join(format!("killed-{stores}"));
             continue;
         }
         child.kill().expect("SIGKILL is sent");
-        child.wait().expect("the replay is gone");
+        child.wait().expect("the replay has ended");
         killed += 1;
         midway += u64::from(opens_midway(&store));
     }
     assert!(midway >= kills / 4, "of {killed} kills only {midway} left a store between begin and end");
     let mut last = replay(&history, &store);
     assert!(last.wait().expect("the replay ends").success());
-    assert_eq!(Came::of(&store), wanted);
+    assert_eq!(Outcome::of(&store), wanted);
 }
 
-/// Whatever a replay comes to, as its store has it.
+/// The result of a replay, from its store.
 #[derive(Debug, PartialEq)]
-struct Came {
+struct Outcome {
     positions: Value,
     decisions: Vec<String>,
     quarantined: Vec<state::Quarantined>,
 }
 
-impl Came {
+impl Outcome {
     fn of(store: &Path) -> Self {
         let positions = run(harvester().args(["positions", "--all", "--json", "--store", name(store)])).json();
         let (_, rows) = projection::read(store).expect("the store reads");
@@ -79,7 +79,7 @@ impl Came {
     }
 }
 
-/// Opens what a kill has left; answers whether it is neither nothing nor all.
+/// Opens what a kill has left. Returns true if it is neither nothing nor all.
 fn opens_midway(store: &Path) -> bool {
     match projection::read(store) {
         Ok((engine, _)) => {
@@ -102,7 +102,7 @@ fn replay(history: &Path, store: &Path) -> Child {
     command.spawn().expect("the program starts")
 }
 
-/// Waits so long, or until the child has ended: then true.
+/// Waits for this long, or until the child has ended, and returns true in the second case.
 fn wait(child: &mut Child, delay: Duration) -> bool {
     let until = Instant::now() + delay;
     while Instant::now() < until {
@@ -130,11 +130,12 @@ fn at_ms(entry: u64) -> u64 {
     BEGIN_MS + 61 * entry
 }
 
-/// Positions that open, rise, are harvested and closed, under some hundred prices a second of all symbols.
+/// Returns a history of positions that open, rise, are harvested and closed, with some hundred prices a second of all
+/// symbols.
 fn text() -> String {
     let mut random = Random(7);
     let mut text = String::with_capacity(ENTRIES as usize * 160);
-    // Price of each symbol relative to its entry, in 1/10 000, and what it holds.
+    // Price of each symbol relative to its entry, in 1/10 000, and its open quantity.
     let mut level = vec![0i64; SYMBOLS as usize];
     let mut held = vec![0u64; SYMBOLS as usize];
     for i in 0..ENTRIES {

@@ -1,4 +1,4 @@
-//! The program itself, as others start it.
+//! The program as a process, started as users start it.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long a run may take: one that never ends is killed, and fails its test.
+/// Longest time of a run. A run that takes longer is killed, and its test fails.
 const RUN_LIMIT: Duration = Duration::from_secs(240);
 
-/// The program, without the environment of whoever runs the tests.
+/// Returns the command of the program, without the environment of the process that runs the tests.
 pub fn harvester() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_harvester"));
     command.env_clear();
     command
 }
 
-/// What a run came to.
+/// The result of a run.
 pub struct Ran {
     pub code: Option<i32>,
     pub out: String,
@@ -33,18 +33,18 @@ impl Ran {
         ran
     }
 
-    /// The one JSON document on standard output of a run that succeeded.
+    /// Returns the one JSON document on standard output of a run that succeeded.
     pub fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{}", self.log);
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
 
-    /// Asserts that the input was refused, in one sentence that names these things.
+    /// Asserts that the input was refused, with one sentence that contains these names.
     pub fn refused(&self, names: &[&str]) {
         assert_eq!(self.code, Some(2), "{}{}", self.log, self.out);
-        assert_eq!(self.out, "", "what is refused writes nothing to standard output");
+        assert_eq!(self.out, "", "a refused run writes nothing to standard output");
         let sentence: Vec<&str> = self.log.lines().filter(|line| line.starts_with("harvester: ")).collect();
-        assert_eq!(sentence.len(), 1, "one sentence is wanted: {}", self.log);
+        assert_eq!(sentence.len(), 1, "the log is one sentence: {}", self.log);
         for name in names {
             assert!(sentence[0].contains(name), "{name:?} is not named: {}", self.log);
         }
@@ -64,7 +64,7 @@ pub fn run(command: &mut Command) -> Ran {
     Ran::of(ended(command.spawn().expect("the program starts")))
 }
 
-/// Waits for the end, which comes at the latest after [`RUN_LIMIT`].
+/// Waits for the end, at most for [`RUN_LIMIT`].
 pub fn ended(child: Child) -> Output {
     let (done, waits) = channel::<()>();
     let pid = rustix::process::Pid::from_child(&child);
@@ -82,12 +82,12 @@ pub fn ended(child: Child) -> Output {
     output
 }
 
-/// Runs with arguments.
+/// Runs the program with arguments.
 pub fn run_with(arguments: &[&str]) -> Ran {
     run(harvester().args(arguments))
 }
 
-/// Runs with standard input.
+/// Runs a command with these bytes on standard input.
 pub fn run_fed(command: &mut Command, input: &[u8]) -> Ran {
     let mut child = piped(command);
     let mut stdin = child.stdin.take().expect("standard input is piped");
@@ -99,12 +99,12 @@ pub fn run_fed(command: &mut Command, input: &[u8]) -> Ran {
     Ran::of(output)
 }
 
-/// Starts with all three standard streams piped.
+/// Starts a command with all three standard streams piped.
 pub fn piped(command: &mut Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
 }
 
-/// `path` as an argument.
+/// Returns `path` as an argument.
 pub fn name(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }

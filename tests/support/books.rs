@@ -1,4 +1,4 @@
-//! A second bookkeeper: naive, in exact fractions, beside the engine at every step.
+//! A second computation of positions: simple, in exact fractions, compared with the engine after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,8 @@ pub struct Books {
     pub entry: Option<(Exact, EntrySource)>,
     /// [quote]
     pub realized: Option<Exact>,
-    /// The sum of all amounts paid and received, without sign. The realized profit is their difference. [quote]
+    /// Sum of all amounts that were paid or received, without sign: the realised pnl is a difference of these.
+    /// [quote]
     pub turnover: Exact,
 }
 
@@ -39,7 +40,7 @@ impl Default for Books {
 }
 
 impl Books {
-    /// The sums of a position, computed from its list of changes and nothing else.
+    /// Computes the sums of a position from the list of its changes and from nothing else.
     pub fn of(position: &Position) -> Self {
         let mut books = Self::default();
         for change in &position.changes {
@@ -47,11 +48,11 @@ impl Books {
             let delta = of(change.delta.get());
             match change.cause {
                 Cause::EntrySet => books.set_entry(price),
-                Cause::Adoption => books.adopt(&delta, price, &told(change)),
+                Cause::Adoption => books.adopt(&delta, price, &explained(change)),
                 Cause::StatedOpening => {
                     // The part that fills have explained has their price, the rest the price of the exchange.
                     let mut rest = delta;
-                    for (qty, traded) in told(change) {
+                    for (qty, traded) in explained(change) {
                         rest -= &qty;
                         books.trade(&qty, traded.map(|traded| (traded, EntrySource::Fill)).or_else(|| price.clone()));
                     }
@@ -66,7 +67,8 @@ impl Books {
     }
 
     fn set_entry(&mut self, price: Option<(Exact, EntrySource)>) {
-        // The price of an old hash is only there for want of another; one that came later may have filled the place.
+        // A hash of the old service supplies a price only if no other source has one; a later source may have
+        // supplied it.
         let is_legacy = price.as_ref().is_some_and(|(_, source)| *source == EntrySource::Legacy);
         let stays = |source: EntrySource| is_legacy || source == EntrySource::Fill;
         if self.entry.as_ref().is_none_or(|(_, source)| !stays(*source)) {
@@ -74,12 +76,12 @@ impl Books {
         }
     }
 
-    fn adopt(&mut self, delta: &Exact, price: Option<(Exact, EntrySource)>, told: &[(Exact, Option<Exact>)]) {
+    fn adopt(&mut self, delta: &Exact, price: Option<(Exact, EntrySource)>, explained: &[(Exact, Option<Exact>)]) {
         let qty = &self.qty + delta;
         if abs(&qty) < abs(&self.qty) {
-            let is_told = told.iter().map(|(qty, _)| qty).sum::<Exact>() == *delta;
-            self.realized = self.realized.take().filter(|_| is_told);
-            for (qty, traded) in told {
+            let is_explained = explained.iter().map(|(qty, _)| qty).sum::<Exact>() == *delta;
+            self.realized = self.realized.take().filter(|_| is_explained);
+            for (qty, traded) in explained {
                 for price in traded.iter().chain(self.entry.iter().map(|(entry, _)| entry)) {
                     self.turnover += price * abs(qty);
                 }
@@ -92,7 +94,8 @@ impl Books {
         (self.qty, self.entry) = (qty, price);
     }
 
-    /// A trade in the position's direction averages the entry, one against it takes profit or loss.
+    /// Applies a trade: in the direction of the position it averages the entry price, against it it realises profit
+    /// or loss.
     pub fn trade(&mut self, delta: &Exact, price: Option<(Exact, EntrySource)>) {
         for (price, _) in price.iter().chain(&self.entry) {
             self.turnover += price * abs(delta);
@@ -119,23 +122,23 @@ impl Books {
     }
 }
 
-/// What fills have told of a movement: signed quantities [base], each with its price [quote per base].
-fn told(change: &PositionChange) -> Vec<(Exact, Option<Exact>)> {
+/// Returns the fills that explain a change: signed quantities [base], each with its price [quote per base].
+fn explained(change: &PositionChange) -> Vec<(Exact, Option<Exact>)> {
     let sign = |qty: Exact| if change.delta.is_negative() { -qty } else { qty };
-    let told = change.late_fills.iter();
-    told.map(|told| (sign(of(told.qty.get())), told.price.map(|price| of(price.get())))).collect()
+    let explained = change.late_fills.iter();
+    explained.map(|explained| (sign(of(explained.qty.get())), explained.price.map(|price| of(price.get())))).collect()
 }
 
 /// How strictly printed numbers are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Derived {
-    /// Everything that can be known is printed.
+    /// Everything that can be computed must be printed.
     Always,
-    /// What does not fit a decimal may be left out.
+    /// A number that does not fit a decimal may be missing.
     WhereItFits,
 }
 
-/// Holds what `positions` prints of an instance against the books.
+/// Compares a position as `positions` prints it with the sums.
 pub fn check_position(
     engine: &Engine,
     book: BookView<'_>,
@@ -148,7 +151,7 @@ pub fn check_position(
     let fail = |what: &str, got: &Value, want: String| {
         Err(format!("{} of {}: printed {got}, exact {want}", what, printed["position_id"]))
     };
-    // Where two numbers cancel, what is left is as good as these were: 28 digits, or the 13 of an extreme one.
+    // Where two numbers cancel, the difference is as exact as they were: 28 digits, or the 13 of an extreme one.
     let part = match derived {
         Derived::Always => whole(10).pow(-24),
         Derived::WhereItFits => whole(10).pow(-12),
@@ -162,7 +165,7 @@ pub fn check_position(
 
     let same = |what: &str, got: &Value, want: Option<&Exact>| same_within(what, got, want, &zero());
 
-    // Quantity: what is held is what the fills add up to.
+    // Quantity: the open quantity is the sum of the fills.
     let held = of(position.totals.qty.get());
     if !position.totals.qty.same(harvester::domain::units::Qty::ZERO, None) || position.is_open() {
         let apart = abs(&(&held - &books.qty));
@@ -182,7 +185,7 @@ pub fn check_position(
     same("qty", &printed["qty"], Some(&abs(&held)))?;
 
     let entry = books.entry.as_ref().map(|(price, _)| price);
-    // Books and engine must agree on whether there is an entry price, whatever its size.
+    // Sums and engine must agree whether there is an entry price, whatever its size.
     if printed["entry_price"].is_null() != entry.is_none() {
         return fail("entry_price", &printed["entry_price"], format!("{entry:?}"));
     }
@@ -218,7 +221,7 @@ pub fn check_position(
     Ok(())
 }
 
-/// Signed sum of the fills that are listed. [base]
+/// Returns the signed sum of the listed fills. [base]
 pub fn fills_of(printed: &Value) -> Exact {
     let fills = printed["fills"].as_array().expect("fills are a list");
     fills.iter().fold(zero(), |sum, fill| {
@@ -241,15 +244,15 @@ fn risk_price(position: &Position, policy: &Policy, entry: Option<&Exact>) -> Op
     }
 }
 
-/// An engine that is watched at every step.
+/// An engine that is checked after every step.
 pub struct Watched {
     pub lab: Lab,
     pub decisions: u64,
     pub quarantined: u64,
     derived: Derived,
-    /// Highest attempt of each rung that was decided, by position and R.
+    /// Highest attempt of each rung with a decision, by position and R.
     attempts: BTreeMap<(String, String), u32>,
-    /// Rungs taken in shadow since the last control entry: nothing else can give them back.
+    /// Rungs taken in shadow since the last control entry: only a control entry can arm them again.
     shadowed: BTreeSet<(String, String)>,
     last_hash: String,
 }
@@ -268,7 +271,7 @@ impl Watched {
         }
     }
 
-    /// Feeds a line and checks everything that must hold afterwards.
+    /// Applies a line and checks everything that must be true afterwards.
     pub fn feed(&mut self, line: &str) -> Result<(), String> {
         let entry = self.lab.decode(line);
         let id = entry.symbol;
@@ -358,7 +361,7 @@ impl Watched {
         plain_decimals(&sealed.payload)
     }
 
-    /// Checks every instance that is still in memory.
+    /// Checks every position that is still in memory.
     pub fn check_all(&self) -> Result<(), String> {
         for book in self.lab.engine.books() {
             for position in book.positions() {
@@ -388,10 +391,11 @@ impl State {
     }
 }
 
-/// What goes to quarantine changes nothing but the flags of its symbol. A flag may name a book for the first time.
+/// Asserts that a quarantined entry changes nothing but the flags of its symbol. A flag may name a book for the first
+/// time.
 fn leaves_nothing(before: Option<&State>, after: Option<&State>) -> Result<(), String> {
     let (Some(before), Some(after)) = (before, after) else { return Ok(()) };
-    // Time passes for decisions in flight, whatever an entry says.
+    // Any entry can expire the timeouts of decisions in flight.
     if before.books.iter().flat_map(Book::positions).any(Position::awaits_result) {
         return Ok(());
     }
@@ -400,7 +404,7 @@ fn leaves_nothing(before: Option<&State>, after: Option<&State>) -> Result<(), S
     for (after, before) in after.books.iter_mut().zip(&before.books) {
         after.hot.history_gap = before.hot.history_gap;
     }
-    // That something else than a price has named it counts against a limit only.
+    // The mark that another entry than a price has named the book counts against a limit only.
     after.symbol.named = before.symbol.named;
     if *before == after {
         return Ok(());
@@ -408,7 +412,7 @@ fn leaves_nothing(before: Option<&State>, after: Option<&State>) -> Result<(), S
     Err(format!("what went to quarantine changed {}:\n{before:?}\nbecame\n{after:?}", before.symbol.name))
 }
 
-/// Decimals in a payload are strings without exponent, trailing zeros or a negative zero.
+/// Asserts that decimals in a payload are strings without exponent, trailing zeros or a negative zero.
 pub fn plain_decimals(payload: &str) -> Result<(), String> {
     const DECIMALS: [&str; 9] = [
         "qty",

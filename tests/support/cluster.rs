@@ -9,9 +9,9 @@ use super::service::until;
 
 /// Primaries; each has one replica.
 const PRIMARIES: usize = 3;
-/// After so long without a word a node counts as failed. [ms]
+/// A node counts as failed after so long without an answer. [ms]
 pub const NODE_TIMEOUT_MS: u64 = 1_000;
-/// How long a write may be refused before the test fails.
+/// A test fails if a write is refused for longer than this.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct RedisCluster {
@@ -21,7 +21,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts six servers and waits until every replica is in step.
+    /// Starts six servers and waits until every replica has all data of its primary.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
@@ -77,7 +77,7 @@ impl RedisCluster {
         self.nodes.len() - 1
     }
 
-    /// Introduces a node to the first one.
+    /// Introduces a node to the first node.
     pub fn meet(&self, node: usize) {
         let (port, bus) = (self.nodes[node].port().to_string(), self.buses[node].to_string());
         self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
@@ -87,7 +87,7 @@ impl RedisCluster {
         id_of(&self.nodes[node])
     }
 
-    /// The address that a service is given: two nodes of the six, one of which the tests disturb.
+    /// Returns the address for a service: two of the six nodes, one of which the tests disturb.
     pub fn url(&self) -> String {
         format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[0].port(), self.nodes[5].port())
     }
@@ -96,7 +96,7 @@ impl RedisCluster {
         self.is_in_step(primary, primary + PRIMARIES)
     }
 
-    /// Has a replica everything that its primary has.
+    /// Returns true if a replica has everything that its primary has.
     pub fn is_in_step(&self, primary: usize, replica: usize) -> bool {
         let replication = |node: usize| self.nodes[node].cli(&["INFO", "replication"]);
         let offset = |info: &str, name: &str| -> Option<u64> {
@@ -107,7 +107,7 @@ impl RedisCluster {
             && offset(&of_replica, "slave_repl_offset:") >= offset(&replication(primary), "master_repl_offset:")
     }
 
-    /// The node that owns the slot of a key, as the nodes say that answer; none while they do not agree.
+    /// Returns the owner of the slot of a key, as all nodes that answer see it; `None` while they disagree.
     pub fn owner_of(&self, key: &str) -> Option<usize> {
         let slot = i32::from(slot_of(key));
         let owned = |index: &usize| {
@@ -118,7 +118,7 @@ impl RedisCluster {
         if let [only] = owners[..] { Some(only) } else { None }
     }
 
-    /// The node that owns the slot of a key, as one node sees it.
+    /// Returns the owner of the slot of a key, as one node sees it.
     pub fn owner_seen_by(&self, node: usize, key: &str) -> Option<usize> {
         let slot = i32::from(slot_of(key));
         let text = self.nodes[node].cli(&["CLUSTER", "NODES"]);
@@ -126,7 +126,7 @@ impl RedisCluster {
         (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_stopped()).find(|node| self.id(*node) == id)
     }
 
-    /// Cuts a primary off: it hears no other node, and serves on as if it were alone.
+    /// Cuts a primary off: it reaches no other node, and continues to serve clients as if it were alone.
     pub fn cut_off(&self, node: usize) {
         let alone = &self.nodes[node];
         alone.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
@@ -135,7 +135,7 @@ impl RedisCluster {
         }
     }
 
-    /// Ends the cut.
+    /// Ends the cut of [`Self::cut_off`].
     pub fn heal(&self, node: usize) {
         let (port, bus) = (self.nodes[node].port().to_string(), self.buses[node].to_string());
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
@@ -143,28 +143,29 @@ impl RedisCluster {
         }
     }
 
-    /// A tag whose slot a primary of the start owns.
+    /// Returns a hash tag whose slot this primary owned at the start.
     pub fn tag_at(primary: usize) -> String {
         let (first, last) = slots_of(primary);
         (0..).map(|n| format!("t{n}")).find(|tag| (first..=last).contains(&slot_of(tag))).expect("there is a tag")
     }
 
-    /// What a command with one key answers, at whichever node owns it. A refusal is waited for to pass: nothing happened.
+    /// Returns the answer to a command with one key, from the node that owns it. Repeats a command that was refused:
+    /// a refused command has no effect.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let began = Instant::now();
         loop {
             for node in self.nodes.iter().filter(|node| !node.is_stopped()) {
                 let command = [&["-c", "-e"], arguments].concat();
-                if let Some(said) = node.try_cli(&command) {
-                    return said;
+                if let Some(answer) = node.try_cli(&command) {
+                    return answer;
                 }
             }
-            assert!(began.elapsed() < WRITE_LIMIT, "no node takes {arguments:?}");
+            assert!(began.elapsed() < WRITE_LIMIT, "no node accepts {arguments:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Entries of a stream: id, and names and values in their order.
+    /// Returns the entries of a stream: id, and names and values in their order.
     pub fn entries(&self, stream: &str) -> Vec<(String, Vec<(String, String)>)> {
         let text = self.cli(&["--json", "XRANGE", stream, "-", "+"]);
         let all: Vec<(String, Vec<String>)> =
@@ -183,14 +184,14 @@ impl RedisCluster {
 /// Returns true if a line of `CLUSTER NODES` states that its node owns a slot.
 fn owns(line: &str, slot: i32) -> bool {
     let number = |text: &str| text.trim().parse::<i32>().unwrap_or(-1);
-    // Slots on their way are in brackets.
+    // Slots that are being migrated are in brackets.
     line.split(' ').skip(8).filter(|range| !range.starts_with('[')).any(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         (number(first)..=number(last)).contains(&slot)
     })
 }
 
-/// The slots of a primary at the start.
+/// Returns the slots of a primary at the start.
 const fn slots_of(primary: usize) -> (u16, u16) {
     let share = SLOTS as usize / PRIMARIES;
     let last = if primary + 1 == PRIMARIES { SLOTS as usize } else { (primary + 1) * share };

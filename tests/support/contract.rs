@@ -1,4 +1,4 @@
-//! What is wrong with a document by the published schemas. Nothing is fetched: every `$ref` is in the catalogue.
+//! Validates documents with the published schemas. Nothing is fetched: the catalogue contains every `$ref`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -7,10 +7,10 @@ use harvester::codec::schemas;
 use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
 
-/// Under which the schemas name each other; no address.
+/// The base under which the schemas name each other. It is not an address.
 pub const BASE: &str = "https://harvester.invalid/schemas/";
 
-/// The schemas, parsed, by name.
+/// The parsed schemas, by name.
 pub static DOCUMENTS: LazyLock<BTreeMap<&str, Value>> = LazyLock::new(|| {
     let parse = |text| serde_json::from_str(text).expect("a schema is JSON");
     schemas::all().iter().map(|schema| (schema.name, parse(schema.text))).collect()
@@ -23,8 +23,9 @@ static REGISTRY: LazyLock<Registry<'static>> = LazyLock::new(|| {
     DOCUMENTS.iter().fold(Registry::new(), add).prepare().expect("every $ref is in the catalogue")
 });
 
-/// Everything wrong with `position` by the schema `name`, `apply.result.v2` or `common.v1#/$defs/decimal`; the JSON
-/// texts inside are held against their `contentSchema`, which 2020-12 leaves to the application.
+/// Returns all faults of `position` by the schema `name`, for example `apply.result.v2` or
+/// `common.v1#/$defs/decimal`. Also validates the JSON texts inside against their `contentSchema`, which 2020-12
+/// leaves to the application.
 pub fn faults(name: &str, position: &Value) -> Vec<String> {
     let uri = match name.split_once('#') {
         Some((name, pointer)) => format!("{BASE}{name}.json#{pointer}"),
@@ -85,7 +86,7 @@ pub fn resolve<'a>(name: &'a str, reference: &'a str) -> Option<&'static Value> 
 
 fn faults_at(uri: &str, position: &Value) -> Vec<String> {
     let validator = validator(uri);
-    // An evaluation that fails can come without errors (jsonschema 0.46): they are asked for apart.
+    // An evaluation that fails can come without errors (jsonschema 0.46), so the errors are read separately.
     let mut faults: Vec<String> =
         validator.iter_errors(position).map(|e| format!("{}: {e}", e.instance_path())).collect();
     let evaluation = validator.evaluate(position);
@@ -98,7 +99,7 @@ fn faults_at(uri: &str, position: &Value) -> Vec<String> {
         let inner = serde_json::from_str::<String>(text).ok();
         match serde_json::from_str::<Value>(inner.as_deref().unwrap_or(text)) {
             Ok(content) => faults.extend(content_faults(within, note.annotations.value(), &content, place)),
-            // docs/spec/streams.md: text in `details` that is no object is ignored.
+            // docs/spec/streams.md: text in `details` that is not an object is ignored.
             Err(_) if place == "/details" => {}
             Err(error) => faults.push(format!("{place:?}: {error}")),
         }

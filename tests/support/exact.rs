@@ -1,4 +1,4 @@
-//! Exact arithmetic, to hold against what is printed: fractions of whole numbers, slow and right.
+//! Exact arithmetic, for comparison with printed numbers: fractions of whole numbers, slow and exact.
 
 use num_rational::BigRational;
 use rust_decimal::Decimal;
@@ -14,7 +14,7 @@ pub fn whole(n: i128) -> Exact {
     Exact::from_integer(n.into())
 }
 
-/// A decimal text, with an exponent or without.
+/// Parses a decimal text, with or without an exponent.
 pub fn exact(text: &str) -> Exact {
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (before, behind) = digits.split_once('.').unwrap_or((digits, ""));
@@ -36,12 +36,12 @@ pub fn agrees(printed: &str, wanted: &Exact) -> bool {
     abs(&(exact(printed) - wanted)) <= abs(wanted) * whole(10).pow(-12)
 }
 
-/// As [`agrees`]; the difference of larger numbers that nearly cancel may be off by `part` of these.
+/// Does the same as [`agrees`], but where larger numbers nearly cancel, the difference may be off by `part` of these.
 pub fn agrees_within(printed: &str, wanted: &Exact, larger: &Exact, part: &Exact) -> bool {
     agrees(printed, wanted) || abs(&(exact(printed) - wanted)) <= abs(larger) * part
 }
 
-/// Six places, half to even, without trailing zeros.
+/// Returns the value with six places, half to even, without trailing zeros.
 pub fn six_places(value: &Exact) -> String {
     let scaled = abs(value) * whole(1_000_000);
     let below = scaled.floor();

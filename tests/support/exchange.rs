@@ -1,5 +1,5 @@
-//! An exchange of a test's own: a real HTTP(S) server and a real WebSocket server on loopback that speak the formats of
-//! Binance USDⓈ-M futures, and behave as badly as the test wants.
+//! A fake exchange: a real HTTP(S) server and a real WebSocket server on loopback that speak the formats of Binance
+//! USDⓈ-M futures, with the failures that the test asks for.
 //!
 //! It checks key, signature (byte for byte, `signature` last) and timestamp, counts weights, sends waits and bans, and
 //! keeps a log of all calls.
@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 #[allow(unused_imports, reason = "each binary uses its part")]
 pub use world::{Fault, KEY, LoggedCall, SECRET, World, account_event, trade_event};
 
-/// How long a test waits for what has to come.
+/// Longest time that a test waits for an effect.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 pub struct ExchangeServer {
@@ -30,7 +30,7 @@ pub struct ExchangeServer {
     socket: SocketAddr,
     is_secure: bool,
     ca_pem: String,
-    // The servers end with it.
+    // The servers end when this is dropped.
     _runtime: Runtime,
 }
 
@@ -50,7 +50,7 @@ impl ExchangeServer {
         Self::start_with(false)
     }
 
-    /// With a certificate of its own authority, for `127.0.0.1`.
+    /// Starts with a certificate of its own authority, for `127.0.0.1`.
     pub fn start_secure() -> Self {
         Self::start_with(true)
     }
@@ -72,32 +72,32 @@ impl ExchangeServer {
         Self { shared, rest, socket, is_secure, ca_pem, _runtime: runtime }
     }
 
-    /// Base URL of the REST interface.
+    /// Returns the base URL of the REST interface.
     pub fn url(&self) -> String {
         format!("{}://{}", if self.is_secure { "https" } else { "http" }, self.rest)
     }
 
-    /// Base URL of the sockets; the real ones have `/market` and `/private` behind the host.
+    /// Returns the base URL of the sockets; the real ones have `/market` and `/private` after the host.
     pub fn socket_url(&self) -> String {
         format!("{}://{}", if self.is_secure { "wss" } else { "ws" }, self.socket)
     }
 
-    /// Writes the certificate to trust.
+    /// Writes the certificate that a client has to trust.
     pub fn write_ca(&self, path: &Path) {
         std::fs::write(path, &self.ca_pem).expect("the certificate is written");
     }
 
-    /// The scenario; what is changed counts from the next call on.
+    /// Returns the scenario. A change takes effect with the next call.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.shared.world()
     }
 
-    /// The next calls of a path go wrong, one for each fault.
+    /// Makes the next calls of a path fail, one for each fault.
     pub fn fail(&self, path: &str, faults: impl IntoIterator<Item = Fault>) {
         self.world().faults.extend(faults.into_iter().map(|fault| (path.to_owned(), fault)));
     }
 
-    /// All calls of a path so far.
+    /// Returns all calls of a path so far.
     pub fn calls(&self, path: &str) -> Vec<LoggedCall> {
         self.world().log.iter().filter(|call| call.path == path).cloned().collect()
     }
@@ -106,28 +106,28 @@ impl ExchangeServer {
         self.world().log.clone()
     }
 
-    /// Paths of the sockets that are open now.
+    /// Returns the paths of the sockets that are open now.
     pub fn open_sockets(&self) -> Vec<String> {
         self.world().sockets.values().cloned().collect()
     }
 
-    /// Sends mark prices to everyone who listens to them: rows of symbol and price.
+    /// Sends mark prices to every socket that listens to them: rows of symbol and price.
     pub fn push_marks(&self, rows: &[(&str, &str)]) {
         let now_ms = self.world().now_ms();
         self.push(sockets::Push::Marks(world::mark_message(rows, now_ms)));
     }
 
-    /// Sends an event to everyone who listens to the account.
+    /// Sends an event to every socket that listens to an account.
     pub fn push_user(&self, event: &serde_json::Value) {
         self.push(sockets::Push::User(event.to_string(), None));
     }
 
-    /// Sends an event to those who listen to the account with this key.
+    /// Sends an event to the sockets that listen to the account with this key.
     pub fn push_user_of(&self, key: &str, event: &serde_json::Value) {
         self.push(sockets::Push::User(event.to_string(), Some(key.to_owned())));
     }
 
-    /// Sends a text to every socket, whatever it is.
+    /// Sends a text to every socket.
     pub fn push_text(&self, text: &str) {
         self.push(sockets::Push::Text(text.to_owned()));
     }
@@ -137,17 +137,17 @@ impl ExchangeServer {
         self.push(if politely { sockets::Push::Close } else { sockets::Push::HangUp });
     }
 
-    /// Every socket stays open and does nothing more: neither texts nor answers to pings.
+    /// Freezes every socket: it stays open, and sends neither texts nor answers to pings.
     pub fn freeze_sockets(&self) {
         self.push(sockets::Push::Freeze);
     }
 
     fn push(&self, push: sockets::Push) {
-        // Nobody may listen.
+        // It is no error if no socket listens.
         let _ = self.shared.pushes.send(push);
     }
 
-    /// Waits until something is so; fails the test if it does not come to be.
+    /// Waits until a condition is true. Fails the test if that does not happen.
     pub fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !is_so(self) {
@@ -161,7 +161,7 @@ impl ExchangeServer {
     }
 }
 
-/// An authority of its own and a certificate for loopback, as PEM of the first and an acceptor with the second.
+/// Returns the PEM of a new authority, and an acceptor with a certificate of it for loopback.
 fn certificate() -> (String, TlsAcceptor) {
     let authority_key = rcgen::KeyPair::generate().expect("a key");
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).expect("parameters");

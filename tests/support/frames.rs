@@ -1,20 +1,20 @@
-//! What must hold for any bytes that are read as replies of a server. Driven by libFuzzer and by the tests alike.
+//! Properties of any bytes that are read as replies of a server. libFuzzer and the tests use them.
 //!
 //! The oracle is the parser of the client library.
 
 use harvester::shell::redis::frame::{FrameError, Framer, NUMBER_BYTES_MAX, Token, Walk};
 use redis::{Value, VerbatimFormat, parse_redis_value};
 
-/// What came of the bytes.
+/// The result of framing the bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Framed {
-    /// Where each whole reply ends.
+    /// The end of each whole reply.
     pub ends: Vec<usize>,
-    /// Why what follows them is none, if it is not only cut off.
+    /// The error of the bytes after them, unless these are only cut off.
     pub error: Option<FrameError>,
 }
 
-/// Frames the bytes, as they come in pieces of these sizes, in turn.
+/// Frames the bytes in pieces of these sizes, in turn.
 pub fn frame(bytes: &[u8], pieces: &[usize]) -> Framed {
     let mut framer = Framer::default();
     let mut framed = Framed::default();
@@ -36,8 +36,8 @@ pub fn frame(bytes: &[u8], pieces: &[usize]) -> Framed {
     framed
 }
 
-/// Frames the bytes whole and in pieces, which has to come to the same, and compares each reply, and what is none, with the
-/// oracle.
+/// Frames the bytes whole and in pieces, which must give the same result, and compares each reply and each error with
+/// the oracle.
 pub fn check(bytes: &[u8], pieces: &[usize]) -> Framed {
     let framed = frame(bytes, &[]);
     assert_eq!(frame(bytes, pieces), framed, "in pieces of {pieces:?}");
@@ -63,12 +63,12 @@ pub fn check(bytes: &[u8], pieces: &[usize]) -> Framed {
     framed
 }
 
-/// The oracle would ask for the memory of what is announced.
+/// Returns true if the oracle would allocate the announced size.
 fn is_large(bytes: &[u8]) -> bool {
     bytes.split(|byte| !byte.is_ascii_digit()).any(|digits| digits.len() > 5)
 }
 
-/// The oracle reads what the framer refuses (`shell::redis::frame` has the list).
+/// Returns true if the oracle reads bytes that the framer refuses (`shell::redis::frame` has the list).
 fn is_ruling(error: FrameError, bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     match error {
@@ -87,7 +87,7 @@ fn is_ruling(error: FrameError, bytes: &[u8]) -> bool {
     }
 }
 
-/// Returns true if the reply has a push message whose kind is not a text.
+/// Returns true if the reply contains a push message whose kind is not text.
 fn has_odd_push(reply: &[u8]) -> bool {
     let mut walk = Walk::new(reply);
     while !walk.is_at_end() {
@@ -103,7 +103,7 @@ fn has_odd_push(reply: &[u8]) -> bool {
     false
 }
 
-/// Walks over one value, which has to be the one that the oracle read.
+/// Asserts that the next value of a walk is the value that the oracle read.
 fn is_same(walk: &mut Walk<'_>, value: &Value) {
     let token = walk.token().expect("a framed reply can be walked");
     let same = match (token, value) {

@@ -1,4 +1,4 @@
-//! What must hold for any bytes that are read as a history. Driven by libFuzzer and by the tests alike.
+//! Properties of any bytes that are read as a history. libFuzzer and the tests use them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,16 +18,16 @@ use harvester::domain::exit::policy::Policy;
 use harvester::drive::driver::Driver;
 use serde::Deserialize;
 
-/// What came of the bytes.
+/// The result of folding the bytes.
 #[derive(Debug, Default)]
 pub struct Folded {
     pub applied: u64,
     pub duplicates: u64,
     pub quarantined: u64,
     pub decisions: u64,
-    /// Lines that are no entries of a configured stream.
+    /// Number of lines that are not entries of a configured stream.
     pub refused: u64,
-    /// Kind of the stream, shape, and why it went to quarantine if it did.
+    /// Kind of the stream, shape, and the reason if it was quarantined.
     pub seen: BTreeSet<(&'static str, &'static str, &'static str)>,
 }
 
@@ -39,8 +39,8 @@ struct Head<'a> {
     id: Cow<'a, str>,
 }
 
-/// Folds the bytes, a line an entry: nothing panics, every entry is counted exactly once, decisions come from entries
-/// that were applied and follow each other, and what a store would keep reads back as what it was.
+/// Folds the bytes, one entry a line. Asserts that nothing panics, that every entry is counted exactly once, that
+/// decisions come from applied entries and follow each other, and that the rows of a store read back unchanged.
 pub fn fold(history: &[u8]) -> Folded {
     let streams = Streams::default();
     let mut driver = Driver::with_key(Engine::new(streams.clone(), Policy::default()), None);
@@ -88,7 +88,7 @@ pub fn fold(history: &[u8]) -> Folded {
     folded
 }
 
-/// What stands in the control stream under any name.
+/// Members that a control entry of any name may have.
 const CONTROL_EVENTS: [&str; 8] = [
     "policy.adopted",
     "kill.changed",
@@ -100,8 +100,9 @@ const CONTROL_EVENTS: [&str; 8] = [
     "entry.skipped",
 ];
 
-/// Folds the bytes as the payload of each control entry, and as the policy of one: nothing panics, what a store keeps reads
-/// back, and what cannot be read of a policy or a kill switch kills. Returns the shapes, with the reasons of what was refused.
+/// Folds the bytes as the payload of each control entry, and as the policy of one. Asserts that nothing panics, that
+/// the rows of a store read back, and that an unreadable policy or kill switch kills. Returns the shapes, with the
+/// reasons of what was refused.
 pub fn control(payload: &[u8]) -> BTreeSet<(&'static str, &'static str)> {
     let streams = Streams::default();
     let mut seen = BTreeSet::new();
@@ -117,7 +118,7 @@ pub fn control(payload: &[u8]) -> BTreeSet<(&'static str, &'static str)> {
         let reason = match step.disposition {
             Disposition::Quarantined(reason) => {
                 let is_safety = matches!(event, "policy.adopted" | "kill.changed");
-                assert!(!is_safety || driver.engine.globals().killed, "{event}: what cannot be read kills");
+                assert!(!is_safety || driver.engine.globals().killed, "{event}: an unreadable entry kills");
                 reason.name()
             }
             Disposition::Applied | Disposition::Duplicate => "",
@@ -134,7 +135,7 @@ pub fn control(payload: &[u8]) -> BTreeSet<(&'static str, &'static str)> {
     seen
 }
 
-/// The entry of a line, which the short way for prices and the long way have to agree on.
+/// Returns the entry of a line, on which the fast path for prices and the general decoder must agree.
 fn entry(text: &[u8], driver: &mut Driver) -> Option<Entry> {
     let head: Head<'_> = serde_json::from_slice(text).ok()?;
     let stream = driver.streams().id_of(&head.stream)?;
@@ -150,7 +151,8 @@ fn entry(text: &[u8], driver: &mut Driver) -> Option<Entry> {
     short
 }
 
-/// With a key: what loosens is refused, since nothing here is signed; and what cannot be read kills as soon as it is read.
+/// Asserts, for a service with a key, that an unsigned entry that loosens is refused, and that an unreadable one
+/// kills at once.
 fn believed(streams: &Streams, stream: StreamId, id: EntryId, fields: &Fields<'_>, read: Option<&Entry>) {
     let key = SigningKey::new(b"a secret of enough bytes").expect("a key");
     let verified = Decoder::new(streams.clone(), Symbols::default()).with_key(Some(key)).decode(stream, id, fields);
@@ -168,7 +170,7 @@ fn believed(streams: &Streams, stream: StreamId, id: EntryId, fields: &Fields<'_
     }
 }
 
-/// Rows as a store would keep them.
+/// The rows of a store, in memory.
 struct Kept(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Rows for Kept {
@@ -180,7 +182,7 @@ impl Rows for Kept {
     }
 }
 
-/// Symbols, and their intents by the name of the account: accounts may be loaded in another order.
+/// Returns the symbols, and their intents by the name of the account, since accounts may be loaded in another order.
 fn symbols_of(engine: &Engine) -> Vec<(Symbol, BTreeMap<&str, Intents>)> {
     let of = |symbol: &Symbol| {
         let mut symbol = symbol.clone();
@@ -200,7 +202,7 @@ fn reads_back(mut engine: Engine, streams: Streams) {
     assert_eq!(loaded.globals(), engine.globals());
     assert_eq!(loaded.symbols().len(), engine.symbols().len());
     assert!(symbols_of(&loaded) == symbols_of(&engine));
-    // What only later entries name again may be loaded in another order.
+    // Books that only later entries name again may be loaded in another order.
     for wrote in engine.books() {
         let read = loaded.book(loaded.find_book(&wrote.name).expect("a book that was written is read"));
         assert_eq!((&read.name, &read.hot, &read.orders), (&wrote.name, &wrote.hot, &wrote.orders));

@@ -1,7 +1,7 @@
 //! Random but plausible histories of all streams.
 //!
-//! A [`Script`] is a list of small operations that shrink; telling it plays the part of market, executor, exchange
-//! and operator against the engine itself, so that snapshots can agree and results can answer what was decided.
+//! A [`Script`] is a list of small operations that shrink. To play it is to act as market, executor, exchange and
+//! operator against the engine itself, so that snapshots can agree and results can answer decisions.
 
 mod exchange;
 mod executor;
@@ -36,7 +36,7 @@ const QTY_EXPONENTS: [i32; 3] = [-1, -4, 2];
 
 const BEGIN_MS: u64 = 1_770_163_200_000;
 
-/// Policies that scripts start from and adopt on the way.
+/// Policies that scripts start with or adopt later.
 const POLICIES: [&str; 6] = [
     r#"{"atr_unit":{"default":"absolute","fraction-bot":"fraction"}}"#,
     r#"{"atr_unit":{"fraction-bot":"fraction"},"base":"current","min_r":"0.3","ladder":"0.3:0.1,0.5:0.2,0.9:0.3,2:0.4"}"#,
@@ -51,7 +51,7 @@ const POLICIES: [&str; 6] = [
         "price_sources":["market.tick"]}"#,
 ];
 
-/// Numbers at the edge of what is accepted, and beyond.
+/// Numbers at the limits of what is accepted, and beyond.
 const EXTREMES: [&str; 20] = [
     "99999999999999",
     "100000000000000",
@@ -109,7 +109,7 @@ pub enum What {
     Overtaken,
 }
 
-/// How often each happens, simple things first: it is towards them that scripts shrink.
+/// Weight of each operation, simple ones first: scripts shrink towards these.
 const WEIGHTS: [(What, u32); 30] = [
     (What::Price, 300),
     (What::Order, 110),
@@ -162,16 +162,16 @@ const PAUSES: [(Pause, u32); 6] = [
     (Pause::Week, 1),
 ];
 
-/// How often each symbol is meant.
+/// Weight of each symbol.
 const MENTIONS: [(usize, u32); 3] = [(0, 60), (1, 25), (2, 15)];
 
-/// One thing that happens, after a pause.
+/// One operation, after a pause.
 #[derive(Clone, Copy)]
 pub struct Op {
     pub what: What,
     pub pause: Pause,
     pub symbol: usize,
-    /// Where everything else about it is drawn from.
+    /// The seed of all other choices of the operation.
     pub dice: u32,
 }
 
@@ -182,7 +182,7 @@ impl std::fmt::Debug for Op {
     }
 }
 
-/// Everything that a history is made from.
+/// Everything that determines a history.
 #[derive(Clone, Debug)]
 pub struct Script {
     pub policy: usize,
@@ -202,55 +202,56 @@ fn weighted<T: Copy + std::fmt::Debug>(table: &'static [(T, u32)]) -> impl Strat
     })
 }
 
-/// Scripts of up to so many operations.
+/// Returns scripts of up to this number of operations.
 pub fn scripts(length: usize) -> impl Strategy<Value = Script> {
     let op = (weighted(&WEIGHTS), weighted(&PAUSES), weighted(&MENTIONS), any::<u32>());
     let op = op.prop_map(|(what, pause, symbol, dice)| Op { what, pause, symbol, dice });
     (0..POLICIES.len(), prop::collection::vec(op, 1..=length)).prop_map(|(policy, ops)| Script { policy, ops })
 }
 
-/// In which numbers a script is told.
+/// The numbers that a script is played with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
     /// Quantities are multiplied by ten to this power.
     pub qty_exponent: i32,
     /// Prices, and ATRs that are prices, are multiplied by ten to this power.
     pub price_exponent: i32,
-    /// Most numbers are at the edge of what is accepted.
+    /// True if most numbers are at the limits of what is accepted.
     pub extreme: bool,
-    /// Nothing that does not scale: no minimum notional, no ATR that is read as a fraction for being too large.
+    /// True if nothing is used that does not scale: no minimum notional, and no ATR that is read as a fraction
+    /// because it is too large.
     pub scalable: bool,
-    /// No pause of more than a day: orders and closed instances are never forgotten.
+    /// True if no pause is longer than a day: orders and closed positions are never forgotten.
     pub no_weeks: bool,
-    /// No entries that are announced to be passed over.
+    /// True if no entries are announced as skipped.
     pub no_skips: bool,
-    /// Prices stay near each other, and so near every entry price: no price is ever held back.
+    /// True if prices stay near each other, and so near every entry price: no price is ever deferred.
     pub calm: bool,
 }
 
 /// One entry of a history.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Entry {
     pub stream: &'static str,
     pub key: SortKey,
     pub line: String,
 }
 
-impl Told {
+impl Entry {
     pub fn id(&self) -> EntryId {
         EntryId::new(self.key.ms, self.key.seq)
     }
 }
 
-/// A script as it was told, in canonical order.
+/// A script as it was played, in canonical order.
 pub struct History {
     pub config: Config,
-    pub entries: Vec<Told>,
+    pub entries: Vec<Entry>,
 }
 
 impl History {
     pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|told| told.line.as_str())
+        self.entries.iter().map(|entry| entry.line.as_str())
     }
 
     pub fn text(&self) -> String {
@@ -262,7 +263,7 @@ pub fn text_of<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     lines.fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// The streams of a generated history: the default ones, and a second one that carries prices.
+/// Returns the streams of a generated history: the default ones, and a second one with prices.
 pub fn streams() -> Streams {
     let defaults = StreamKind::ALL.map(|kind| Stream { kind, name: kind.default_stream().to_owned(), account: None });
     let candles = Stream { kind: StreamKind::Price, name: CANDLE.to_owned(), account: None };
@@ -278,14 +279,14 @@ fn policy_json(index: usize, style: Style) -> String {
     policy.to_string()
 }
 
-/// The configuration that a script starts from.
+/// Returns the configuration that a script starts with.
 pub fn config(script: &Script, style: Style) -> Config {
     let policy = from_json(&policy_json(script.policy, style)).expect("the policy is valid");
     Config { streams: streams(), policy, ..super::config(None) }
 }
 
-/// Tells a script.
-pub fn tell(script: &Script, style: Style) -> History {
+/// Plays a script.
+pub fn play(script: &Script, style: Style) -> History {
     let config = config(script, style);
     let mut world = World::new(&config, style);
     world.opening();
@@ -293,5 +294,5 @@ pub fn tell(script: &Script, style: Style) -> History {
         world.op(*op);
     }
     world.pass(1_000);
-    History { config, entries: world.told }
+    History { config, entries: world.entries }
 }

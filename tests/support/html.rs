@@ -1,17 +1,17 @@
-//! A strict reader of our own pages: tags must be closed in order, attributes quoted, text escaped.
+//! A strict parser of our own pages: tags must be closed in order, attributes quoted, text escaped.
 
 use std::collections::BTreeMap;
 
 /// Elements without an end.
 const VOID: [&str; 5] = ["meta", "link", "input", "br", "!doctype"];
 
-/// An element with its text, which includes that of the elements in it.
+/// An element with its text, which includes that of its descendants.
 #[derive(Clone, Debug, Default)]
 pub struct Element {
     pub name: String,
     pub attributes: BTreeMap<String, String>,
     pub text: String,
-    /// The places of the elements that it is in, from the outermost.
+    /// Indexes of its ancestors, from the outermost.
     pub within: Vec<usize>,
 }
 
@@ -29,7 +29,7 @@ impl Element {
 pub struct Document(pub Vec<Element>);
 
 impl Document {
-    /// Reads a page. Panics, with the place, if it is not well-formed.
+    /// Parses a page. Panics with the line if it is not well-formed.
     pub fn read(page: &str) -> Self {
         let mut elements: Vec<Element> = Vec::new();
         let mut open: Vec<usize> = Vec::new();
@@ -37,7 +37,7 @@ impl Document {
         let place = |rest: &str| page[..page.len() - rest.len()].lines().count();
         while !rest.is_empty() {
             let Some(start) = rest.find('<') else {
-                assert_eq!(rest.trim(), "", "text behind the page");
+                assert_eq!(rest.trim(), "", "text after the page");
                 break;
             };
             let (text, tag) = rest.split_at(start);
@@ -77,7 +77,7 @@ impl Document {
         self.0.iter().filter(move |element| element.has_class(class))
     }
 
-    /// The cells of each row that leads somewhere, with their text in one line.
+    /// Returns the cells of each row that has a link, with their text in one line.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let is_row = |element: &Element| element.name == "tr" && element.attributes.contains_key("data-href");
         let rows = self.0.iter().enumerate().filter(|(_, element)| is_row(element)).map(|(at, _)| at);
@@ -89,7 +89,7 @@ impl Document {
         .collect()
     }
 
-    /// The cells of the first row whose head has this text.
+    /// Returns the cells of the first row whose head has this text.
     pub fn cells_of(&self, head: &str) -> Vec<String> {
         let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let is_head = |element: &&Element| element.name == "th" && line(&element.text) == head;
@@ -127,7 +127,7 @@ fn attributes_of(text: &str, line: usize) -> BTreeMap<String, String> {
     attributes
 }
 
-/// Replaces the references that our pages have; a bare `&` is a fault.
+/// Replaces the character references that our pages use. Panics at a bare `&`.
 fn unescaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

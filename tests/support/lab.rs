@@ -1,4 +1,4 @@
-//! The driver on a table: entries in by hand, steps out.
+//! A driver in memory: entries go in by hand, and steps come out.
 
 use std::ops::{Deref, DerefMut};
 
@@ -14,13 +14,13 @@ use harvester::drive::driver::{Driver, Stepped};
 use harvester::drive::look_ahead::LookAhead;
 use serde_json::{Map, Value};
 
-/// A driver that is fed by lines, as a replay feeds it.
+/// A driver that gets lines, as a replay does.
 pub struct Lab {
     driver: Driver,
     config: Config,
 }
 
-/// What one line came to. Most histories have one book of a symbol, and then an entry decides at most once.
+/// The result of one line. Most histories have one book of a symbol, and then an entry decides at most once.
 pub struct Came {
     pub entry: Entry,
     pub step: OneStep,
@@ -55,13 +55,13 @@ impl Lab {
         lab
     }
 
-    /// One whose engine notes what a store has to write.
+    /// Makes a driver whose engine notes the rows that a store has to write.
     pub fn noting(config: &Config, decisions: Decisions) -> Self {
         let driver = Driver::new(config, decisions).expect("the keys of a test read");
         Self { driver, config: config.clone() }
     }
 
-    /// The same with an engine that has a past.
+    /// Continues with an engine that has already applied entries.
     pub fn going_on(self, engine: Engine) -> Self {
         let driver = Driver::going_on(engine, &self.config, Decisions::Recorded).expect("the keys of a test read");
         Self { driver, ..self }
@@ -77,7 +77,7 @@ impl Lab {
         assert_eq!(self.driver.preload(ahead), [], "all are decisions");
     }
 
-    /// Decodes a history line; its symbol is known to the engine afterwards.
+    /// Decodes a history line. The engine knows its symbol afterwards.
     pub fn decode(&mut self, text: &str) -> Entry {
         let head: Value = serde_json::from_str(text).expect("a line is JSON");
         let stream = head["stream"].as_str().expect("a line has a stream");
@@ -100,22 +100,22 @@ impl Lab {
         self.step(entry)
     }
 
-    /// Feeds an entry of flat fields.
+    /// Applies an entry of flat fields.
     pub fn entry(&mut self, stream: &str, id: &str, fields: &[(&str, &str)]) -> Came {
         self.feed(&entry_line(stream, id, fields))
     }
 
-    /// The one-way book of a symbol in the account without a name.
+    /// Returns the one-way book of a symbol in the account without a name.
     pub fn symbol(&self, name: &str) -> Option<BookView<'_>> {
         self.engine.find(name).map(|symbol| self.engine.book(BookId::one_way(symbol)))
     }
 
-    /// A book by its name, `ACCOUNT/SYMBOL:SIDE`.
+    /// Returns a book by its name, `ACCOUNT/SYMBOL:SIDE`.
     pub fn book(&self, name: &str) -> Option<BookView<'_>> {
         self.engine.find_book(name).map(|book| self.engine.book(book))
     }
 
-    /// The last instance of a book as `positions` shows it.
+    /// Returns the last position of a book as `positions` shows it.
     pub fn position(&self, name: &str) -> Value {
         let book = self.book(name).unwrap_or_else(|| panic!("{name} was never seen"));
         let position = book.book.positions().last().unwrap_or_else(|| panic!("{name} was never open"));
@@ -123,7 +123,7 @@ impl Lab {
     }
 }
 
-/// A history line of flat fields.
+/// Returns a history line of flat fields.
 pub fn entry_line(stream: &str, id: &str, fields: &[(&str, &str)]) -> String {
     let fields: Map<String, Value> = fields.iter().map(|(k, v)| ((*k).to_owned(), Value::from(*v))).collect();
     serde_json::json!({"stream": stream, "id": id, "fields": fields}).to_string()

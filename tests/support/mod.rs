@@ -1,4 +1,5 @@
-//! Code that several tests need: the project's folders, replays in this process, servers, and the program as a process.
+//! Code that several tests share: the project's folders, replays in this process, servers, and the program as a
+//! process.
 #![allow(dead_code, reason = "each binary uses its part")]
 
 pub mod binary;
@@ -27,12 +28,12 @@ use std::sync::{Mutex, PoisonError};
 use harvester::cli::replay::{Replayed, Request, replay};
 use harvester::config::Config;
 
-/// The root of the project.
+/// Returns the root of the project.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folders of all replay cases, by name: whatever lies below `replay/` and has a history.
+/// Returns the folders of all replay cases, by name: every folder below `replay/` that contains a history.
 pub fn cases() -> Vec<PathBuf> {
     let mut cases = Vec::new();
     let mut folders = vec![root().join("replay")];
@@ -51,14 +52,14 @@ pub fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// The folder of one replay case.
+/// Returns the folder of one replay case.
 pub fn case(name: &str) -> PathBuf {
     let found = cases().into_iter().find(|case| case.ends_with(name));
     found.unwrap_or_else(|| panic!("there is no case {name}"))
 }
 
-/// Does the same with each item, four at once, and returns the results in the order of the items. For what waits for the
-/// disk most of the time.
+/// Does the same with each item, four at once, and returns the results in the order of the items. For work that waits
+/// for the disk most of the time.
 pub fn four_at_once<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let (waiting, done) = (Mutex::new(items.into_iter().enumerate()), Mutex::new(Vec::new()));
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -77,19 +78,19 @@ pub fn four_at_once<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Syn
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// A configuration from a file, without the environment of whoever runs the tests.
+/// Returns a configuration from a file, without the environment of the process that runs the tests.
 pub fn config(file: Option<&Path>) -> Config {
     Config::from_parts(file, BTreeMap::new()).expect("the configuration of a test is valid")
 }
 
-/// Replays histories; answers the replay and the decisions as history lines.
+/// Replays histories. Returns the replay and the decisions as history lines.
 pub fn replayed(request: &Request, config: &Config) -> (Replayed, Vec<String>) {
     let mut decisions = Vec::new();
     let replayed = replay(request, config, &mut decisions).expect("the history replays");
     (replayed, decisions)
 }
 
-/// Runs an ignored test of this binary in a process of its own: no other test allocates, forks or waits beside it.
+/// Runs an ignored test of this binary in a process of its own, where no other test allocates, forks or waits.
 pub fn run_alone(test: &str) {
     let mut command = Command::new(std::env::current_exe().expect("the path of this test"));
     command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
@@ -100,7 +101,7 @@ pub fn run_alone(test: &str) {
     assert!(text.contains("1 passed"), "no test is called {test}: {text}");
 }
 
-/// The shared history beside the project, if it is there; says so if not.
+/// Returns the shared history beside the project, if it is there. Writes a note if it is not.
 pub fn shared_history() -> Option<PathBuf> {
     let path = root().join("../shared/history");
     if path.is_dir() {

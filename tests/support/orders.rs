@@ -1,14 +1,15 @@
-//! A second reading of docs/spec/fold.md, *Fill*: from cumulative quantities and average prices to positions, in fractions.
+//! A second implementation of docs/spec/fold.md, *Fill*: from cumulative quantities and average prices to positions,
+//! in fractions.
 //!
-//! Written from the contract's words, one rule after the other, without a look at how the engine keeps its books.
+//! Written from the text of the contract, one rule after the other, without a look at the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::exact::{Exact, abs, exact, zero};
 
-/// What a result says of an order.
+/// The report of a result on an order.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct OrderReport {
     pub order: u32,
     pub buys: bool,
     pub reduce_only: bool,
@@ -28,7 +29,7 @@ impl Order {
         self.parts.iter().fold(zero(), |sum, (qty, _)| sum + qty)
     }
 
-    /// Cost of what has a price, and quantity of what has none, of the first parts.
+    /// Returns the cost of the parts with a price, and the quantity of those without one, among the first parts.
     fn known(&self, parts: usize) -> (Exact, Exact) {
         self.parts[..parts].iter().fold((zero(), zero()), |(cost, unknown), (qty, price)| match price {
             Some(price) => (cost + price * qty, unknown),
@@ -37,11 +38,11 @@ impl Order {
     }
 }
 
-/// One instance: signed quantities, each with the part of the order that it is.
+/// The expected positions: signed quantities, each with its part of the order.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     orders: BTreeMap<u32, Order>,
-    /// Instances, oldest first; the last one may be open.
+    /// Positions, oldest first; the last one may be open.
     positions: Vec<Vec<(Exact, u32, usize)>>,
     pub repeated: u64,
     pub contradictory: u64,
@@ -50,23 +51,23 @@ pub struct Model {
     pub reduce_only_excess: u64,
 }
 
-/// What an instance comes to.
+/// The sums of a position.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Comes {
+pub struct Sums {
     pub qty: Exact,
     pub entry: Option<Exact>,
     pub realized: Option<Exact>,
-    /// What the realised pnl is a difference of.
+    /// Sum of the amounts of which the realised pnl is a difference. [quote]
     pub turnover: Exact,
 }
 
 impl Model {
-    pub fn apply_outcome(&mut self, said: &Said) {
-        let cumulative = exact(&said.cumulative);
-        let average = said.average.as_deref().map(exact);
-        let order = self.orders.entry(said.order).or_default();
+    pub fn apply(&mut self, report: &OrderReport) {
+        let cumulative = exact(&report.cumulative);
+        let average = report.average.as_deref().map(exact);
+        let order = self.orders.entry(report.order).or_default();
         let applied = order.applied();
-        let is_new = order.seen.insert(said.cumulative.clone());
+        let is_new = order.seen.insert(report.cumulative.clone());
         if !is_new || cumulative == applied {
             self.repeated += 1;
         } else if cumulative < applied {
@@ -83,15 +84,15 @@ impl Model {
             };
             order.parts.push((delta.clone(), price));
             let part = order.parts.len() - 1;
-            let signed = if said.buys { delta } else { -delta };
-            self.fill(signed, said.reduce_only, said.order, part);
+            let signed = if report.buys { delta } else { -delta };
+            self.fill(signed, report.reduce_only, report.order, part);
         }
         if let Some(average) = average {
-            self.supply(said.order, &cumulative, &average);
+            self.supply(report.order, &cumulative, &average);
         }
     }
 
-    /// An average price for the whole cumulative, where a part had no price, supplies that part's.
+    /// Supplies the price of a part that has none, from an average price of the whole cumulative quantity.
     fn supply(&mut self, order: u32, cumulative: &Exact, average: &Exact) {
         let order = self.orders.entry(order).or_default();
         let mut end = zero();
@@ -141,35 +142,35 @@ impl Model {
         }
     }
 
-    /// What every instance comes to, oldest first.
-    pub fn come(&self) -> Vec<Comes> {
-        self.positions.iter().map(|position| self.comes(position)).collect()
+    /// Returns the sums of every position, oldest first.
+    pub fn sums(&self) -> Vec<Sums> {
+        self.positions.iter().map(|position| self.sums_of(position)).collect()
     }
 
-    fn comes(&self, position: &[(Exact, u32, usize)]) -> Comes {
-        let mut comes = Comes { qty: zero(), entry: None, realized: Some(zero()), turnover: zero() };
+    fn sums_of(&self, position: &[(Exact, u32, usize)]) -> Sums {
+        let mut sums = Sums { qty: zero(), entry: None, realized: Some(zero()), turnover: zero() };
         for (signed, order, part) in position {
             let price = &self.orders[order].parts[*part].1;
             if let Some(price) = price {
-                comes.turnover += price * abs(signed);
+                sums.turnover += price * abs(signed);
             }
-            let qty = &comes.qty + signed;
-            if comes.qty == zero() {
-                comes.entry.clone_from(price);
-            } else if (comes.qty > zero()) == (*signed > zero()) {
-                comes.entry = match (&comes.entry, price) {
-                    (Some(entry), Some(price)) => Some((entry * &comes.qty + price * signed) / &qty),
+            let qty = &sums.qty + signed;
+            if sums.qty == zero() {
+                sums.entry.clone_from(price);
+            } else if (sums.qty > zero()) == (*signed > zero()) {
+                sums.entry = match (&sums.entry, price) {
+                    (Some(entry), Some(price)) => Some((entry * &sums.qty + price * signed) / &qty),
                     _ => None,
                 };
             } else {
-                comes.realized = match (&comes.realized, &comes.entry, price) {
+                sums.realized = match (&sums.realized, &sums.entry, price) {
                     (Some(realized), Some(entry), Some(price)) => Some(realized - signed * (price - entry)),
                     _ => None,
                 };
             }
-            comes.qty = qty;
+            sums.qty = qty;
         }
-        comes
+        sums
     }
 }
 

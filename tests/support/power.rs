@@ -1,8 +1,8 @@
-//! A power cut: what a disk holds of the files of a process when the power goes.
+//! A power cut: the content of a disk after the power of a process has failed.
 //!
-//! The process runs with a library that keeps a copy of each file and of each folder's names when they are synced. At the
-//! cut, each page that differs from its synced copy has reached the disk or not, and so has each name that was made,
-//! renamed or removed since its folder was synced.
+//! The process runs with a library that keeps a copy of each file and of each folder's names when they are synced. At
+//! the cut, each page that differs from its synced copy has reached the disk or not, at random, and so has each name
+//! that was made, renamed or removed since its folder was synced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -72,7 +72,7 @@ int fdatasync(int fd) {
 }
 "#;
 
-/// The library; nothing without a C compiler.
+/// Returns the library; `None` without a C compiler.
 fn library() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let build = || {
@@ -92,19 +92,19 @@ struct Node {
     is_folder: bool,
 }
 
-/// What cuts left of pages that were written and not synced. [1]
+/// Counts of pages that were written and not synced, by what the cuts did to them. [1]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pages {
     pub kept: u64,
     pub dropped: u64,
 }
 
-/// The disk of a process whose power goes.
+/// The disk of a process whose power fails.
 pub struct Power {
     library: &'static Path,
     root: PathBuf,
     synced: tempfile::TempDir,
-    /// What was there when the process began, which is all on disk.
+    /// The files of the process at its start, which are all on disk.
     began: BTreeMap<PathBuf, (Node, Vec<u8>)>,
     pub pages: Pages,
 }
@@ -141,7 +141,7 @@ impl Power {
         command.env("LD_PRELOAD", self.library).env("HARVESTER_SYNCED", self.synced.path());
     }
 
-    /// The power goes: the process has been killed. Leaves in the folder what the disk holds.
+    /// Cuts the power of a process that was killed. Leaves in the folder what the disk contains.
     pub fn cut(&mut self, random: &mut fastrand::Rng) {
         // Nothing, little, half or most of what was not synced has reached the disk.
         let new_of_8 = [0, 1, 4, 7][random.usize(..4)];
@@ -177,7 +177,7 @@ impl Power {
         }
     }
 
-    /// Mixes the pages of a file.
+    /// Mixes the pages of the written and of the synced file.
     fn mix(
         &mut self,
         old: &[u8],
@@ -202,14 +202,14 @@ impl Power {
         bytes
     }
 
-    /// The names in a folder that are of stores and journals.
+    /// Returns the names in a folder that belong to stores and journals.
     fn names(&self, folder: &Path) -> BTreeSet<String> {
         let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten();
         let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"));
         names.filter(|name| is_kept(folder, name)).collect()
     }
 
-    /// The names that a folder has on disk, and what they name.
+    /// Returns the names of a folder that are on disk, and the files that they name.
     fn synced_names(&self, folder: &Path) -> BTreeMap<String, String> {
         let known_as = known_as(&self.root.join(folder)).map(|(known_as, _)| known_as).unwrap_or_default();
         if let Ok(text) = fs::read_to_string(self.synced.path().join(known_as)) {
@@ -222,7 +222,7 @@ impl Power {
         began.map(|(path, (node, _))| (name(path), node.known_as.clone())).collect()
     }
 
-    /// What a file has on disk; `None` of a folder, and of a file that was never synced.
+    /// Returns the content that a file has on disk; `None` for a folder, and for a file that was never synced.
     fn synced_content(&self, known_as: &str) -> Option<Vec<u8>> {
         let began = self.began.values().find(|(node, _)| node.known_as == known_as);
         if began.is_some_and(|(node, _)| node.is_folder) {
@@ -258,7 +258,7 @@ fn is_kept(folder: &Path, name: &str) -> bool {
     folder != Path::new("") || name.starts_with("store") || name.starts_with("journal")
 }
 
-/// A page of a file, filled up with zeros where the file ends before.
+/// Returns a page of a file, filled with zeros after the end of the file.
 pub fn page_of(file: &[u8], n: usize, len: usize) -> Vec<u8> {
     let from = (n * PAGE_BYTES).min(file.len());
     let mut page = file[from..(from + len).min(file.len())].to_vec();

@@ -1,5 +1,5 @@
-//! A wire between the service and a server that can be cut, and led to another server: as a failover looks from
-//! outside.
+//! A TCP proxy between the service and a server. It can be cut and moved to another server, as a failover looks to a
+//! client.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,24 +8,24 @@ use std::sync::{Arc, Condvar, Mutex};
 
 #[derive(Default)]
 struct State {
-    /// Port of the server; none: cut.
+    /// Port of the server; `None` if the proxy is cut.
     target: Option<u16>,
     open: Vec<TcpStream>,
-    /// After so many bytes of answers all connections are cut, one number after the other. [bytes]
+    /// All connections are cut after so many bytes of answers, one number after the other. [bytes]
     cuts: Vec<usize>,
     answered: usize,
-    /// The answer to a command with this in it is lost, and the connection with it.
+    /// The answer to a command that contains this text is lost, and its connection is cut.
     lost: Option<String>,
-    /// The answer to a command with this in it is held.
+    /// The answer to a command that contains this text is held.
     held: Option<String>,
     /// True while an answer is held.
     is_holding: bool,
-    /// The server does not count, as one of 6.2.
+    /// True if the server reports no counts, as a server of 6.2 does.
     is_old: bool,
 }
 
 impl State {
-    /// Counts the bytes of the answers. Returns true if the connection breaks here.
+    /// Counts the bytes of an answer. Returns true if the connection is cut here.
     fn cuts_at(&mut self, bytes: usize) -> bool {
         self.answered += bytes;
         let is_over = self.cuts.first().is_some_and(|cut| self.answered > *cut);
@@ -49,7 +49,7 @@ impl Proxy {
         let state = Arc::new(Mutex::new(State { target: Some(target), ..State::default() }));
         let (shared, released) = (Arc::clone(&state), Arc::<Condvar>::default());
         let of_wires = Arc::clone(&released);
-        // Ends with the test's process.
+        // The thread ends with the process of the test.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let mut state = shared.lock().unwrap();
@@ -73,27 +73,27 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Cuts a connection once so many bytes were answered in all, one number after the other, ascending.
+    /// Cuts the connections each time that this number of bytes was answered in all, in ascending order.
     pub fn cut_after(&self, bytes: &[usize]) {
         self.state.lock().unwrap().cuts = bytes.to_vec();
     }
 
-    /// The next answer to a command that holds this text is lost: what it did is done.
+    /// Loses the next answer to a command that contains this text. The command itself takes effect.
     pub fn lose_answer_to(&self, text: &str) {
         self.state.lock().unwrap().lost = Some(text.to_owned());
     }
 
-    /// Returns true if such an answer was lost.
+    /// Returns true if the answer was lost.
     pub fn has_lost(&self) -> bool {
         self.state.lock().unwrap().lost.is_none()
     }
 
-    /// The next answer to a command that holds this text is held until it is released.
+    /// Holds the next answer to a command that contains this text until it is released.
     pub fn hold_answer_to(&self, text: &str) {
         self.state.lock().unwrap().held = Some(text.to_owned());
     }
 
-    /// The server has given that answer, and the client waits for it.
+    /// Returns true if the server has given that answer and the client waits for it.
     pub fn is_holding(&self) -> bool {
         self.state.lock().unwrap().is_holding
     }
@@ -103,13 +103,13 @@ impl Proxy {
         self.released.notify_all();
     }
 
-    /// The server tells what one of 6.2 does: neither how many entries were added, nor what was deleted.
+    /// Hides the counts that a server of 6.2 does not report: how many entries were added, and what was deleted.
     pub fn counting_nothing(self) -> Self {
         self.state.lock().unwrap().is_old = true;
         self
     }
 
-    /// Ends all connections; new ones go to another server, or nowhere.
+    /// Ends all connections. New ones go to another server, or are refused.
     pub fn lead_to(&self, target: Option<u16>) {
         let mut state = self.state.lock().unwrap();
         state.target = target;
@@ -124,13 +124,13 @@ impl Proxy {
 struct Wire {
     state: Arc<Mutex<State>>,
     released: Arc<Condvar>,
-    /// The next answer is lost.
+    /// True if the next answer is lost.
     loses: Arc<AtomicBool>,
-    /// The next answer is held.
+    /// True if the next answer is held.
     holds: Arc<AtomicBool>,
 }
 
-/// From the client to the server.
+/// Forwards commands from the client to the server.
 fn asks(from: TcpStream, to: TcpStream, wire: Wire) {
     pass(from, to, move |bytes| {
         let mut state = wire.state.lock().unwrap();
@@ -146,7 +146,7 @@ fn asks(from: TcpStream, to: TcpStream, wire: Wire) {
     });
 }
 
-/// From the server to the client.
+/// Forwards answers from the server to the client.
 fn answers(from: TcpStream, to: TcpStream, wire: Wire) {
     pass(from, to, move |bytes| {
         let mut state = wire.state.lock().unwrap();
@@ -166,14 +166,14 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// Makes a name unknown, of the same length.
+/// Replaces a name by an unknown one of the same length.
 fn blot(bytes: &mut [u8], name: &str) {
     while let Some(at) = bytes.windows(name.len()).position(|window| window == name.as_bytes()) {
         bytes[at] = b'?';
     }
 }
 
-/// Passes on what comes as long as that is well; then the connection ends.
+/// Forwards data as long as `is_well` returns true for it; then the connection ends.
 fn pass(mut from: TcpStream, mut to: TcpStream, mut is_well: impl FnMut(&mut [u8]) -> bool + Send + 'static) {
     std::thread::spawn(move || {
         let mut bytes = vec![0; 64 << 10];

@@ -1,4 +1,4 @@
-//! A real `redis-server` of a test's own: a free port of loopback, a folder of its own, stopped by process id.
+//! A real `redis-server` of one test: on a free port of loopback, in its own folder, stopped by process id.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -6,17 +6,17 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// An entry as the server answers it: id, names and values.
+/// An entry as the server returns it: id, names and values.
 type Answered = (String, Vec<(Vec<u8>, Vec<u8>)>);
 
-/// How long a server may take to answer.
+/// Longest time in which a server has to answer.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Ports that servers of tests get.
+/// Ports for the servers of tests.
 const FIRST_PORT: u16 = 12_000;
 const LAST_PORT: u16 = 32_000;
 
-/// Gives a process a clock of its own. `libfaketime` does not work with the allocator of Debian's server: each calls the
+/// Gives a process its own clock. `libfaketime` does not work with the allocator of Debian's server: each calls the
 /// other at the start.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
@@ -46,7 +46,7 @@ time_t time(time_t *now) {
 }
 "#;
 
-/// The library of a clock that differs; nothing without a C compiler.
+/// Returns the library that changes the clock; `None` without a C compiler.
 pub fn clock_library() -> Option<std::path::PathBuf> {
     static BUILT: OnceLock<Option<(tempfile::TempDir, std::path::PathBuf)>> = OnceLock::new();
     let build = || {
@@ -64,35 +64,35 @@ pub struct RedisServer {
     port: u16,
     settings: Vec<String>,
     folder: tempfile::TempDir,
-    /// How its clock differs from that of the machine. [s]
+    /// Offset of its clock from that of the machine. [s]
     clock: Option<String>,
-    /// It was killed, or stands still.
+    /// True if it was killed or is stopped.
     is_stopped: std::sync::atomic::AtomicBool,
 }
 
 impl RedisServer {
-    /// Starts a server and waits until it takes connections.
+    /// Starts a server and waits until it accepts connections.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts a server with settings of its own: `["--requirepass", "word"]`.
+    /// Starts a server with settings, for example `["--requirepass", "word"]`.
     pub fn start_with(settings: &[&str]) -> Self {
         Self::start_on(free_port(), settings)
     }
 
-    /// Starts a server that is of a cluster, which has no other. Its second port is a free one as well: by default it could
-    /// be one that a connection has.
+    /// Starts a server in cluster mode, as the only node so far. Its second port is a free one as well: the default
+    /// could be the port of a connection.
     pub fn start_of_cluster() -> Self {
         Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()])
     }
 
-    /// The same on a port that is known, so that a server can come back.
+    /// Starts a server on a known port, so that it can be started there again.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
         Self::start_at(port, settings, None)
     }
 
-    /// The same with a clock that differs, by seconds: `+5`.
+    /// Starts a server whose clock differs by seconds, for example `+5`.
     pub fn start_at(port: u16, settings: &[&str], clock: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
@@ -107,34 +107,35 @@ impl RedisServer {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Lets the server stand still, or go on.
-    pub fn stand_still(&self, is_still: bool) {
-        let signal = if is_still { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+    /// Stops the process of the server, or continues it.
+    pub fn pause(&self, is_paused: bool) {
+        let signal = if is_paused { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, signal).expect("the server is there");
-        self.is_stopped.store(is_still, Ordering::Relaxed);
+        self.is_stopped.store(is_paused, Ordering::Relaxed);
     }
 
     pub fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// What `redis-cli` prints for a command; nothing if the server does not answer, or with `-e` refuses.
+    /// Returns what `redis-cli` prints for a command; nothing if the server does not answer, or if it refuses and
+    /// `-e` is given.
     pub fn try_cli(&self, arguments: &[&str]) -> Option<String> {
         if self.is_stopped() {
             return None;
         }
-        // It may be led to a server that stands still.
+        // The connection may lead to a server that is stopped.
         let output = Command::new("timeout")
             .args(["5", "redis-cli", "-p", &self.port.to_string()])
             .args(arguments)
             .output()
             .expect("redis-cli is installed");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.success() && !output.stderr.starts_with(b"Could not connect")).then_some(said)
+        let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success() && !output.stderr.starts_with(b"Could not connect")).then_some(output_text)
     }
 
-    /// Kills the server and starts it again with what it has kept.
+    /// Kills the server and starts it again with its files.
     pub fn restart(&mut self) {
         let _ = self.process.kill();
         self.process.wait().expect("it ends");
@@ -150,13 +151,13 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A connection of its own, for many commands.
+    /// Returns a new connection, for many commands.
     pub fn client(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).expect("an address");
-        client.get_connection().expect("the server takes connections")
+        client.get_connection().expect("the server accepts connections")
     }
 
-    /// Writes what streams hold as a history file.
+    /// Writes the entries of streams as a history file.
     pub fn dump<'a>(&self, path: &std::path::Path, streams: impl Iterator<Item = &'a str>) {
         use harvester::codec::line::{self, Fields};
         let mut client = self.client();
@@ -172,7 +173,7 @@ impl RedisServer {
         std::fs::write(path, text).expect("the dump is written");
     }
 
-    /// Entries of a stream: id, and names and values in their order.
+    /// Returns the entries of a stream: id, and names and values in their order.
     pub fn entries(&self, stream: &str) -> Vec<(String, Vec<(String, String)>)> {
         let text = self.cli(&["--json", "XRANGE", stream, "-", "+"]);
         let all: Vec<(String, Vec<String>)> =
@@ -181,7 +182,7 @@ impl RedisServer {
         all.into_iter().map(|(id, flat)| (id, pairs(flat))).collect()
     }
 
-    /// The server's clock. [ms since 1970]
+    /// Returns the server's clock. [ms since 1970]
     pub fn now_ms(&self) -> u64 {
         let time = self.cli(&["TIME"]);
         let mut parts = time.lines().map(|part| part.trim().parse::<u64>().expect("a number"));
@@ -195,13 +196,13 @@ impl RedisServer {
         while self.now_ms() <= now_ms {}
     }
 
-    /// What `redis-cli` prints for a command: `--json` before it asks for JSON. Most commands are asked on a connection of
-    /// this process, because tests that wait would take the processor with programs that they start.
+    /// Returns what `redis-cli` prints for a command; with `--json` first, as JSON. Most commands go over a
+    /// connection of this process, because tests that wait would use the processor for programs that they start.
     pub fn cli(&self, arguments: &[&str]) -> String {
         self.asked(arguments).unwrap_or_else(|| self.redis_cli(arguments))
     }
 
-    /// Asks for a command. Returns `None` for options of `redis-cli`, and if the server cannot be asked.
+    /// Sends a command. Returns `None` for options of `redis-cli`, and if the server cannot be reached.
     fn asked(&self, arguments: &[&str]) -> Option<String> {
         let (is_json, words) = match arguments {
             ["--json", words @ ..] => (true, words),
@@ -234,7 +235,7 @@ impl RedisServer {
     }
 }
 
-/// Prints an answer as `redis-cli` does into a pipe: each value in a line of its own.
+/// Prints an answer as `redis-cli` does into a pipe: one value a line.
 fn print(answer: &redis::Value, text: &mut String) {
     use redis::Value;
     match answer {
@@ -246,7 +247,7 @@ fn print(answer: &redis::Value, text: &mut String) {
         Value::Nil | Value::Array(_) | Value::Set(_) => {}
         other => panic!("an answer of another protocol: {other:?}"),
     }
-    // Some texts of the server end with a line break of their own.
+    // Some texts of the server already end with a line break.
     if !text.ends_with('\n') || matches!(answer, Value::Nil | Value::Array(_) | Value::Set(_)) {
         text.push('\n');
     }
@@ -273,7 +274,7 @@ fn json(answer: &redis::Value) -> serde_json::Value {
     }
 }
 
-/// Starts a process and waits until it takes connections.
+/// Starts a process and waits until it accepts connections.
 fn spawn(port: u16, folder: &std::path::Path, settings: &[String], clock: Option<&str>) -> Child {
     let mut command = Command::new("redis-server");
     if let Some(clock) = clock {
@@ -291,7 +292,7 @@ fn spawn(port: u16, folder: &std::path::Path, settings: &[String], clock: Option
     let began = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(began.elapsed() < START_LIMIT, "redis-server does not answer");
-        // Spinning would take the processor from the server that is awaited.
+        // A busy loop would take the processor from the server that is starting.
         std::thread::sleep(Duration::from_millis(1));
     }
     process
@@ -304,10 +305,10 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port of loopback that nobody listens on, and that no other test of this process gets.
+/// Returns a port of loopback without a listener, which no other test of this process gets.
 ///
-/// It lies below the range of which the system takes ports for connections. A connection that is tried before its server
-/// listens could otherwise meet itself, and a port that was just found free could be taken by a connection.
+/// It is below the range from which the system takes ports for connections. A connection that is tried before its
+/// server listens could otherwise connect to itself, and a connection could take a port that was just found free.
 pub fn free_port() -> u16 {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(389);

@@ -1,4 +1,5 @@
-//! The service against a server of its own: started, watched, stopped, killed; and what it left in the streams.
+//! A service with a server of its own: started, watched, stopped, killed; and the entries that it left in the
+//! streams.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,10 +19,10 @@ pub const PRICE: &str = "quantum:stream:market.tick";
 pub const RESULT: &str = "quantum:stream:apply.result";
 pub const SUGGESTIONS: &str = "quantum:stream:harvest.suggestions";
 
-/// How long anything may take that a test waits for.
+/// Longest time that a test waits for an effect.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Waits until it is so.
+/// Waits until a condition is true.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -35,9 +36,9 @@ pub struct Place {
     pub folder: tempfile::TempDir,
     pub url: String,
     pub consumer: String,
-    /// Address of its pages; empty: none.
+    /// Address of its pages; empty if it has none.
     pub listen: String,
-    /// Settings of the file, if there are any.
+    /// Settings for the file, if there are any.
     pub settings: String,
     pub environment: Vec<(String, String)>,
 }
@@ -66,12 +67,12 @@ impl Place {
         self.folder.path().join("journal")
     }
 
-    /// Lines of the journal, as far as they are there.
+    /// Returns the complete lines of the journal.
     pub fn journalled(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.journal()).into_iter().flatten();
         let text = |file: std::fs::File| {
             let mut text = Vec::new();
-            // The last block may not be there yet.
+            // The last block may be incomplete.
             let _ = zstd::Decoder::new(file).and_then(|mut reader| std::io::Read::read_to_end(&mut reader, &mut text));
             String::from_utf8_lossy(&text).into_owned()
         };
@@ -87,7 +88,7 @@ impl Place {
 
     pub fn command(&self) -> Command {
         let settings = self.folder.path().join("harvester.toml");
-        // Nothing outside of this machine is asked.
+        // The service contacts nothing outside of this machine.
         let quiet = if self.settings.contains("[backfill]") { "" } else { "[backfill]\nsources = [\"redis\"]\n" };
         std::fs::write(&settings, format!("{}{quiet}", self.settings)).expect("the settings are written");
         let mut command = harvester();
@@ -105,12 +106,12 @@ impl Place {
         Service { place: self, child }
     }
 
-    /// One that was started by hand.
+    /// Wraps a service that the test has started itself.
     pub fn service(&self, child: Child) -> Service<'_> {
         Service { place: self, child }
     }
 
-    /// Runs it until nothing is pending or new.
+    /// Runs the service until nothing is pending or new.
     pub fn run_until_idle(&self) {
         let child = self.command().args(["--until-idle", "0.5"]).spawn().expect("the service runs");
         let status = ended(child).status;
@@ -130,14 +131,14 @@ impl Drop for Place {
     }
 }
 
-/// A service that runs.
+/// A running service.
 pub struct Service<'a> {
     place: &'a Place,
     pub child: Child,
 }
 
 impl Service<'_> {
-    /// Waits until a line of the log has all of these words.
+    /// Waits until a line of the log contains all of these words.
     pub fn until_logged(&self, words: &[&str]) {
         until(&format!("{words:?} in the log"), || {
             self.place.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
@@ -149,13 +150,13 @@ impl Service<'_> {
         rustix::process::kill_process(pid, signal).expect("the service is there");
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the service, as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().expect("the service is there");
         self.child.wait().expect("it ends");
     }
 
-    /// Tells it to stop, and waits. Answers how long that took.
+    /// Asks the service to stop, and waits. Returns how long that took.
     pub fn stop(mut self) -> Duration {
         let began = Instant::now();
         self.signal(rustix::process::Signal::TERM);
@@ -177,12 +178,12 @@ impl Drop for Service<'_> {
     }
 }
 
-/// Entries of a stream: id, and fields in their order.
+/// Returns the entries of a stream: id, and fields in their order.
 pub fn entries(server: &RedisServer, stream: &str) -> Vec<(String, Vec<(String, String)>)> {
     server.entries(stream)
 }
 
-/// One field of each entry of a stream.
+/// Returns one field of each entry of a stream.
 pub fn field_of_all(server: &RedisServer, stream: &str, name: &str) -> Vec<String> {
     let of = |fields: Vec<(String, String)>| fields.into_iter().find(|(n, _)| n == name).map(|(_, value)| value);
     entries(server, stream).into_iter().filter_map(|(_, fields)| of(fields)).collect()
@@ -197,7 +198,7 @@ pub fn is_read(server: &RedisServer, streams: &[&str]) -> bool {
     })
 }
 
-/// Returns true if the group has read a stream up to an entry, and acknowledged it.
+/// Returns true if the group has read and acknowledged a stream up to an entry.
 pub fn is_read_to(server: &RedisServer, stream: &str, id: &str) -> bool {
     let groups = server.cli(&["--json", "XINFO", "GROUPS", stream]);
     let groups: Vec<Value> = serde_json::from_str(&groups).unwrap_or_default();
@@ -208,22 +209,22 @@ pub fn is_read_to(server: &RedisServer, stream: &str, id: &str) -> bool {
     })
 }
 
-/// Waits until the service leads.
+/// Waits until the service is the leader.
 pub fn until_leader(service: &Service<'_>) {
     service.until_logged(&["role changed", "is_leader=true"]);
 }
 
-/// How many gaps are told in the control stream. [1]
+/// Returns the number of gaps that the control stream contains. [1]
 pub fn gaps_told(server: &RedisServer) -> usize {
     field_of_all(server, CONTROL, "event_type").iter().filter(|kind| *kind == "history.gap").count()
 }
 
-/// Payloads of the decisions, in the order of the stream, after checking that the chain is whole.
+/// Returns the payloads of the decisions, in the order of the stream. Asserts that the chain is whole.
 pub fn decisions(server: &RedisServer) -> Vec<String> {
     chained(entries(server, DECISION))
 }
 
-/// Payloads of the entries of a decision stream, after checking that the chain is whole.
+/// Returns the payloads of the entries of a decision stream. Asserts that the chain is whole.
 pub fn chained(entries: Vec<(String, Vec<(String, String)>)>) -> Vec<String> {
     let mut payloads = Vec::new();
     let mut prev = "0".repeat(64);
@@ -239,7 +240,7 @@ pub fn chained(entries: Vec<(String, Vec<(String, String)>)>) -> Vec<String> {
     payloads
 }
 
-/// Payloads of decisions that are history lines.
+/// Returns the payloads of decisions that are history lines.
 pub fn payloads(lines: &[String]) -> Vec<String> {
     lines
         .iter()
@@ -255,14 +256,14 @@ pub fn import(history: &Path, server: &RedisServer) {
     assert_eq!(ran.code, Some(0), "{}", ran.log);
 }
 
-/// Appends an entry under an id of the server.
+/// Appends an entry under an id that the server assigns.
 pub fn add(server: &RedisServer, stream: &str, fields: &[(&str, &str)]) -> String {
     let mut arguments = vec!["XADD", stream, "*"];
     arguments.extend(fields.iter().flat_map(|(name, value)| [*name, *value]));
     server.cli(&arguments).trim().to_owned()
 }
 
-/// Opens a long position of 100 at 1, with a risk of 0.01 per unit: 1 R is reached at a price of 1.01 and its cost.
+/// Opens a long position of 100 at 1, with a risk of 0.01 per unit: 1 R is reached at a price of 1.01 plus its cost.
 pub fn open_position(server: &RedisServer, symbol: &str) {
     let intent = format!(r#"{{"symbol":"{symbol}","side":"BUY","atr_value":0.01,"volatility_factor":1.0}}"#);
     add(server, INTENT, &[("payload", &intent)]);
@@ -275,7 +276,8 @@ pub fn price(server: &RedisServer, symbol: &str, price: &str) -> String {
     add(server, PRICE, &[("symbol", symbol), ("price", price)])
 }
 
-/// A replica of a server that is in step with it, and a place that reaches the server over a wire that can be moved.
+/// Starts a replica and waits until it has all data of the server. Returns it with a place that reaches the server through
+/// a proxy.
 pub fn with_replica(server: &RedisServer) -> (RedisServer, Proxy, Place) {
     let replica = RedisServer::start();
     let wire = Proxy::to(server.port());

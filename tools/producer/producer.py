@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a service that places orders should publish after `place_market_order`: shape R-D, `apply.result.v2`.
+"""Publishes the results of a service that places orders, after `place_market_order`: shape R-D, `apply.result.v2`.
 
-The acknowledgement of a market order says NEW, executedQty 0, and has no avgPrice. What was filled, and at which
-price, is in `GET /fapi/v1/order`: ask until the order has ended, and publish every change. Quantities are cumulative
+The acknowledgement of a market order has status NEW, executedQty 0, and no avgPrice. The filled quantity and its price
+are in `GET /fapi/v1/order`: query it until the order has ended, and publish every change. Quantities are cumulative
 for the order; a reader takes the difference.
 
     producer.py --print [SAMPLE...]        recorded replies -> history lines on stdout (standard library only)
@@ -23,15 +23,15 @@ import urllib.request
 
 STREAM = "quantum:stream:apply.result"
 ENDED = {"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED"}
-ORDER_DOES_NOT_EXIST = -2013  # also said of an order that was placed a moment ago
+ORDER_DOES_NOT_EXIST = -2013  # also returned for an order that was placed a moment ago
 
 
 class NotYetKnown(Exception):
-    """The exchange has not caught up with its own order: ask again, publish nothing."""
+    """The exchange does not show its own order yet: query again, publish nothing."""
 
 
 def build_result(order: dict, plan: dict) -> dict:
-    """The fields to publish for a reply of `GET /fapi/v1/order` (or the acknowledgement) to the order of `plan`."""
+    """Returns the fields to publish for a reply of `GET /fapi/v1/order` (or the acknowledgement) to the order of `plan`."""
     status = order["status"]
     filled = is_positive(order["executedQty"])
     if status in ("FILLED", "PARTIALLY_FILLED") and not filled:
@@ -40,7 +40,7 @@ def build_result(order: dict, plan: dict) -> dict:
         raise NotYetKnown(f"order {order['orderId']} filled {order['executedQty']} without avgPrice")
     for key in ("symbol", "side", "reduceOnly"):
         if text(order[key]) != text(plan[key]):
-            raise ValueError(f"order {order['orderId']}: {key} is {text(order[key])}, the plan says {text(plan[key])}")
+            raise ValueError(f"order {order['orderId']}: {key} is {text(order[key])}, the plan has {text(plan[key])}")
     result = facts(plan, status, executed=filled or status not in ENDED, at_ms=order["updateTime"])
     result |= {"orderId": text(order["orderId"]), "executedQty": text(order["executedQty"]) if filled else "0"}
     if filled:
@@ -51,13 +51,13 @@ def build_result(order: dict, plan: dict) -> dict:
 
 
 def build_refusal(error: dict, plan: dict, at_ms: int) -> dict:
-    """The fields to publish when the exchange refused to make an order. Not for time-outs and 5xx: those are unknown."""
+    """Returns the fields to publish for an order that the exchange refused. Not for time-outs and 5xx: those are unknown."""
     reason = f"{error['code']} {error['msg']}"
     return facts(plan, "REJECTED", executed=False, at_ms=at_ms) | {"executedQty": "0", "error": reason}
 
 
 def facts(plan: dict, status: str, executed: bool, at_ms: int) -> dict:
-    """What every result says. Reduce-only has no default: a plan that does not name it is an error."""
+    """Returns the fields of every result. Reduce-only has no default: a plan that does not name it is an error."""
     reduce_only = text(plan["reduceOnly"])
     if reduce_only not in ("true", "false"):
         raise ValueError(f"reduceOnly of plan {plan['plan_id']} is {reduce_only!r}, want true or false")
@@ -76,7 +76,7 @@ def facts(plan: dict, status: str, executed: bool, at_ms: int) -> dict:
 
 
 def changes(replies, plan: dict):
-    """The results to publish for replies as they come: one for each change of status or quantity, up to the end."""
+    """Yields the results to publish for replies as they come: one for each change of status or quantity, up to the end."""
     last = None
     for reply in replies:
         try:
@@ -91,7 +91,7 @@ def changes(replies, plan: dict):
 
 
 def poll(ask, symbol: str, order_id: str, pauses):
-    """Replies of the exchange about an order, one after each pause. [s]"""
+    """Yields the replies of the exchange about an order, one after each pause. [s]"""
     for pause in pauses:
         time.sleep(pause)
         try:
@@ -101,7 +101,7 @@ def poll(ask, symbol: str, order_id: str, pauses):
 
 
 def follow_order(ask, publish, plan: dict, order_id: str, pauses=(0.2, 0.3, 0.5, 1, 2, 5, 10, 20, 30)) -> None:
-    """Publishes what becomes of an order. An end that nobody saw is an error, never a guess."""
+    """Publishes every change of an order. A missing end is an error, never a guess."""
     result = None
     for result in changes(poll(ask, plan["symbol"], order_id, pauses), plan):
         publish(result)
@@ -110,7 +110,7 @@ def follow_order(ask, publish, plan: dict, order_id: str, pauses=(0.2, 0.3, 0.5,
 
 
 def binance(base_url: str, key: str, secret: str, open_url=urllib.request.urlopen, now=time.time):
-    """`ask(symbol, order_id)` by `GET /fapi/v1/order`, signed; weight 1."""
+    """Returns `ask(symbol, order_id)`, which calls `GET /fapi/v1/order`, signed; weight 1."""
 
     def ask(symbol: str, order_id: str) -> dict:
         fields = {"symbol": symbol, "orderId": order_id, "recvWindow": 5000, "timestamp": int(now() * 1000)}
@@ -124,14 +124,14 @@ def binance(base_url: str, key: str, secret: str, open_url=urllib.request.urlope
             body = error.read().decode(errors="replace")
             unknown = error.code >= 500 or f'"code":{ORDER_DOES_NOT_EXIST}' in body.replace(" ", "")
             raise (NotYetKnown if unknown else RuntimeError)(f"GET /fapi/v1/order: {error.code} {body}") from error
-        except OSError as error:  # no answer says nothing about the order
+        except OSError as error:  # without an answer the order is unknown
             raise NotYetKnown(f"GET /fapi/v1/order: {error}") from error
 
     return ask
 
 
 def publisher(redis):
-    """`publish(result)` into the stream; every value is text already."""
+    """Returns `publish(result)`, which appends to the stream; every value is text already."""
     return lambda result: redis.xadd(STREAM, result)
 
 
@@ -140,7 +140,7 @@ def is_positive(number: str) -> bool:
 
 
 def text(value) -> str:
-    """Text of a field. Numbers of the exchange are text and stay as they are; a float has lost digits already."""
+    """Returns the text of a field. Numbers of the exchange are text and stay unchanged; a float has lost digits already."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int)):
@@ -149,14 +149,14 @@ def text(value) -> str:
 
 
 def sample_results(sample: dict) -> list:
-    """The results of a recorded sample: a plan with the replies to its order, or with the refusal."""
+    """Returns the results of a recorded sample: a plan with the replies to its order, or with the refusal."""
     if "error" in sample:
         return [build_refusal(sample["error"], sample["plan"], sample["at_ms"])]
     return list(changes(sample["replies"], sample["plan"]))
 
 
 def history_lines(results: list):
-    """Results as lines of a history file. A real stream gives its own ids; these are of the exchange's time."""
+    """Returns results as lines of a history file. A real stream assigns its own ids; these contain the exchange's time."""
     seq_by_ms = {}
     for result in sorted(results, key=lambda result: int(result["timestamp"])):
         seq = seq_by_ms.get(result["timestamp"], 0)
@@ -172,7 +172,7 @@ def main() -> None:
     what.add_argument("--follow", nargs=2, metavar=("PLAN", "ORDER_ID"), help="plan as a JSON file, id of its order")
     arguments = parser.parse_args()
     if arguments.follow:
-        import redis  # only where it publishes
+        import redis  # needed only to publish
 
         plan = json.loads(pathlib.Path(arguments.follow[0]).read_text(encoding="utf-8"))
         names = ("BINANCE_BASE_URL", "BINANCE_TESTNET_API_KEY", "BINANCE_TESTNET_API_SECRET")

@@ -1,4 +1,4 @@
-//! A journal as a history: its own order is kept, in it and when it is merged with others.
+//! A journal as a history: its order of application is kept, alone and when it is merged with other histories.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ const TICK: &str = "quantum:stream:market.tick";
 const RESULT: &str = "quantum:stream:apply.result";
 const CONTROL: &str = "quantum:stream:harvest.control";
 
-/// An entry whose stream and id are all that matters.
+/// Returns an entry of which only stream and id matter.
 fn entry(stream: &str, ms: u64) -> String {
     format!(r#"{{"stream":"{stream}","id":"{ms}-0","fields":{{"symbol":"A","price":"1"}}}}"#)
 }
 
-/// Writes entries in this order, a commit and a file for each group; the last file stays open if it is to.
+/// Writes entries in this order, with a commit and a file for each group. The last file is closed if `is_closed`.
 fn journal(dir: &Path, files: &[&[(&str, u64)]], is_closed: bool) {
     let mut journal = Journal::open(dir, Limits { rotate_bytes: 0 }).expect("a journal");
     for file in files {
@@ -36,7 +36,7 @@ fn opened(inputs: &[&Path], until: Option<&str>) -> Result<History, HistoryError
     History::open(&inputs, &Streams::default(), Options { until, ..Options::default() })
 }
 
-/// Milliseconds in the order in which they are given.
+/// Returns the milliseconds of a history in its order.
 fn order(mut history: History) -> Vec<u64> {
     let mut order = Vec::new();
     while let Some(line) = history.next_line().expect("a line") {
@@ -47,7 +47,7 @@ fn order(mut history: History) -> Vec<u64> {
     order
 }
 
-/// A late result in the middle of a file, one that is late against the file before, an open file at the end.
+/// A late result in the middle of a file, one that is late against the file before, and an open file at the end.
 const LATE: [&[(&str, u64)]; 3] = [
     &[(TICK, 10), (TICK, 20), (RESULT, 15), (TICK, 30)],
     &[(RESULT, 25), (TICK, 40), (TICK, 50), (RESULT, 45)],
@@ -80,10 +80,10 @@ fn other_histories_are_merged_with_a_journal_without_changing_its_order() {
     std::fs::write(&beside, lines.join("\n")).expect("a history");
     let wanted = [10, 12, 20, 15, 22, 30, 25, 35, 40, 44, 46, 50, 45, 48, 55, 60];
     assert_eq!(order(opened(&[&dir, &beside], None).expect("a history")), wanted);
-    assert_eq!(order(opened(&[folder.path()], None).expect("a history")), wanted, "a folder that holds both");
+    assert_eq!(order(opened(&[folder.path()], None).expect("a history")), wanted, "a folder with both");
 }
 
-/// The state at a time is that of all that was applied before anything later was.
+/// The state at a time contains all entries that were applied before the first later one.
 #[test]
 fn a_bound_ends_a_journal_where_the_first_later_entry_was_applied() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -97,7 +97,7 @@ fn a_bound_ends_a_journal_where_the_first_later_entry_was_applied() {
 }
 
 #[test]
-fn control_entries_of_a_journal_are_known_beforehand() {
+fn control_entries_of_a_journal_are_known_before_its_first_line() {
     let folder = tempfile::tempdir().expect("a folder");
     journal(folder.path(), &[&[(TICK, 10), (CONTROL, 11)], &[(CONTROL, 9), (TICK, 12)]], false);
     let history = opened(&[folder.path()], None).expect("a history");
@@ -116,7 +116,7 @@ fn entries_missing_between_two_files_are_an_error_that_names_the_file() {
     assert!(error.contains(&names[2]) && error.ends_with(wanted), "{error}");
 }
 
-/// Parts that have to be merged on disk first keep the order and the ids of a journal.
+/// The parts of a journal that have to be merged on disk first keep its order and its ids.
 #[test]
 fn more_files_than_may_be_open_at_once_keep_the_order_of_a_journal() {
     let folder = tempfile::tempdir().expect("a folder");

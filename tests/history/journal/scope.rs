@@ -1,4 +1,5 @@
-//! The head of a journal that is not for everything: what it states, through a crash, and what is refused.
+//! The head of a journal that does not contain all accounts: its scope, a crash, and the services that must not
+//! continue it.
 
 use std::fs;
 
@@ -19,7 +20,7 @@ fn shard(index: u32) -> Scope {
 }
 
 #[test]
-fn a_journal_states_what_its_service_reads_and_goes_on_for_nothing_else() {
+fn a_journal_states_the_accounts_of_its_service_and_opens_for_no_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = |scope: &Scope| Journal::open(folder.path(), LARGE).and_then(|journal| journal.with_scope(scope));
     let mut journal = open(&shard(3)).expect("a journal");
@@ -27,8 +28,8 @@ fn a_journal_states_what_its_service_reads_and_goes_on_for_nothing_else() {
         journal.append(&line(n), BEGIN_MS + n * DAY_MS / 10);
         journal.commit().expect("a commit");
     }
-    assert_eq!(Journal::scope_of(folder.path()).expect("it reads"), Some(shard(3)), "while it is open, too");
-    // As a crash leaves it.
+    assert_eq!(Journal::scope_of(folder.path()).expect("it reads"), Some(shard(3)), "also while it is open");
+    // The state after a crash.
     drop(journal);
     for other in
         [shard(4), of(Some(4), Selection::Shard(Shard { index: 3, of: 16 })), of(Some(3), Selection::listed(["a"]))]
@@ -38,7 +39,7 @@ fn a_journal_states_what_its_service_reads_and_goes_on_for_nothing_else() {
     }
     let error = open(&of(None, Selection::All)).err().expect("it is refused").to_string();
     assert!(error.contains("this service reads all accounts"), "{error}");
-    let mut journal = open(&shard(3)).expect("it goes on");
+    let mut journal = open(&shard(3)).expect("the journal opens again");
     journal.append(&line(20), BEGIN_MS + 3 * DAY_MS);
     journal.commit().expect("a commit");
     assert_eq!(lines_from(&journal, 0), (0..=20).map(line).collect::<Vec<_>>());
@@ -50,8 +51,8 @@ fn a_journal_states_what_its_service_reads_and_goes_on_for_nothing_else() {
     for name in &names {
         let path = folder.path().join(name);
         assert_eq!(Journal::scope_of(&path).expect("it reads"), Some(shard(3)), "{name}");
-        assert!(decompressed(&path).starts_with("{\""), "any reader of zstd takes it as lines");
-        // A changed byte of the statement is found.
+        assert!(decompressed(&path).starts_with("{\""), "any zstd reader reads it as lines");
+        // A changed byte of the scope is found.
         let mut bytes = fs::read(&path).expect("the file");
         bytes[HEAD_BYTES + 12] ^= 1;
         fs::write(&path, &bytes).expect("it is changed");
@@ -63,7 +64,7 @@ fn a_journal_states_what_its_service_reads_and_goes_on_for_nothing_else() {
 }
 
 #[test]
-fn a_journal_of_everything_has_the_head_of_before() {
+fn a_journal_of_all_accounts_has_the_head_of_earlier_versions() {
     let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
     for (folder, scope) in folders.iter().zip([None, Some(of(None, Selection::All))]) {
         let journal = Journal::open(folder.path(), LARGE).expect("a journal");
@@ -80,8 +81,8 @@ fn a_journal_of_everything_has_the_head_of_before() {
     });
     assert_eq!(bytes[0], bytes[1]);
     assert_eq!(&bytes[0][8..24], b"harvest journal1");
-    // A cell that reads everything may go on with it, one that does not may not.
+    // A cell that reads all accounts may continue this journal, and any other cell may not.
     let open = |scope: &Scope| Journal::open(folders[0].path(), LARGE).and_then(|journal| journal.with_scope(scope));
     assert!(open(&shard(3)).is_err());
-    open(&of(Some(0), Selection::All)).expect("it goes on");
+    open(&of(Some(0), Selection::All)).expect("the journal opens again");
 }

@@ -1,4 +1,4 @@
-//! Whether the decoder reads an entry: schemas may refuse nothing that it reads.
+//! The decoder as an oracle of the schemas: they may refuse nothing that it reads.
 
 use harvester::codec::decode::{Decoder, Symbols};
 use harvester::codec::line;
@@ -7,7 +7,8 @@ use harvester::domain::event::streams::Streams;
 use harvester::domain::event::{Event, FillFact, Outcome, Reason};
 use serde_json::Value;
 
-/// Why the entry of a history line is not read; `None` if it is, or if its stream is none of the default ones.
+/// Returns the reason why the entry of a history line is not read; `None` if it is, or if its stream is not a default
+/// one.
 pub fn refusal(entry: &Value) -> Option<Reason> {
     let mut decoder = Decoder::new(Streams::default(), Symbols::default());
     let stream = decoder.streams().id_of(entry["stream"].as_str()?)?;
@@ -20,7 +21,7 @@ pub fn refusal(entry: &Value) -> Option<Reason> {
     }
 }
 
-/// Is it a fill whose side nothing can tell: the engine refuses it.
+/// Returns true for a fill without any source of its side, which the engine refuses.
 fn is_sideless(event: &Event) -> bool {
     let unknown = |fill: &FillFact| fill.side.is_none() && !fill.closes;
     match event {

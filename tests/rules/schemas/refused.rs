@@ -1,11 +1,12 @@
-//! What each schema refuses: an example that validates, one change to it, and why that may not pass.
+//! Documents that each schema refuses: a valid example, one change to it, and the reason why it must be refused.
 
 use serde_json::{Value, json};
 
-/// Schema, index of the example, place of the change (through JSON texts), what is put there (nothing: removed), why.
+/// Schema, index of the example, place of the change (through JSON texts), the new value (`None` removes it), and the
+/// reason.
 pub type Row = (&'static str, usize, &'static str, Option<Value>, &'static str);
 
-/// Puts `new` at `place`, or removes what is there. A JSON text on the way is read, changed and written again.
+/// Puts `new` at `place`, or removes the value there. A JSON text on the way is parsed, changed and written again.
 pub fn change(value: &mut Value, place: &str, new: &Option<Value>) {
     let (key, rest) =
         place.strip_prefix('/').map(|p| p.split_once('/').unwrap_or((p, ""))).expect("place starts with /");
@@ -28,7 +29,7 @@ pub fn change(value: &mut Value, place: &str, new: &Option<Value>) {
     }
 }
 
-/// Rows for every schema but `common.v1`.
+/// Returns rows for every schema but `common.v1`.
 #[rustfmt::skip]
 pub fn table() -> Vec<Row> {
     let text = |text: &str| Some(json!(text));
@@ -114,7 +115,7 @@ pub fn table() -> Vec<Row> {
         ("harvest.policy.v1", 1, "/atr_unit", None, "live names its units"),
         ("harvest.policy.v1", 1, "/price_sources", None, "live names its prices"),
         ("harvest.policy.v1", 1, "/price_sources", Some(json!([])), "live names its prices"),
-        ("harvest.policy.v1", 1, "/on_live", None, "live says what becomes of passed rungs"),
+        ("harvest.policy.v1", 1, "/on_live", None, "live states the treatment of passed rungs"),
 
         ("harvest.quarantine.v1", 0, "/reason", text("bad"), "not a reason"),
         ("harvest.quarantine.v1", 0, "/fields", None, "nothing is dropped"),
@@ -122,7 +123,7 @@ pub fn table() -> Vec<Row> {
         ("harvest.quarantine.v1", 0, "/id", text("1-"), "not an entry id"),
 
         ("harvest.suggestions.v1", 0, "/payload/reduce_only", Some(json!(false)), "always reduce-only"),
-        ("harvest.suggestions.v1", 0, "/payload/dry_run", None, "shadow says so"),
+        ("harvest.suggestions.v1", 0, "/payload/dry_run", None, "shadow is marked as such"),
         ("harvest.suggestions.v1", 0, "/payload/qty", text("0"), "nothing to close"),
 
         ("history-line.v1", 0, "/id", text("1770163200000"), "not an entry id"),
@@ -153,10 +154,10 @@ pub fn table() -> Vec<Row> {
         ("audit.report.v1", 0, "/verdict", text("fine"), "not a verdict"),
         ("audit.report.v1", 0, "/tampered", None, "every key is there"),
         ("audit.report.v1", 0, "/matched", text("1"), "counts are numbers"),
-        ("audit.report.v1", 0, "/differs/0/fields/qty/recomputed", None, "both values are told"),
+        ("audit.report.v1", 0, "/differs/0/fields/qty/recomputed", None, "both values are required"),
         ("audit.report.v1", 0, "/outcomes/filled", None, "every outcome is counted"),
         ("audit.report.v1", 0, "/chain/head/hash", text("5"), "a hash has 64 digits"),
-        ("audit.report.v1", 1, "/tampered/0/why", text(""), "a fault says why"),
+        ("audit.report.v1", 1, "/tampered/0/why", text(""), "a fault has a reason"),
 
         ("doctor.v1", 0, "/checks/0/verdict", text("fine"), "not a verdict"),
         ("doctor.v1", 0, "/checks/0/next", None, "every key is there"),
@@ -202,7 +203,7 @@ pub fn table() -> Vec<Row> {
     ]
 }
 
-/// Part of `common.v1`, what it refuses, why.
+/// Returns parts of `common.v1`, with a value that each refuses, and the reason.
 #[rustfmt::skip]
 pub fn common() -> Vec<(&'static str, Value, &'static str)> {
     vec![

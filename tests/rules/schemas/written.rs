@@ -1,4 +1,4 @@
-//! What the program answers and decides for every replay case is what the schemas say.
+//! Every document that the program writes for the replay cases validates against its schema.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ impl Cli {
 }
 
 #[test]
-fn what_a_replay_writes_validates() {
+fn every_document_of_a_replay_validates() {
     let (mut decided, mut audited) = (0, 0);
     let folder = tempfile::tempdir().unwrap();
     for (case, _) in cases() {
@@ -49,7 +49,7 @@ fn what_a_replay_writes_validates() {
             assert_eq!(line_faults(&line), Vec::<String>::new(), "{}: {line}", case.display());
             decided += 1;
         }
-        // Whole, without the first decision, and the chain by itself.
+        // The whole history, the history without its first decision, and the chain by itself.
         let skipped = decisions.iter().skip(1).cloned().collect::<Vec<_>>();
         for (emitted, chain_only) in [(&decisions, false), (&skipped, false), (&skipped, true)] {
             let file = folder.path().join("decisions.jsonl");
@@ -59,7 +59,7 @@ fn what_a_replay_writes_validates() {
             let mut out = Vec::new();
             let args = Cli::try_parse_from(words).expect("the arguments are right").args;
             let done = audit::run(&args, &config(Some(&case.join("policy.toml"))), &mut out);
-            // Cases about lines that do not read are refused.
+            // Cases about unreadable lines are refused.
             let Ok(report) = serde_json::from_slice(&out) else { continue };
             expect_valid(&named, "audit.report.v1", &report);
             audited += 1;

@@ -1,11 +1,11 @@
-//! What an adversary tries, one way each.
+//! The attacks, one way each.
 
 use serde_json::json;
 
 use super::world::{DUE, SENT, VICTIM, WEAK, World};
 use crate::support::service::{self, CONTROL, DECISION, PRICE, RESULT, SUGGESTIONS, add};
 
-/// One way to break in.
+/// One way of attack.
 pub struct Attack {
     pub name: &'static str,
     pub act: fn(&mut World),
@@ -17,20 +17,20 @@ fn policy(ladder: &str, reason: &str) -> String {
     format!(r#"{{"policy":{{{LIVE},"ladder":"{ladder}"}},"reason":"{reason}"}}"#)
 }
 
-/// A kill that counts, and what then takes it back.
+/// Writes a kill that is believed, and then the entries that try to undo it.
 fn killed(world: &mut World) {
-    world.say("kill.changed", r#"{"kill":true,"reason":"r"}"#);
+    world.write_control("kill.changed", r#"{"kill":true,"reason":"r"}"#);
     world.until_killed();
     world.is_held = true;
 }
 
-/// A gap that counts: positions are held.
+/// Writes a gap that is believed: positions are held.
 fn gap(world: &mut World) {
-    world.say("history.gap", &json!({"stream": RESULT}).to_string());
+    world.write_control("history.gap", &json!({"stream": RESULT}).to_string());
     world.is_held = true;
 }
 
-/// A signed entry of an operator, to be used again.
+/// Captures a signed entry of an operator, for a replay.
 fn capture(world: &mut World) -> Vec<(String, String)> {
     world.operator(&["kill", "off"]);
     world.signed("kill.changed")
@@ -47,13 +47,13 @@ fn decision_id(world: &World) -> String {
     decision.into_iter().find(|(name, _)| name == "decision_id").map(|(_, id)| id).unwrap_or_default()
 }
 
-/// The decision that comes next, as one can know it beforehand.
+/// Returns the id of the next decision, which anybody can compute.
 fn next_decision_id(world: &World) -> String {
     let half = harvester::domain::units::RMultiple::new("0.5".parse().expect("a decimal"));
     harvester::domain::engine::decision_id(&world.position_of(DUE), &[half], 1)
 }
 
-/// A decision made by hand, for the order that is due.
+/// Returns a forged decision for the order that is due.
 fn forged(world: &World, seq: &str, mode: &str, hash: Option<&str>) -> Vec<(String, String)> {
     let ours = world.decision();
     let of = |name: &str| ours.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default();
@@ -81,21 +81,24 @@ fn forged(world: &World, seq: &str, mode: &str, hash: Option<&str>) -> Vec<(Stri
 
 pub const ATTACKS: [Attack; 46] = [
     // Loosening without the key.
-    Attack { name: "a policy for all symbols", act: |w| drop(w.say("policy.adopted", &policy("0.5:0.25", ""))) },
     Attack {
-        name: "a policy that says it is configured",
-        act: |w| drop(w.say("policy.adopted", &policy("0.1:1", "configured"))),
+        name: "a policy for all symbols",
+        act: |w| drop(w.write_control("policy.adopted", &policy("0.5:0.25", ""))),
+    },
+    Attack {
+        name: "a policy that claims to be the configured one",
+        act: |w| drop(w.write_control("policy.adopted", &policy("0.1:1", "configured"))),
     },
     Attack {
         name: "a policy in shadow, and back",
         act: |w| {
-            w.say("policy.adopted", r#"{"policy":{"mode":"shadow"}}"#);
-            w.say("policy.adopted", &policy("0.2:0.5", "configured"));
+            w.write_control("policy.adopted", r#"{"policy":{"mode":"shadow"}}"#);
+            w.write_control("policy.adopted", &policy("0.2:0.5", "configured"));
         },
     },
     Attack {
         name: "a policy as JSON in JSON",
-        act: |w| drop(w.say("policy.adopted", &json!(policy("0.5:1", "")).to_string())),
+        act: |w| drop(w.write_control("policy.adopted", &json!(policy("0.5:1", "")).to_string())),
     },
     Attack {
         name: "a policy in flat fields",
@@ -111,14 +114,14 @@ pub const ATTACKS: [Attack; 46] = [
         name: "kill off",
         act: |w| {
             killed(w);
-            w.say("kill.changed", r#"{"kill":false,"reason":"r"}"#);
+            w.write_control("kill.changed", r#"{"kill":false,"reason":"r"}"#);
         },
     },
     Attack {
         name: "kill off in capitals",
         act: |w| {
             killed(w);
-            w.say("KILL.CHANGED", r#"{"kill":"No"}"#);
+            w.write_control("KILL.CHANGED", r#"{"kill":"No"}"#);
         },
     },
     Attack {
@@ -138,8 +141,8 @@ pub const ATTACKS: [Attack; 46] = [
     Attack {
         name: "kill off that was held back",
         act: |w| {
-            let held_back = w.taken_out_unread("kill.changed", r#"{"kill":false,"reason":"r"}"#);
-            // Within one millisecond it could as well have been issued after the kill.
+            let held_back = w.captured_unread("kill.changed", r#"{"kill":false,"reason":"r"}"#);
+            // Issued within one millisecond, it could as well be later than the kill.
             w.server.until_later_ms();
             killed(w);
             w.write(CONTROL, &held_back);
@@ -149,42 +152,42 @@ pub const ATTACKS: [Attack; 46] = [
         name: "all gaps accepted",
         act: |w| {
             gap(w);
-            w.say("gap.accepted", "{}");
+            w.write_control("gap.accepted", "{}");
         },
     },
     Attack {
         name: "the gap of one accepted",
         act: |w| {
             gap(w);
-            w.say("gap.accepted", &json!({"symbol": DUE}).to_string());
+            w.write_control("gap.accepted", &json!({"symbol": DUE}).to_string());
         },
     },
     Attack {
         name: "a weak risk accepted",
         act: |w| {
             let id = w.position_of(WEAK);
-            w.say("risk.accepted", &json!({"position_id": id}).to_string());
+            w.write_control("risk.accepted", &json!({"position_id": id}).to_string());
         },
     },
     Attack {
         name: "a rung armed again",
         act: |w| {
             let id = w.position_of(SENT);
-            w.say("rung.rearmed", &json!({"position_id": id, "r": "0.5"}).to_string());
+            w.write_control("rung.rearmed", &json!({"position_id": id, "r": "0.5"}).to_string());
         },
     },
     Attack {
         name: "a decision expired that was sent",
         act: |w| {
             let id = decision_id(w);
-            w.say("decision.expired", &json!({"decision_id": id, "reason": "killed"}).to_string());
+            w.write_control("decision.expired", &json!({"decision_id": id, "reason": "killed"}).to_string());
         },
     },
     Attack {
         name: "a close passed over before it comes",
         act: |w| {
             let id = format!("{}-0", w.server.now_ms() + 300);
-            w.say("entry.skipped", &json!({"stream": RESULT, "id": id}).to_string());
+            w.write_control("entry.skipped", &json!({"stream": RESULT, "id": id}).to_string());
             let close = [
                 "symbol",
                 DUE,
@@ -202,7 +205,7 @@ pub const ATTACKS: [Attack; 46] = [
                 "true",
             ];
             w.server.cli(&[&["XADD", RESULT, &id][..], &close].concat());
-            // The price that follows stands behind it.
+            // The next price comes after it.
             while w.server.now_ms() <= id.trim_end_matches("-0").parse().expect("ms") {}
             w.is_held = true;
         },
@@ -210,13 +213,13 @@ pub const ATTACKS: [Attack; 46] = [
     Attack {
         name: "a kill passed over",
         act: |w| {
-            let id = w.say("kill.changed", r#"{"kill":true}"#);
-            w.say("entry.skipped", &json!({"stream": CONTROL, "id": id}).to_string());
+            let id = w.write_control("kill.changed", r#"{"kill":true}"#);
+            w.write_control("entry.skipped", &json!({"stream": CONTROL, "id": id}).to_string());
             w.until_killed();
             w.is_held = true;
         },
     },
-    // With what the key has signed.
+    // With entries that the key has signed.
     Attack {
         name: "a signed kill off again",
         act: |w| {
@@ -300,7 +303,7 @@ pub const ATTACKS: [Attack; 46] = [
             );
         },
     },
-    // Decisions by hand.
+    // Forged decisions.
     Attack {
         name: "a decision with any hash",
         act: |w| {
@@ -352,28 +355,25 @@ pub const ATTACKS: [Attack; 46] = [
         },
     },
     Attack {
-        name: "a decision of nobody",
+        name: "a decision without an author",
         act: |w| {
             w.hides = true;
             add(&w.server, DECISION, &[("a", "b")]);
         },
     },
-    // What is kept in Redis.
+    // Keys and hashes in Redis.
     Attack {
-        name: "a memory that says it was written",
+        name: "a memory of a write that never happened",
         act: |w| {
             (w.hides, w.blocks) = (true, true);
             let id = next_decision_id(w);
-            // An attack before this one may have deleted the stream.
+            // An earlier attack may have deleted the stream.
             let first = service::entries(&w.server, DECISION).into_iter().next();
             let known = first.map_or_else(|| "1-1".to_owned(), |(id, _)| id);
             w.server.cli(&["HSET", &format!("{DECISION}:emitted"), &id, &format!("{known} {known} ")]);
         },
     },
-    Attack {
-        name: "a memory that says nothing",
-        act: |w| drop(w.server.cli(&["DEL", &format!("{DECISION}:emitted")])),
-    },
+    Attack { name: "an unreadable memory", act: |w| drop(w.server.cli(&["DEL", &format!("{DECISION}:emitted")])) },
     Attack {
         name: "decisions and memory gone",
         act: |w| {
@@ -388,7 +388,7 @@ pub const ATTACKS: [Attack; 46] = [
             w.server.cli(&["SET", "quantum:kill", "1"]);
             w.until_killed();
             w.server.cli(&["DEL", "quantum:kill"]);
-            w.say("kill.changed", r#"{"kill":false}"#);
+            w.write_control("kill.changed", r#"{"kill":false}"#);
             w.is_held = true;
         },
     },
@@ -429,7 +429,7 @@ pub const ATTACKS: [Attack; 46] = [
                 r#"{"stream":"elsewhere"}"#,
             ]);
             killed(w);
-            w.say("kill.changed", r#"{"kill":false}"#);
+            w.write_control("kill.changed", r#"{"kill":false}"#);
         },
     },
     Attack {
@@ -439,25 +439,28 @@ pub const ATTACKS: [Attack; 46] = [
             w.server.cli(&["SET", SUGGESTIONS, "x"]);
         },
     },
-    // What does not read.
+    // Unreadable entries.
     Attack {
         name: "a policy of brackets",
         act: |w| {
-            w.say("policy.adopted", &format!(r#"{{"policy":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000)));
+            w.write_control("policy.adopted", &format!(r#"{{"policy":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000)));
             w.is_held = true;
         },
     },
     Attack {
         name: "a policy of objects",
         act: |w| {
-            w.say("policy.adopted", &format!(r#"{{"policy":{}1{}}}"#, r#"{"a":"#.repeat(20_000), "}".repeat(20_000)));
+            w.write_control(
+                "policy.adopted",
+                &format!(r#"{{"policy":{}1{}}}"#, r#"{"a":"#.repeat(20_000), "}".repeat(20_000)),
+            );
             w.is_held = true;
         },
     },
     Attack {
         name: "a policy of two megabytes",
         act: |w| {
-            w.say(
+            w.write_control(
                 "policy.adopted",
                 &format!(r#"{{"policy":{{{LIVE},"ladder":"0.5:1"}},"x":"{}"}}"#, "x".repeat(100_000)),
             );

@@ -1,4 +1,4 @@
-//! A live service at work, what an adversary has of it, and what must hold whatever the adversary does.
+//! A live service, the data that an adversary has of it, and the promises that must be kept.
 
 use std::process::{Child, Command, Stdio};
 
@@ -12,15 +12,15 @@ use crate::support::service::{
     CONTROL, DECISION, INTENT, PLAN, PRICE, RESULT, add, entries, field_of_all, open_position, price, until,
 };
 
-/// The service knows it; the adversary does not.
+/// The service has this key; the adversary does not.
 const KEY: &str = "a secret of enough bytes";
-/// It has an order on its way when the attack comes.
+/// Has an order in flight when the attack comes.
 pub const SENT: &str = "SENTUSDT";
-/// Its order is due after the attack, if nothing holds it.
+/// Has an order that is due after the attack, unless something holds it.
 pub const DUE: &str = "DUEUSDT";
 /// Not among the symbols that the policy lets live.
 pub const VICTIM: &str = "VICTIMUSDT";
-/// The source of its risk fields is too weak for an order.
+/// Has risk fields from a source that is too weak for an order.
 pub const WEAK: &str = "WEAKUSDT";
 
 const SETTINGS: &str = r#"
@@ -41,17 +41,17 @@ executors = ["executor"]
 sources = ["redis"]
 "#;
 
-/// What the adversary sees and has done.
+/// The data that the adversary sees, and the effects of its attacks.
 pub struct World {
     pub server: RedisServer,
     folder: tempfile::TempDir,
     child: Child,
     port: u16,
-    /// By all rules, the order that is due must not be sent: a kill, a gap, a close.
+    /// True if, by all rules, the due order must not be sent: a kill, a gap, a close.
     pub is_held: bool,
-    /// The order that is due may stay unsent, but not in silence.
+    /// True if the due order may stay unsent, but with a concern in the status.
     pub hides: bool,
-    /// Nothing can be sent by this service any more; waiting for it is of no use.
+    /// True if this service cannot send anything any more, so that waiting is useless.
     pub blocks: bool,
 }
 
@@ -64,11 +64,11 @@ impl World {
         let port = free_port();
         let child = start(&server, &folder, port);
         let world = Self { server, folder, child, port, is_held: false, hides: false, blocks: false };
-        until("the policy is adopted", || world.has_said("policy.adopted"));
+        until("the policy is adopted", || world.has_control("policy.adopted"));
         for symbol in [SENT, DUE, VICTIM] {
             open_position(&world.server, symbol);
         }
-        // An intent that comes behind its fill is a guess.
+        // An intent that comes after its fill is a guess.
         let fields =
             [("symbol", WEAK), ("side", "BUY"), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", "weak")];
         let fill = add(&world.server, RESULT, &[&fields[..], &[("status", "FILLED")]].concat());
@@ -91,22 +91,22 @@ impl World {
         self.folder.path().join("harvester.toml")
     }
 
-    /// Orders of a symbol in the request stream: the adversary writes none there himself.
+    /// Returns the orders of a symbol in the request stream. The adversary writes none there.
     fn ordered(&self, symbol: &str) -> usize {
         field_of_all(&self.server, PLAN, "symbol").iter().filter(|of| *of == symbol).count()
     }
 
-    /// Does a control entry of a kind stand there.
-    pub fn has_said(&self, event_type: &str) -> bool {
+    /// Returns true if the control stream has an entry of this kind.
+    pub fn has_control(&self, event_type: &str) -> bool {
         field_of_all(&self.server, CONTROL, "event_type").iter().any(|of| of == event_type)
     }
 
     /// Writes to the control stream.
-    pub fn say(&self, event_type: &str, payload: &str) -> String {
+    pub fn write_control(&self, event_type: &str, payload: &str) -> String {
         add(&self.server, CONTROL, &[("event_type", event_type), ("payload", payload)])
     }
 
-    /// What an operator says, who has the key.
+    /// Runs a command of an operator, who has the key.
     pub fn operator(&self, arguments: &[&str]) {
         let mut command = harvester();
         command.arg("control").args(arguments).args(["--reason", "r", "--yes", "--config", name(&self.settings())]);
@@ -115,7 +115,7 @@ impl World {
         assert_eq!(ran.code, Some(0), "{}", ran.log);
     }
 
-    /// The newest signed entry of a kind, as the adversary reads it.
+    /// Returns the newest signed entry of a kind, as the adversary reads it.
     pub fn signed(&self, event_type: &str) -> Vec<(String, String)> {
         let all = entries(&self.server, CONTROL).into_iter().rev();
         let mut of_kind =
@@ -123,8 +123,8 @@ impl World {
         of_kind.next().map_or_else(|| panic!("a signed {event_type}"), |(_, fields)| fields)
     }
 
-    /// An entry that an operator signs now, and that the adversary takes out of the stream before it is read.
-    pub fn taken_out_unread(&self, event_type: &str, payload: &str) -> Vec<(String, String)> {
+    /// Returns an entry that an operator signs now, and that the adversary deletes before the service reads it.
+    pub fn captured_unread(&self, event_type: &str, payload: &str) -> Vec<(String, String)> {
         let key = SigningKey::new(KEY.as_bytes()).expect("a key");
         let fields = [("event_type", event_type), ("payload", payload), ("source", "operator")];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -136,12 +136,12 @@ impl World {
         add(&self.server, stream, &fields)
     }
 
-    /// Fields of our first decision.
+    /// Returns the fields of our first decision.
     pub fn decision(&self) -> Vec<(String, String)> {
         entries(&self.server, DECISION).into_iter().next().map(|(_, fields)| fields).unwrap_or_default()
     }
 
-    /// What the service says of itself.
+    /// Returns the status of the service.
     pub fn status(&self) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}", self.port);
         let ran = run(harvester().args(["status", "--json", "--url", &url]));
@@ -149,7 +149,7 @@ impl World {
     }
 
     pub fn until_killed(&self) {
-        until("the service says killed", || self.status().is_some_and(|status| status["killed"] == true));
+        until("the status is killed", || self.status().is_some_and(|status| status["killed"] == true));
     }
 
     fn position_id(&self, symbol: &str) -> String {
@@ -161,7 +161,7 @@ impl World {
         self.position_id(symbol)
     }
 
-    /// Prices at which every position is over its first rungs, and waits until the service has folded them.
+    /// Writes prices at which every position is over its first rungs. Waits until the service has folded them.
     fn tick(&self, level: &str) {
         let mut last = String::new();
         for symbol in [VICTIM, WEAK, SENT, DUE] {
@@ -178,7 +178,7 @@ impl World {
         });
     }
 
-    /// Lets the market move, restarts the service, lets it move again. Returns what must not have happened.
+    /// Lets the market move, restarts the service, and lets it move again. Returns the broken promises.
     pub fn breach(&mut self) -> Option<String> {
         self.tick("1.007");
         let silent = self.is_silent();
@@ -214,12 +214,12 @@ impl World {
             return Some(format!("the order for {DUE} was stopped: {}", self.log()));
         }
         if self.ordered(DUE) == 0 && self.hides && silent && self.is_silent() {
-            return Some(format!("the order for {DUE} is gone, and nothing says so"));
+            return Some(format!("the order for {DUE} is missing, without a concern"));
         }
         None
     }
 
-    /// Needs nobody anything, by the word of the service.
+    /// Returns true if the service reports no concern.
     fn is_silent(&self) -> bool {
         self.status().is_none_or(|status| status["concerns"].as_array().is_none_or(Vec::is_empty))
     }

@@ -1,5 +1,5 @@
-//! Several accounts of one exchange, one of them hedged: each is asked with its own credentials, and what it answers is
-//! written as its own.
+//! Several accounts of one exchange, one of them in hedge mode: each is fetched with its own credentials, and its
+//! answers are written under its name.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ const ACCOUNTS: &str = "[accounts.main]\napi_key_env = \"MAIN_KEY\"\napi_secret_
                         [accounts.hedged]\napi_key_env = \"HEDGED_KEY\"\napi_secret_env = \"HEDGED_SECRET\"\n\
                         [policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n";
 
-/// An exchange with an account in one-way mode and one in hedge mode, and nothing in the account without a name.
+/// Starts an exchange with an account in one-way mode, one in hedge mode, and an empty account without a name.
 fn accounts() -> (Night, ExchangeServer) {
     let exchange = ExchangeServer::start();
     {
@@ -54,21 +54,21 @@ fn fill(night: &Night, id: &str, account: &str, symbol: &str, qty: &str, more: &
     night.redis.cli(&[&["XADD", RESULTS, &format!("177016680{id}000-0")], &fields[..], &of_order, more].concat());
 }
 
-/// The observed positions: account, symbol, side and quantity.
-fn told(night: &Night) -> Vec<(String, String, String, String)> {
+/// Returns the observed positions: account, symbol, side and quantity.
+fn observed(night: &Night) -> Vec<(String, String, String, String)> {
     let stream = night.redis.cli(&["--json", "XRANGE", OBSERVATIONS, "-", "+"]);
     let entries: Vec<(String, Vec<String>)> = serde_json::from_str(&stream).unwrap();
     let positions = entries.iter().filter(|(_, fields)| fields.contains(&"exchange.position".to_owned()));
-    let mut told: Vec<_> = positions
+    let mut observed: Vec<_> = positions
         .map(|(_, fields)| {
             let payload: Value = serde_json::from_str(fields.last().unwrap()).unwrap();
             let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
             (text("account"), text("symbol"), text("positionSide"), text("positionAmt"))
         })
         .collect();
-    told.sort();
-    told.dedup();
-    told
+    observed.sort();
+    observed.dedup();
+    observed
 }
 
 fn keys(exchange: &ExchangeServer, path: &str) -> Vec<String> {
@@ -83,9 +83,9 @@ fn row(account: &str, symbol: &str, side: &str, qty: &str) -> (String, String, S
 }
 
 #[test]
-fn each_account_is_asked_with_its_own_key_and_its_answers_are_its_own() {
+fn each_account_is_fetched_with_its_own_key_and_written_under_its_own_name() {
     let (night, exchange) = accounts();
-    // The history has a fill of each; the one of ETHUSDT was closed at the exchange since.
+    // The history has a fill of each; the position in ETHUSDT was closed at the exchange since.
     fill(&night, "1", "main", "ADAUSDT", "7", &[]);
     fill(&night, "2", "hedged", "ADAUSDT", "4", &["positionSide", "LONG"]);
     fill(&night, "3", "hedged", "ETHUSDT", "0.5", &["positionSide", "LONG"]);
@@ -94,17 +94,17 @@ fn each_account_is_asked_with_its_own_key_and_its_answers_are_its_own() {
     assert_eq!(ran.code, Some(1), "{}", ran.log);
     let document: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(
-        told(&night),
+        observed(&night),
         [
             row("hedged", "ADAUSDT", "LONG", "4"),
             row("hedged", "ADAUSDT", "SHORT", "-10"),
             row("hedged", "ETHUSDT", "LONG", "0"),
             row("main", "ADAUSDT", "", "7"),
         ],
-        "no position is invented for an account that was not asked"
+        "no position is invented for an account without a call"
     );
     assert_eq!(keys(&exchange, POSITIONS), [MAIN.0, HEDGED.0]);
-    assert_eq!(keys(&exchange, "/fapi/v1/premiumIndex"), Vec::<String>::new(), "prices are of no account");
+    assert_eq!(keys(&exchange, "/fapi/v1/premiumIndex"), Vec::<String>::new(), "prices belong to no account");
     let of = |account: &str, side: Option<&str>| {
         let positions = document["positions"].as_array().unwrap().iter();
         let found: Vec<&Value> = positions
@@ -113,10 +113,10 @@ fn each_account_is_asked_with_its_own_key_and_its_answers_are_its_own() {
         assert_eq!(found.len(), 1, "{account} {side:?}: {document:#}");
         (found[0]["qty"].clone(), found[0]["entry_price"]["value"].clone(), found[0]["entry_price"]["source"].clone())
     };
-    let exchange_says = |qty: &str, entry: &str| (json!(qty), json!(entry), json!("exchange"));
-    assert_eq!(of("main", None), exchange_says("7", "0.3"));
-    assert_eq!(of("hedged", Some("LONG")), exchange_says("4", "0.3"));
-    assert_eq!(of("hedged", Some("SHORT")), exchange_says("10", "0.31"));
+    let by_exchange = |qty: &str, entry: &str| (json!(qty), json!(entry), json!("exchange"));
+    assert_eq!(of("main", None), by_exchange("7", "0.3"));
+    assert_eq!(of("hedged", Some("LONG")), by_exchange("4", "0.3"));
+    assert_eq!(of("hedged", Some("SHORT")), by_exchange("10", "0.31"));
     let line = document["lines"].as_array().unwrap().iter().find(|line| line["symbol"] == "nobody/ETHUSDT").unwrap();
     let why = line["missing"]["entry_price"].as_str().unwrap();
     let says = "no credentials: set key and secret of the account ([accounts.nobody] is not configured)";
@@ -125,7 +125,7 @@ fn each_account_is_asked_with_its_own_key_and_its_answers_are_its_own() {
 }
 
 #[test]
-fn trades_are_those_of_the_account_and_the_side() {
+fn trades_are_fetched_by_account_and_side() {
     let (night, exchange) = accounts();
     fill(&night, "2", "hedged", "ADAUSDT", "4", &["positionSide", "LONG"]);
     let now_ms = exchange.world().now_ms();
@@ -154,7 +154,7 @@ fn trades_are_those_of_the_account_and_the_side() {
     assert_eq!(stream.matches("exchange.trade").count(), 1, "none of the other account: {stream}");
 }
 
-/// A store in which both accounts hold what the exchange says.
+/// Returns a store in which both accounts have the quantities of the exchange.
 fn reconciled() -> (Night, ExchangeServer) {
     let (night, exchange) = accounts();
     let line = |id: &str, payload: Value| {
@@ -195,44 +195,48 @@ fn verdicts(document: &Value) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn reconcile_compares_each_account_by_its_own_credentials() {
+fn reconcile_compares_each_account_with_its_own_credentials() {
     let (mut night, exchange) = reconciled();
-    let (code, said) = reconcile(&night, &[]);
-    assert_eq!((code, &said["verdict"], &said["counts"]["same"]), (Some(0), &"same".into(), &3.into()), "{said:#}");
+    let (code, document) = reconcile(&night, &[]);
+    assert_eq!(
+        (code, &document["verdict"], &document["counts"]["same"]),
+        (Some(0), &"same".into(), &3.into()),
+        "{document:#}"
+    );
     assert_eq!(keys(&exchange, POSITIONS), [MAIN.0, HEDGED.0]);
     let is = |account: &str, side: &str, verdict: &str| (account.to_owned(), side.to_owned(), verdict.to_owned());
     // A difference is found in the account and on the side that has it.
     let other = ("3".to_owned(), "0.3".to_owned());
     exchange.world().accounts[1].sided.insert(("ADAUSDT".to_owned(), "LONG".to_owned()), other);
-    let (code, said) = reconcile(&night, &[]);
+    let (code, document) = reconcile(&night, &[]);
     assert_eq!(code, Some(1));
     assert_eq!(
-        verdicts(&said),
+        verdicts(&document),
         [is("hedged", "LONG", "different_quantity"), is("hedged", "SHORT", "same"), is("main", "BOTH", "same")]
     );
-    assert_eq!(reconcile(&night, &["--account", "main"]).0, Some(0), "the other one is not asked");
-    // Without the credentials of one, the verdict on it is unknown, and that on the other one is not.
+    assert_eq!(reconcile(&night, &["--account", "main"]).0, Some(0), "the other one is not called");
+    // Without the credentials of one account, its verdict is unknown, and that of the other is not.
     night.set("HEDGED_KEY", "");
-    let (code, said) = reconcile(&night, &[]);
-    assert_eq!((code, &said["verdict"]), (Some(1), &"unknown".into()), "{said:#}");
+    let (code, document) = reconcile(&night, &[]);
+    assert_eq!((code, &document["verdict"]), (Some(1), &"unknown".into()), "{document:#}");
     assert_eq!(
-        verdicts(&said),
+        verdicts(&document),
         [is("hedged", "LONG", "unknown"), is("hedged", "SHORT", "unknown"), is("main", "BOTH", "same")]
     );
-    assert!(said["coverage"]["failure"].as_str().unwrap().contains("HEDGED_KEY is empty"), "{said:#}");
-    // The account is in the other mode than its entries.
+    assert!(document["coverage"]["failure"].as_str().unwrap().contains("HEDGED_KEY is empty"), "{document:#}");
+    // The account is in another mode than its entries.
     night.set("HEDGED_KEY", HEDGED.0);
     exchange.world().accounts[0].is_hedged = true;
-    let (code, said) = reconcile(&night, &["--account", "main"]);
-    assert_eq!((code, &said["verdict"]), (Some(1), &"unknown".into()));
-    assert!(said["coverage"]["not_known"].to_string().contains("account main: every position"), "{said:#}");
-    // The credentials of the account without a name are of no use to the others.
+    let (code, document) = reconcile(&night, &["--account", "main"]);
+    assert_eq!((code, &document["verdict"]), (Some(1), &"unknown".into()));
+    assert!(document["coverage"]["not_known"].to_string().contains("account main: every position"), "{document:#}");
+    // The credentials of the account without a name are not used for the others.
     night.configure(&exchange.url(), "");
     night.set("BINANCE_TESTNET_API_KEY", KEY);
     night.set("BINANCE_TESTNET_API_SECRET", SECRET);
     let before = exchange.calls(POSITIONS).len();
-    let (code, said) = reconcile(&night, &[]);
-    assert_eq!((code, &said["verdict"], &said["counts"]["unknown"]), (Some(1), &"unknown".into(), &3.into()));
+    let (code, document) = reconcile(&night, &[]);
+    assert_eq!((code, &document["verdict"], &document["counts"]["unknown"]), (Some(1), &"unknown".into(), &3.into()));
     let keys: Vec<Option<String>> = exchange.calls(POSITIONS)[before..].iter().map(|call| call.key.clone()).collect();
     assert_eq!(keys, [Some(KEY.to_owned())]);
 }

@@ -1,4 +1,5 @@
-//! With the exchange: positions, marks, filters and trades, each asked for once, and what a failed call does not say.
+//! Backfill from the exchange: positions, marks, filters and trades, each fetched once, and failed calls that state
+//! nothing.
 
 use std::path::PathBuf;
 
@@ -12,10 +13,10 @@ use super::night::{Night, OBSERVATIONS, is_first_position, is_signal, lines, mar
 use crate::support::exchange::{ExchangeServer, Fault, KEY, SECRET};
 use crate::support::{config, replayed};
 
-/// Prices of the night stay fresh for as long as a test may take.
+/// Longest age of prices: the prices of the night stay fresh for the time of a test.
 const PATIENT: &str = "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n";
 
-/// The night with an exchange that holds the 44 positions, knows their marks and filters, and trusts our key.
+/// Makes the night with an exchange that has the 44 positions, their marks and filters, and accepts our key.
 pub fn night(more: &str) -> (Night, ExchangeServer) {
     let exchange = ExchangeServer::start();
     {
@@ -50,7 +51,7 @@ fn backfill(night: &Night, arguments: &[&str]) -> Value {
     serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}{}", ran.out, ran.log))
 }
 
-/// All streams of the server as one history file: what a journal of them holds.
+/// Writes all streams of the server as one history file, like their journal.
 fn dump(night: &Night) -> PathBuf {
     let path = night.path("dump.jsonl");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -69,7 +70,7 @@ fn dump(night: &Night) -> PathBuf {
     path
 }
 
-/// Replayed without a server, the history comes to these positions, all of them evaluable; answers the summary.
+/// Replays the history without a server, and asserts these positions, all of them evaluable. Returns the summary.
 pub fn replays_to(night: &Night, history: PathBuf, wanted: &Value) -> view::Summary {
     let request = Request { histories: vec![history], ..Request::default() };
     let (again, _) = replayed(&request, &config(Some(&night.path("harvester.toml"))));
@@ -88,7 +89,7 @@ fn i02_the_night_is_evaluable_in_three_ticks_and_ten_calls_and_replays_without_a
     night.import(is_signal);
     let document = backfill(&night, &[]);
     assert_eq!((&document["updated"], &document["missing"]), (&44.into(), &0.into()), "{document:#}");
-    // The mark of ARCUSDT is far from its entry price: a third tick asks for it again.
+    // The mark of ARCUSDT is far from its entry price: a third tick fetches it again.
     assert!(document["ticks"].as_u64().unwrap() <= 3, "{}", document["ticks"]);
     let calls = exchange.all_calls();
     assert!(calls.len() <= 10, "{calls:#?}");
@@ -107,27 +108,27 @@ fn i02_the_night_is_evaluable_in_three_ticks_and_ten_calls_and_replays_without_a
 }
 
 #[test]
-fn i46_nothing_is_asked_that_history_holds() {
+fn i46_data_that_the_history_contains_is_not_fetched() {
     let (night, exchange) = night(PATIENT);
     night.import(is_signal);
     backfill(&night, &[]);
     let before = exchange.all_calls().len();
     let again = backfill(&night, &[]);
     assert_eq!((&again["skipped"], &again["missing"]), (&44.into(), &0.into()), "{again:#}");
-    // What is held now is a new fact; marks, filters and trades are in the history.
+    // The present quantities are new facts; marks, filters and trades are in the history.
     let asked: Vec<String> = exchange.all_calls()[before..].iter().map(|call| call.path.clone()).collect();
     assert_eq!(asked, ["/fapi/v1/time", "/fapi/v3/positionRisk"]);
 }
 
 #[test]
-fn i31_a_ghost_is_closed_by_two_answers_and_by_no_failure() {
+fn i31_a_ghost_is_closed_by_two_answers_and_not_by_a_failure() {
     let (night, exchange) =
         night("[policy]\ndivergence_grace_ms = 0\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     night.buy("GHOSTUSDT", "5", Some("2"));
     exchange.world().set_price("GHOSTUSDT", "2");
     let is_open =
         |document: &Value| document["positions"].as_array().unwrap().iter().any(|p| p["symbol"] == "GHOSTUSDT");
-    // Answers that are none: an error, half of a list, a page, silence cut off in the middle.
+    // Failed answers: an error, half of a list, an HTML page, and a connection that breaks off.
     for fault in [
         Fault::Status(500, Vec::new(), "{\"code\":-1000,\"msg\":\"unknown\"}".to_owned()),
         Fault::Halved,
@@ -137,7 +138,7 @@ fn i31_a_ghost_is_closed_by_two_answers_and_by_no_failure() {
         exchange.fail("/fapi/v3/positionRisk", [fault.clone()]);
         let document = backfill(&night, &[]);
         assert!(is_open(&document), "{fault:?}");
-        assert_eq!(night.redis.cli(&["EXISTS", OBSERVATIONS]).trim(), "1", "prices came all the same");
+        assert_eq!(night.redis.cli(&["EXISTS", OBSERVATIONS]).trim(), "1", "prices were fetched");
         let stream = night.redis.cli(&["XRANGE", OBSERVATIONS, "-", "+"]);
         assert!(!stream.contains("exchange.position"), "{fault:?}: {stream}");
         let _ = std::fs::remove_file(night.path("state.exchange"));
@@ -146,7 +147,7 @@ fn i31_a_ghost_is_closed_by_two_answers_and_by_no_failure() {
     let ghost = first["positions"].as_array().unwrap().iter().find(|p| p["symbol"] == "GHOSTUSDT").unwrap().clone();
     assert_eq!((&ghost["hold"], &ghost["flags"]), (&"diverged".into(), &serde_json::json!(["diverged"])));
     let second = backfill(&night, &[]);
-    assert!(!is_open(&second), "the exchange said twice that it has none");
+    assert!(!is_open(&second), "the exchange has stated twice that it has none");
 }
 
 #[test]
@@ -163,12 +164,12 @@ fn i46_a_ban_is_respected_by_the_next_process_too() {
     assert_eq!(count(&exchange, "/fapi/v1/premiumIndex"), 0, "nothing follows a ban");
     let document = backfill(&night, &[]);
     assert_eq!(document["api_calls"], 0);
-    assert_eq!(exchange.all_calls().len(), calls, "not one call more");
-    assert_eq!(document["positions_unknown"], true, "a ban says nothing of positions");
+    assert_eq!(exchange.all_calls().len(), calls, "no further call");
+    assert_eq!(document["positions_unknown"], true, "a ban states nothing about positions");
 }
 
 #[test]
-fn i44_a_carriage_return_behind_the_key_is_cleaned_and_named() {
+fn i44_a_carriage_return_after_the_key_is_removed_and_named() {
     let (mut night, exchange) = night(PATIENT);
     night.import(is_signal);
     night.set("BINANCE_TESTNET_API_KEY", &format!("{KEY}\r"));
@@ -179,7 +180,7 @@ fn i44_a_carriage_return_behind_the_key_is_cleaned_and_named() {
     let calls = count(&exchange, "/fapi/v3/positionRisk");
     let ran = night.run(&["backfill"]);
     assert!(ran.log.contains("BINANCE_TESTNET_API_SECRET has 63 characters"), "{}", ran.log);
-    assert_eq!(count(&exchange, "/fapi/v3/positionRisk"), calls, "and nothing is signed with it");
+    assert_eq!(count(&exchange, "/fapi/v3/positionRisk"), calls, "nothing is signed with an invalid key");
     assert!(!ran.log.contains(&SECRET[..8]) && !ran.out.contains(&SECRET[..8]));
 }
 
@@ -188,7 +189,7 @@ const FOUND_MS: u64 = 1_770_170_700_000;
 const DAY_MS: u64 = 86_400_000;
 
 #[test]
-fn trades_are_followed_back_to_where_the_position_was_flat() {
+fn trades_are_fetched_back_to_the_last_flat_position() {
     let (night, exchange) = night(PATIENT);
     let of_two = |entry: &Value| ["ADAUSDT", "NEARUSDT"].iter().any(|symbol| entry.to_string().contains(symbol));
     night.import(|entry| (is_signal(entry) || is_first_position(entry)) && of_two(entry));
@@ -202,9 +203,9 @@ fn trades_are_followed_back_to_where_the_position_was_flat() {
         for i in 0..1_200 {
             world.add_trade("ADAUSDT", (4 + i, 103), "BUY", ("0.5", "0.31"), FOUND_MS - DAY_MS + i);
         }
-        // Bought after it was found: part of what a later look-up has to say, and not for us to add.
+        // Bought after the look-up: a later look-up states it, and the backfill must not add it.
         world.add_trade("ADAUSDT", (5_000, 104), "BUY", ("1", "0.4"), FOUND_MS + 5);
-        // Another whose trades do not lead back to zero.
+        // A position whose trades do not lead back to zero.
         world.add_trade("NEARUSDT", (1, 105), "BUY", ("3", "1.4"), FOUND_MS - DAY_MS);
     }
     let document = backfill(&night, &["--fills"]);
@@ -213,7 +214,7 @@ fn trades_are_followed_back_to_where_the_position_was_flat() {
     };
     let ada = of("ADAUSDT");
     assert_eq!(ada["fills"].as_array().unwrap().len(), 1_201, "the whole chain, and nothing before it");
-    assert_eq!(ada["qty"], "666.22", "quantity never changes by them");
+    assert_eq!(ada["qty"], "666.22", "trades never change the quantity");
     assert_eq!(ada["entry_price"]["source"], "fill");
     // (66.22 × 0.29 + 600 × 0.31) / 666.22
     assert!(ada["entry_price"]["value"].as_str().unwrap().starts_with("0.30801"), "{}", ada["entry_price"]);
@@ -231,10 +232,13 @@ fn trades_are_followed_back_to_where_the_position_was_flat() {
         document["notes"]
     );
     let stream = night.redis.cli(&["XRANGE", OBSERVATIONS, "-", "+"]);
-    assert!(!stream.contains("\"orderId\":\"105\"") && !stream.contains("\"orderId\":\"104\""), "half a chain is none");
+    assert!(
+        !stream.contains("\"orderId\":\"105\"") && !stream.contains("\"orderId\":\"104\""),
+        "half a chain is not written"
+    );
 }
 
-/// A second fill of the night, behind that of `Night::buy`.
+/// Adds a second fill of the night, after that of `Night::buy`.
 const GHOST: [&str; 17] = [
     "XADD",
     "quantum:stream:apply.result",
@@ -256,7 +260,7 @@ const GHOST: [&str; 17] = [
 ];
 
 #[test]
-fn i66_both_sides_of_a_hedge_account_are_written_as_they_are_and_never_as_one() {
+fn i66_both_sides_of_a_hedge_account_are_written_separately() {
     let (night, exchange) = night(PATIENT);
     night.buy("ADAUSDT", "7", Some("0.3"));
     night.redis.cli(&GHOST);
@@ -275,17 +279,20 @@ fn i66_both_sides_of_a_hedge_account_are_written_as_they_are_and_never_as_one() 
     );
     let stream = night.redis.cli(&["--json", "XRANGE", OBSERVATIONS, "-", "+"]);
     let entries: Vec<(String, Vec<String>)> = serde_json::from_str(&stream).unwrap();
-    let told: Vec<Value> = entries
+    let observed: Vec<Value> = entries
         .iter()
         .filter(|(_, fields)| fields.contains(&"exchange.position".to_owned()))
         .map(|(_, fields)| serde_json::from_str(fields.last().unwrap()).unwrap())
         .collect();
     let side = |side: &str, qty: &str| {
-        told.iter().any(|p| p["symbol"] == "ADAUSDT" && p["positionSide"] == side && p["positionAmt"] == qty)
+        observed.iter().any(|p| p["symbol"] == "ADAUSDT" && p["positionSide"] == side && p["positionAmt"] == qty)
     };
-    assert!(side("LONG", "4") && side("SHORT", "-10"), "{told:#?}");
-    assert!(told.iter().all(|p| p["symbol"] == "ADAUSDT" && p.get("positionSide").is_some()), "no BOTH: {told:#?}");
-    // What we hold is neither of them, nor flat.
+    assert!(side("LONG", "4") && side("SHORT", "-10"), "{observed:#?}");
+    assert!(
+        observed.iter().all(|p| p["symbol"] == "ADAUSDT" && p.get("positionSide").is_some()),
+        "no BOTH: {observed:#?}"
+    );
+    // Our quantity is neither of them, and not zero.
     let qty = |symbol: &str| {
         document["positions"].as_array().unwrap().iter().find(|p| p["symbol"] == symbol).map(|p| p["qty"].clone())
     };
@@ -293,7 +300,7 @@ fn i66_both_sides_of_a_hedge_account_are_written_as_they_are_and_never_as_one() 
 }
 
 #[test]
-fn i46_what_is_delisted_is_asked_for_once_and_filters_carry_maximum_and_status() {
+fn i46_a_delisted_symbol_is_fetched_once_and_filters_have_maximum_and_status() {
     let (night, exchange) = night(PATIENT);
     night.buy("GONEUSDT", "5", Some("2"));
     night.redis.cli(&GHOST);
@@ -305,7 +312,7 @@ fn i46_what_is_delisted_is_asked_for_once_and_filters_carry_maximum_and_status()
         world.set_filters("GHOSTUSDT", "0.1", "0.1", "5");
         world.delisted.insert("GONEUSDT".to_owned());
     }
-    // Several ticks: news of one lead to the next.
+    // Several ticks: the answers of one lead to the calls of the next.
     let document = backfill(&night, &["--fills"]);
     assert!(document["ticks"].as_u64().unwrap() >= 2, "{document:#}");
     let asked: Vec<String> = exchange
@@ -314,7 +321,7 @@ fn i46_what_is_delisted_is_asked_for_once_and_filters_carry_maximum_and_status()
         .filter(|call| call.parameter("symbol") == Some("GONEUSDT"))
         .map(|call| call.path.clone())
         .collect();
-    assert_eq!(asked, ["/fapi/v1/premiumIndex"], "one refusal says it all: {:#?}", exchange.all_calls());
+    assert_eq!(asked, ["/fapi/v1/premiumIndex"], "one refusal is enough: {:#?}", exchange.all_calls());
     let stream = night.redis.cli(&["XRANGE", OBSERVATIONS, "-", "+"]);
     assert!(stream.contains(r#"\"maxQty\":\"100000\""#) || stream.contains(r#""maxQty":"100000""#), "{stream}");
     assert!(stream.contains("TRADING"), "{stream}");

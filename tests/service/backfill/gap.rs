@@ -1,4 +1,4 @@
-//! A gap of a stream that another history holds: the store is folded anew with it, and nothing is sold a second time.
+//! A stream gap that another history covers: the store is folded anew with it, and nothing is sold a second time.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ fn fill(place: &Place, more: &[&str]) -> Ran {
     run(harvester().args(how).args(more))
 }
 
-/// Quantity, hold and state of the first rung of a symbol.
+/// Returns quantity, hold and state of the first rung of a symbol.
 fn of(place: &Place, symbol: &str) -> Option<(Value, Value, Value)> {
     let positions = place.positions();
     let position = positions.as_array().unwrap().iter().find(|position| position["symbol"] == symbol)?.clone();
@@ -35,7 +35,7 @@ fn shown(qty: &str, hold: &str, rung: &str) -> Option<(Value, Value, Value)> {
     Some((qty.into(), hold.into(), rung.into()))
 }
 
-/// A service that was away while two fills were written and trimmed.
+/// The service was stopped while two fills were written and trimmed.
 #[test]
 fn i11_a_gap_is_filled_from_an_archive_and_no_rung_is_taken_twice() {
     let server = RedisServer::start();
@@ -51,17 +51,17 @@ fn i11_a_gap_is_filled_from_an_archive_and_no_rung_is_taken_twice() {
     add(&server, RESULT, &[&sold[..], &[("status", "FILLED"), ("reduceOnly", "true")]].concat());
     open_position(&server, "BBBUSDT");
     add(&server, RESULT, &[("symbol", "AAAUSDT"), ("executed", "false"), ("error", "no")]);
-    // Somebody keeps an archive of the stream.
+    // Another program keeps an archive of the stream.
     let archive = place.folder.path().join("archive.jsonl");
     server.dump(&archive, std::iter::once(RESULT));
     server.cli(&["XTRIM", RESULT, "MAXLEN", "1"]);
     let service = place.start();
-    until("the gap is told", || gaps(&server) == 1 && is_read(&server));
+    until("the gap is published", || gaps(&server) == 1 && is_read(&server));
     service.stop();
     assert_eq!(of(&place, "AAAUSDT"), shown("100", "history_gap", "shadowed"));
     assert_eq!(of(&place, "BBBUSDT"), None);
 
-    // What was given does not hold it: said, and nothing is touched.
+    // The given history does not contain the entries: a message states that, and nothing is changed.
     let ran = fill(&place, &[]);
     assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
     assert!(ran.out.contains("[BACKFILL] gap of quantum:stream:apply.result after"), "{}", ran.out);
@@ -73,14 +73,18 @@ fn i11_a_gap_is_filled_from_an_archive_and_no_rung_is_taken_twice() {
 
     let before = decisions(&server);
     let ran = fill(&place, &["--json", name(&archive)]);
-    let said = ran.json();
-    assert_eq!((&said["gaps"][0]["entries"], &said["replay"]["positions_open"]), (&2.into(), &2.into()), "{said:#}");
-    // Filled, and held until the exchange or an operator has confirmed what it came to.
+    let document = ran.json();
+    assert_eq!(
+        (&document["gaps"][0]["entries"], &document["replay"]["positions_open"]),
+        (&2.into(), &2.into()),
+        "{document:#}"
+    );
+    // The gap is filled, and the positions are held until the exchange or an operator has confirmed the quantities.
     assert_eq!(of(&place, "AAAUSDT"), shown("80", "history_gap", "shadowed"));
     assert_eq!(of(&place, "BBBUSDT"), shown("100", "history_gap", "armed"));
-    assert_eq!(decisions(&server), before, "nothing is emitted by a rebuild");
+    assert_eq!(decisions(&server), before, "a rebuild emits nothing");
 
-    // The service goes on from there: no gap again, no rung again, the next one once.
+    // The service continues from there: no further gap, no rung again, and the next rung once.
     let service = place.start();
     service.until_logged(&["role changed", "is_leader=true"]);
     let accept = ["control", "gap-accept", "--yes", "--reason", "the archive is complete"];
@@ -95,26 +99,27 @@ fn i11_a_gap_is_filled_from_an_archive_and_no_rung_is_taken_twice() {
     assert_eq!((all.len(), &all[..1]), (2, &before[..]), "{all:?}");
     let second: Value = serde_json::from_str(&all[1]).unwrap();
     assert_eq!((&second["rungs"], &second["seq"]), (&serde_json::json!(["1"]), &Value::Null), "{second:#}");
-    // A quarter of what was opened, and sold down by others since: 25 × 80 / 100.
+    // A quarter of the opened quantity, of which others have sold a part since: 25 × 80 / 100.
     assert_eq!(second["qty"], "20", "{second:#}");
 }
 
-/// What the journal does not tell of would be decided anew, and perhaps otherwise: such a store is left as it is.
+/// A decision that the journal does not contain would be made again, and perhaps differently: such a store is not
+/// changed.
 #[test]
-fn a_store_whose_decision_is_still_on_its_way_is_not_filled() {
+fn a_store_with_an_unwritten_decision_is_not_filled() {
     let server = RedisServer::start();
     let place = Place::new(&server);
     open_position(&server, "AAAUSDT");
     price(&server, "AAAUSDT", "1.008");
     let ended = place.command().args(["--until-idle", "0.3"]).env("HARVESTER_FAIL", "offered:1").status().unwrap();
-    assert!(!ended.success(), "the decision is written: the test shows nothing");
+    assert!(!ended.success(), "the decision is written: the test needs an unwritten decision");
     let archive = place.folder.path().join("archive.jsonl");
     server.dump(&archive, std::iter::once(RESULT));
     let ran = fill(&place, &[name(&archive)]);
     ran.refused(&[]);
-    // The service may have had its own entry in the journal already, but not in the store.
-    let says = ["decision 1 has not come back to the service yet", "start the service and stop it first"];
-    assert!(says.iter().any(|word| ran.log.contains(word)), "{}", ran.log);
+    // The journal may have the service's own entry already, and the store not yet.
+    let reasons = ["decision 1 has not come back to the service yet", "start the service and stop it first"];
+    assert!(reasons.iter().any(|word| ran.log.contains(word)), "{}", ran.log);
     let store = place.store();
     let without = ["backfill", "--gap", "--store", name(&store), name(&archive)];
     run(harvester().args(without)).refused(&["give its --journal DIR"]);

@@ -1,16 +1,16 @@
-//! Without the exchange: prices from hashes, words for what is missing, and the hashes of the old service.
+//! Backfill without the exchange: prices from hashes, messages for missing fields, and the hashes of the old service.
 
 use serde_json::Value;
 
 use super::night::{Night, is_first_position, is_signal, marks};
 
-/// An exchange that does not answer.
-const NOBODY: &str = "http://127.0.0.1:9";
+/// The address of an exchange that does not answer.
+const ABSENT: &str = "http://127.0.0.1:9";
 
-/// Signals and one look-up of positions; no price anywhere.
+/// Makes a night of signals and one look-up of positions, without prices.
 fn night() -> Night {
     let night = Night::new();
-    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
+    night.configure(ABSENT, "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     night.import(|entry| is_signal(entry) || is_first_position(entry));
     night
 }
@@ -38,11 +38,11 @@ fn total(out: &str) -> String {
 }
 
 #[test]
-fn i01_marks_come_from_the_hashes_that_are_fresh_and_each_that_is_not_is_named() {
+fn i01_marks_come_from_fresh_hashes_and_each_stale_one_is_named() {
     let night = night();
     let now_ms = night.now_ms();
     set_tickers(&night, now_ms);
-    // The feed was "running": its keys for three symbols are empty, old, or of another kind.
+    // The feed was "running": its keys for three symbols are empty, old, or of another type.
     night.redis.cli(&["DEL", "quantum:ticker:ADAUSDT"]);
     set_ticker(&night, "NEARUSDT", "1.465", now_ms - 700_000);
     night.redis.cli(&["DEL", "quantum:ticker:ETHUSDT"]);
@@ -66,7 +66,7 @@ fn i01_marks_come_from_the_hashes_that_are_fresh_and_each_that_is_not_is_named()
     );
     let near = line("NEARUSDT");
     assert!(near.contains("redis_ticker: 70") && near.contains(" s old; redis_market: absent"), "{near}");
-    // What was found is in the stream, with its source: it replays like any other fact.
+    // The found prices are in the stream, with their source: they replay like any other fact.
     let stream = night.redis.cli(&["XREVRANGE", "quantum:stream:harvest.observation", "+", "-", "COUNT", "42"]);
     assert_eq!(
         stream.matches("\"source\":\"redis_ticker\"").count() + stream.matches("\"source\":\"redis_market\"").count(),
@@ -76,10 +76,10 @@ fn i01_marks_come_from_the_hashes_that_are_fresh_and_each_that_is_not_is_named()
 }
 
 #[test]
-fn i50_a_price_source_that_the_policy_does_not_name_is_not_even_asked() {
+fn i50_a_price_source_that_the_policy_does_not_name_is_not_read() {
     let night = night();
     night.configure(
-        NOBODY,
+        ABSENT,
         "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\nprice_sources = [\"redis_market\"]\n",
     );
     let now_ms = night.now_ms();
@@ -97,10 +97,10 @@ fn i50_a_price_source_that_the_policy_does_not_name_is_not_even_asked() {
 }
 
 #[test]
-fn i03_what_is_missing_is_named_with_the_variable_that_would_help() {
+fn i03_a_missing_field_is_named_with_the_variable_that_would_supply_it() {
     let mut night = Night::new();
     night.set("BINANCE_TESTNET_API_SECRET", "\r");
-    // A fill without a price, a plan without one, and no intent: what an acknowledgement is.
+    // A fill without a price, a plan without one, and no intent: the data of an acknowledgement.
     night.buy("ADAUSDT", "666.22", None);
     let ran = night.run(&["backfill"]);
     assert_eq!(ran.code, Some(1), "{}", ran.log);
@@ -115,7 +115,7 @@ fn i03_what_is_missing_is_named_with_the_variable_that_would_help() {
 }
 
 #[test]
-fn i40_positions_that_were_never_seen_are_unknown_and_not_flat() {
+fn i40_positions_that_no_source_has_stated_are_unknown_and_not_flat() {
     let night = Night::new();
     night.import(is_signal);
     let ran = night.run(&["backfill"]);
@@ -125,10 +125,10 @@ fn i40_positions_that_were_never_seen_are_unknown_and_not_flat() {
 }
 
 #[test]
-fn i02_old_hashes_get_the_fields_that_they_never_had_and_nothing_else_changes() {
+fn i02_old_hashes_get_their_missing_fields_and_nothing_else_changes() {
     let night = night();
     assert_eq!(night.write_hashes("quantum:position:"), 44);
-    // One tells of another quantity, one of another side, one key is no hash, one symbol has none.
+    // One hash states another quantity, one another side, one key is not a hash, one symbol has none.
     night.redis.cli(&["HSET", "quantum:position:NEARUSDT", "quantity", "131"]);
     night.redis.cli(&["HSET", "quantum:position:BTCUSDT", "side", "LONG"]);
     night.redis.cli(&["DEL", "quantum:position:ETHUSDT"]);
@@ -150,7 +150,7 @@ fn i02_old_hashes_get_the_fields_that_they_never_had_and_nothing_else_changes() 
     let before = night.keys();
     let dry = night.run(&["backfill", "--dry-run", "--write-back"]);
     assert_eq!(dry.code, Some(0), "{}", dry.log);
-    assert_eq!(night.keys(), before, "a dry run leaves everything as it is");
+    assert_eq!(night.keys(), before, "a dry run changes nothing");
     assert!(total(&dry.out).contains("(dry run: nothing was appended or written)"), "{}", dry.out);
 
     let ran = night.run(&["backfill", "--write-back"]);
@@ -161,11 +161,11 @@ fn i02_old_hashes_get_the_fields_that_they_never_had_and_nothing_else_changes() 
     assert_eq!(hash("quantum:position:ADAUSDT", "entry_risk_usdt"), "26.7992724492");
     assert_eq!(hash("quantum:position:ADAUSDT", "leverage"), "10.0", "fields of others stay");
     assert!(ran.out.contains("      quantum:position:ADAUSDT entry_price: \"0\" -> \"0.3002\""), "{}", ran.out);
-    // The same number in other digits is the same; only what differs is written.
+    // The same number in other digits is equal; only fields that differ are written.
     assert_eq!(hash("quantum:state:positions:ADAUSDT", "entry_price"), "0.30020");
     assert_eq!(hash("quantum:state:positions:ADAUSDT", "risk_missing"), "0");
     assert_eq!(hash("quantum:position:ARCUSDT", "volatility_factor"), "5.0");
-    // A hash of another position is left, with a word; nothing is made.
+    // A hash of another position is not changed, with a message; no hash is created.
     assert_eq!(hash("quantum:position:NEARUSDT", "entry_price"), "0");
     assert!(
         ran.out.contains("quantum:position:NEARUSDT is left as it is: it tells of a quantity of 131, ours is 130"),
@@ -180,7 +180,7 @@ fn i02_old_hashes_get_the_fields_that_they_never_had_and_nothing_else_changes() 
     assert_eq!(night.redis.cli(&["GET", "quantum:position:ETHUSDT"]).trim(), "not a hash");
     assert_eq!(night.redis.cli(&["EXISTS", "quantum:position:XRPUSDT"]).trim(), "0");
 
-    // Once in step, there is nothing to do.
+    // Once the hashes agree, there is nothing to do.
     let again = night.run(&["backfill", "--write-back", "--json"]);
     let document: Value = serde_json::from_str(&again.out).unwrap();
     assert_eq!((&document["updated"], &document["missing"]), (&0.into(), &0.into()), "{}", again.out);

@@ -1,4 +1,4 @@
-//! That night's machine, broken in all its ways: what `doctor`, `reconcile` and `import-hashes` say of it.
+//! The machine of that night with all its faults: the reports of `doctor`, `reconcile` and `import-hashes`.
 
 use serde_json::{Value, json};
 
@@ -10,15 +10,15 @@ fn document(ran: &Ran) -> Value {
     serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}{}", ran.out, ran.log))
 }
 
-/// What was found of a subject, by words that its text holds.
+/// Returns the check of a subject whose texts contain these words.
 fn found<'a>(document: &'a Value, words: &[&str]) -> &'a Value {
     let checks = document["checks"].as_array().unwrap();
     let holds = |check: &&Value| words.iter().all(|word| check.to_string().contains(word));
-    checks.iter().find(holds).unwrap_or_else(|| panic!("nothing of {words:?}: {document:#}"))
+    checks.iter().find(holds).unwrap_or_else(|| panic!("no check contains {words:?}: {document:#}"))
 }
 
 #[test]
-fn i43_a_doctor_finds_what_was_wrong_that_night() {
+fn i43_doctor_finds_the_faults_of_that_night() {
     let exchange = ExchangeServer::start();
     let mut night = Night::new();
     night.configure(&exchange.url(), "[backfill]\nsources = [\"redis\", \"api\"]\n");
@@ -31,18 +31,18 @@ fn i43_a_doctor_finds_what_was_wrong_that_night() {
     let lines = "\u{feff}HARVEST_MODE=shadow\r\nexport REDIS_URL=redis://x\n# a comment\nSTREAM_APPLY_PLAN = plans\n\
                  HARVEST_MIN_R=\"0.5\njust words\nHARVEST_MODE=live\n";
     std::fs::write(&env_file, lines).unwrap();
-    // Results: trimmed to nothing but the newest, refusals that nobody can read.
+    // Results: trimmed to the newest one, and unreadable refusals.
     let results = "quantum:stream:apply.result";
     let refusal = format!("XADD {results} * plan_id p symbol ADAUSDT order_status BOGUS");
     night.commands(&vec![refusal; 30]);
     night.redis.cli(&["XTRIM", results, "MAXLEN", "5"]);
-    // A group whose consumers are gone with what they held; two executors on the plans.
+    // A group whose consumers have stopped with pending entries; two executors on the plans.
     night.redis.cli(&["XGROUP", "CREATE", results, "harvest", "0"]);
     night.redis.cli(&["XREADGROUP", "GROUP", "harvest", "harvest-31337", "COUNT", "3", "STREAMS", results, ">"]);
     for group in ["apply_layer", "apply_layer_copy"] {
         night.redis.cli(&["XGROUP", "CREATE", PLANS, group, "$"]);
     }
-    // Prices: keys empty, one old; a key of the wrong kind where the ticks should be.
+    // Prices: keys empty, one old; a key of the wrong type in the place of the ticks.
     let (symbol, price) = &marks()[0];
     night.redis.cli(&["HSET", &format!("quantum:ticker:{symbol}"), "markPrice", price, "timestamp", "1770170000000"]);
     night.redis.cli(&["SET", "quantum:stream:market.tick", "a string"]);
@@ -53,9 +53,9 @@ fn i43_a_doctor_finds_what_was_wrong_that_night() {
     let ran = night.run(&["doctor", "--json", "--env-file", env_file.to_str().unwrap()]);
     assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
     assert_eq!(night.keys(), before, "a doctor changes nothing");
-    let said = document(&ran);
+    let report = document(&ran);
     for words in [
-        // configuration
+        // Configuration.
         &["warning", "BINANCE_TESTNET_API_KEY: a carriage return at the end was cleaned"][..],
         &["harvester.env:1", "byte order mark"],
         &["harvester.env:1", "carriage return"],
@@ -64,50 +64,50 @@ fn i43_a_doctor_finds_what_was_wrong_that_night() {
         &["harvester.env:5", "quotes of HARVEST_MIN_R do not close"],
         &["harvester.env:6", "just words"],
         &["harvester.env:7", "HARVEST_MODE is set in line 1 already"],
-        // redis
+        // Redis.
         &["persistence", "neither append-only file nor snapshots"],
         &["memory", "allkeys-lru"],
-        // streams
+        // Streams.
         &["market.tick", "this key is a string, not a stream"],
         &["apply.result", "not readable: unknown_word 5"],
         &["apply.result", "25 entries gone"],
         &["apply.plan", "2 executors read the requests: apply_layer, apply_layer_copy"],
         &["position.snapshot", "there is no such stream"],
-        // prices
+        // Prices.
         &["coverage", "44 of 44 open positions have no fresh price anywhere"],
         &["redis_ticker", "43 absent, 1 too old"],
-        // positions
+        // Positions.
         &["mark_price", "lacking in 44 of 44 positions"],
         &["risk_too_large", "ANKRUSDT, ARCUSDT"],
         &["ARCUSDT", "as a fraction 0.0318 a unit", "no rung is within reach"],
-        // outside
+        // Outside.
         &["credentials", "BINANCE_TESTNET_API_SECRET has 40 characters"],
     ] {
-        let check = found(&said, words);
+        let check = found(&report, words);
         assert_ne!(check["verdict"], "ok", "{check}");
         assert_ne!(check["next"], "", "each finding has a next step: {check}");
     }
-    assert_eq!(found(&said, &["exchange", "answers; its clock is"])["verdict"], "ok");
-    assert!(said["settings"].as_array().unwrap().iter().any(|setting| setting["origin"] == "file"));
+    assert_eq!(found(&report, &["exchange", "answers; its clock is"])["verdict"], "ok");
+    assert!(report["settings"].as_array().unwrap().iter().any(|setting| setting["origin"] == "file"));
     assert!(!ran.out.contains(&KEY[..8]) && !ran.out.contains(&SECRET[..8]), "no secret is shown");
-    // For people: findings only, each with its step.
+    // For people: only findings, each with its next step.
     let text = night.run(&["doctor", "--env-file", env_file.to_str().unwrap()]).out;
     assert!(text.contains("of 100 MB, allkeys-lru\n          -> set maxmemory-policy noeviction"), "{text}");
 }
 
 #[test]
-fn i11_a_doctor_names_a_server_that_is_not_there_and_goes_on() {
+fn i11_doctor_names_an_absent_server_and_continues() {
     let mut night = Night::new();
     night.set("HARVEST_MIN_R", "0.5");
-    let nobody = format!("redis://127.0.0.1:{}", crate::support::redis::free_port());
-    let ran = night.run(&["doctor", "--json", "--redis", &nobody]);
+    let absent = format!("redis://127.0.0.1:{}", crate::support::redis::free_port());
+    let ran = night.run(&["doctor", "--json", "--redis", &absent]);
     assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
-    let said = document(&ran);
-    assert_eq!(found(&said, &["redis", "cannot be reached"])["verdict"], "problem");
-    assert_eq!(found(&said, &["exchange", "reachable", "cannot be reached"])["verdict"], "problem");
+    let report = document(&ran);
+    assert_eq!(found(&report, &["redis", "cannot be reached"])["verdict"], "problem");
+    assert_eq!(found(&report, &["exchange", "reachable", "cannot be reached"])["verdict"], "problem");
 }
 
-/// A store folded from signals and the first look-up, and an exchange that knows two of its positions.
+/// Returns a store folded from signals and the first look-up, with an exchange that has two of its positions.
 fn reconciled() -> (Night, ExchangeServer) {
     let exchange = ExchangeServer::start();
     let mut night = Night::new();
@@ -140,7 +140,7 @@ fn reconcile(night: &Night) -> (Option<i32>, Value) {
 }
 
 #[test]
-fn i31_reconcile_tells_ghosts_strangers_and_differences_apart() {
+fn i31_reconcile_distinguishes_ghosts_unknown_positions_and_differences() {
     let (night, exchange) = reconciled();
     {
         let mut world = exchange.world();
@@ -149,10 +149,10 @@ fn i31_reconcile_tells_ghosts_strangers_and_differences_apart() {
         world.set_position("ETHUSDT", "0.12", "3010");
         world.set_position("NEWUSDT", "1", "1");
     }
-    let (code, said) = reconcile(&night);
+    let (code, report) = reconcile(&night);
     assert_eq!(code, Some(1));
-    assert_eq!(said["verdict"], "differs");
-    let verdicts: Vec<(&str, &str)> = said["positions"]
+    assert_eq!(report["verdict"], "differs");
+    let verdicts: Vec<(&str, &str)> = report["positions"]
         .as_array()
         .unwrap()
         .iter()
@@ -168,7 +168,7 @@ fn i31_reconcile_tells_ghosts_strangers_and_differences_apart() {
             ("NEWUSDT", "only_there"),
         ]
     );
-    assert_eq!(said["coverage"]["answered"], true);
+    assert_eq!(report["coverage"]["answered"], true);
     {
         let mut world = exchange.world();
         world.positions.clear();
@@ -177,15 +177,15 @@ fn i31_reconcile_tells_ghosts_strangers_and_differences_apart() {
         world.set_position("ETHUSDT", "0.12", "3000");
         world.set_position("GHOSTUSDT", "5", "2");
     }
-    let (code, said) = reconcile(&night);
-    assert_eq!((code, &said["verdict"], &said["counts"]["same"]), (Some(0), &"same".into(), &4.into()));
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["verdict"], &report["counts"]["same"]), (Some(0), &"same".into(), &4.into()));
 }
 
 #[test]
-fn i66_a_hedge_account_is_never_the_same() {
+fn i66_a_hedge_account_never_agrees_with_one_way_books() {
     let (night, exchange) = reconciled();
     let flat = ["ADAUSDT", "BTCUSDT", "ETHUSDT", "GHOSTUSDT"];
-    // The netted quantities are those that we hold.
+    // The netted quantities are equal to ours.
     for (symbol, long, short) in [
         ("ADAUSDT", "700", "-33.78"),
         ("BTCUSDT", "1", "-1.002"),
@@ -195,57 +195,60 @@ fn i66_a_hedge_account_is_never_the_same() {
         exchange.world().set_side(symbol, "LONG", long, "1");
         exchange.world().set_side(symbol, "SHORT", short, "1");
     }
-    let (code, said) = reconcile(&night);
+    let (code, report) = reconcile(&night);
     assert_eq!(
-        (code, &said["verdict"], &said["counts"]["unknown"]),
+        (code, &report["verdict"], &report["counts"]["unknown"]),
         (Some(1), &"unknown".into(), &12.into()),
-        "{said:#}"
+        "{report:#}"
     );
-    assert_eq!((&said["counts"]["same"], &said["coverage"]["account"]), (&0.into(), &"hedge (dual-side)".into()));
-    let sides: Vec<&str> = said["positions"]
+    assert_eq!((&report["counts"]["same"], &report["coverage"]["account"]), (&0.into(), &"hedge (dual-side)".into()));
+    let sides: Vec<&str> = report["positions"]
         .as_array()
         .unwrap()
         .iter()
         .filter(|row| row["symbol"] == "ADAUSDT")
         .map(|row| row["position_side"].as_str().unwrap())
         .collect();
-    assert_eq!(sides, ["BOTH", "LONG", "SHORT"], "rows of their own");
-    // Nothing is open there, and it is in hedge mode all the same; or nobody says in which it is.
+    assert_eq!(sides, ["BOTH", "LONG", "SHORT"], "separate rows");
+    // Nothing is open there, and the account is still in hedge mode; or no answer states its mode.
     exchange.world().sided.clear();
-    let (code, said) = reconcile(&night);
-    assert_eq!((code, &said["verdict"], &said["counts"]["unknown"]), (Some(1), &"unknown".into(), &flat.len().into()));
+    let (code, report) = reconcile(&night);
+    assert_eq!(
+        (code, &report["verdict"], &report["counts"]["unknown"]),
+        (Some(1), &"unknown".into(), &flat.len().into())
+    );
     exchange.world().is_hedged = false;
     exchange.fail("/fapi/v1/positionSide/dual", [Fault::Status(500, Vec::new(), String::new())]);
-    let (code, said) = reconcile(&night);
-    assert_eq!((code, &said["verdict"]), (Some(1), &"unknown".into()));
-    assert!(said["coverage"]["not_known"].to_string().contains("whether the account is in hedge mode"), "{said:#}");
-    let (code, said) = reconcile(&night);
-    assert_eq!((code, &said["counts"]["only_here"]), (Some(1), &flat.len().into()), "known to be one-way, and flat");
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["verdict"]), (Some(1), &"unknown".into()));
+    assert!(report["coverage"]["not_known"].to_string().contains("whether the account is in hedge mode"), "{report:#}");
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["counts"]["only_here"]), (Some(1), &flat.len().into()), "known to be one-way, and flat");
 }
 
 #[test]
-fn i69_a_doctor_knows_environment_key_and_mode_of_the_account() {
+fn i69_doctor_reports_environment_key_and_mode_of_the_account() {
     let (mut night, exchange) = reconciled();
     exchange.world().set_position("ADAUSDT", "1", "1");
-    let said = document(&night.run(&["doctor", "--json"]));
+    let report = document(&night.run(&["doctor", "--json"]));
     for words in [
         &["environment", "testnet: http://127.0.0.1", "with the listen key as a path"][..],
         &["credentials", "a call signed with an HMAC key was answered: 1 open positions"],
         &["account", "one-way mode"],
         &["account socket", "not looked at: no user feed at 127.0.0.1:"],
     ] {
-        assert_eq!(found(&said, words)["verdict"], "ok");
+        assert_eq!(found(&report, words)["verdict"], "ok");
     }
     exchange.world().set_side("ADAUSDT", "LONG", "4", "0.3");
-    let said = document(&night.run(&["doctor", "--json"]));
-    assert_eq!(found(&said, &["account", "hedge (dual-side) mode"])["verdict"], "ok");
-    // A secret of another kind is tried as what it is, and named so.
+    let report = document(&night.run(&["doctor", "--json"]));
+    assert_eq!(found(&report, &["account", "hedge (dual-side) mode"])["verdict"], "ok");
+    // A secret of another kind is tried with its own kind, and that is named.
     night.set("BINANCE_TESTNET_API_SECRET", "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF");
     let ran = night.run(&["doctor", "--json"]);
     let check = found(&document(&ran), &["credentials", "code -1022", "signed as Ed25519"]).clone();
     assert_eq!(check["verdict"], "problem");
     assert!(!ran.out.contains("MC4CAQAw"), "{}", ran.out);
-    // Addresses of before that connect and stay silent.
+    // Addresses of an earlier version that connect and stay silent.
     let more = "[feed]\nlisten = \"\"\nmark_url = \"wss://fstream.binance.com/ws/!markPrice@arr@1s\"\nuser_url = \"wss://fstream.binance.com/ws/\"\n";
     night.configure(&exchange.url(), more);
     let text = std::fs::read_to_string(night.path("harvester.toml")).unwrap();
@@ -254,9 +257,9 @@ fn i69_a_doctor_knows_environment_key_and_mode_of_the_account() {
         text.replace("[exchange]\n", "[exchange]\nenvironment = \"production\"\n"),
     )
     .unwrap();
-    let said = document(&night.run(&["doctor", "--json"]));
+    let report = document(&night.run(&["doctor", "--json"]));
     for name in ["feed.mark_url is not below /market/", "feed.user_url is not below /private/"] {
-        assert_eq!(found(&said, &[name])["verdict"], "problem");
+        assert_eq!(found(&report, &[name])["verdict"], "problem");
     }
 }
 
@@ -264,32 +267,32 @@ fn i69_a_doctor_knows_environment_key_and_mode_of_the_account() {
 fn i48_a_failed_call_is_never_read_as_flat() {
     let (mut night, exchange) = reconciled();
     exchange.fail("/fapi/v3/positionRisk", [Fault::Status(503, Vec::new(), "<html>".to_owned())]);
-    let (code, said) = reconcile(&night);
-    assert_eq!((code, &said["verdict"], &said["counts"]["unknown"]), (Some(3), &"unknown".into(), &4.into()));
-    assert_eq!((&said["counts"]["only_here"], &said["coverage"]["answered"]), (&0.into(), &false.into()));
-    assert!(said["coverage"]["not_known"].to_string().contains("so any of them may be open"), "{said:#}");
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["verdict"], &report["counts"]["unknown"]), (Some(3), &"unknown".into(), &4.into()));
+    assert_eq!((&report["counts"]["only_here"], &report["coverage"]["answered"]), (&0.into(), &false.into()));
+    assert!(report["coverage"]["not_known"].to_string().contains("so any of them may be open"), "{report:#}");
     night.set("BINANCE_TESTNET_API_KEY", "");
-    let (code, said) = reconcile(&night);
-    assert_eq!((code, &said["verdict"]), (Some(2), &"unknown".into()));
-    assert!(said["coverage"]["failure"].as_str().unwrap().contains("BINANCE_TESTNET_API_KEY is empty"), "{said:#}");
+    let (code, report) = reconcile(&night);
+    assert_eq!((code, &report["verdict"]), (Some(2), &"unknown".into()));
+    assert!(report["coverage"]["failure"].as_str().unwrap().contains("BINANCE_TESTNET_API_KEY is empty"), "{report:#}");
 }
 
 #[test]
-fn i05_old_hashes_become_the_weakest_source_and_what_is_absurd_is_named() {
+fn i05_old_hashes_become_the_weakest_source_and_absurd_values_are_named() {
     let night = Night::new();
     night.configure("http://127.0.0.1:9", "");
     night.write_hashes("quantum:position:");
     night.redis.cli(&["HSET", "quantum:position:NEARUSDT", "entry_price", "96106059.76"]);
     night.redis.cli(&["HSET", "quantum:ticker:NEARUSDT", "markPrice", "1.46", "timestamp", "1"]);
-    // Others share the prefix.
+    // Other programs use the same prefix.
     night.redis.cli(&["HSET", "quantum:position:snapshot:BTCUSDT", "entry_price", "5"]);
     night.redis.cli(&["HSET", "quantum:position:count", "n", "5"]);
-    // ARCUSDT is open, and nothing else says its price or its risk.
+    // ARCUSDT is open, and no other source has its price or its risk.
     night.buy("ARCUSDT", "3135.7792411414234", None);
 
     let none = night.run(&["import-hashes", "NOSUCHUSDT"]);
-    let says = "[IMPORT] no key of a position begins with quantum:position: or quantum:";
-    assert!(none.code == Some(0) && none.out.starts_with(says), "{}{}", none.out, none.log);
+    let expected = "[IMPORT] no key of a position begins with quantum:position: or quantum:";
+    assert!(none.code == Some(0) && none.out.starts_with(expected), "{}{}", none.out, none.log);
     let dry = document(&night.run(&["import-hashes", "--dry-run", "--json"]));
     assert_eq!((&dry["hashes"], &dry["appended"]), (&44.into(), &1.into()), "{dry:#}");
     assert_eq!(night.redis.cli(&["EXISTS", OBSERVATIONS]).trim(), "0");
@@ -310,8 +313,8 @@ fn i05_old_hashes_become_the_weakest_source_and_what_is_absurd_is_named() {
         ran.out
     );
     assert_eq!(night.redis.cli(&["XLEN", OBSERVATIONS]).trim(), "1");
-    let said = document(&night.run(&["backfill", "--json"]));
-    let arc = &said["positions"][0];
+    let report = document(&night.run(&["backfill", "--json"]));
+    let arc = &report["positions"][0];
     assert_eq!(
         (&arc["entry_price"]["value"], &arc["entry_price"]["source"]),
         (&"0.0636".into(), &"legacy".into()),
@@ -324,10 +327,10 @@ fn i05_old_hashes_become_the_weakest_source_and_what_is_absurd_is_named() {
 fn i02_needs_are_named_with_age_and_order_from_the_store_alone() {
     let (night, _exchange) = reconciled();
     let store = night.path("state");
-    let said = document(&night.run(&["needs", "--store", store.to_str().unwrap(), "--json"]));
-    assert_eq!((&said["positions_open"], &said["positions_unknown"]), (&4.into(), &false.into()));
+    let report = document(&night.run(&["needs", "--store", store.to_str().unwrap(), "--json"]));
+    assert_eq!((&report["positions_open"], &report["positions_unknown"]), (&4.into(), &false.into()));
     let of = |symbol: &str| -> Vec<&str> {
-        let list = said["needs"].as_array().unwrap().iter().filter(|need| need["symbol"] == symbol);
+        let list = report["needs"].as_array().unwrap().iter().filter(|need| need["symbol"] == symbol);
         list.map(|need| need["want"].as_str().unwrap()).collect()
     };
     assert_eq!(of("ADAUSDT"), ["mark_price", "instrument", "fills"]);

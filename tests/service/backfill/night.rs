@@ -1,4 +1,4 @@
-//! The night of the incident on a server: what the streams held, what the hashes held, and the program beside them.
+//! The night of the incident on a server: its streams, its hashes, and the program.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ pub const PLANS: &str = "quantum:stream:apply.plan";
 pub const RESULTS: &str = "quantum:stream:apply.result";
 pub const OBSERVATIONS: &str = "quantum:stream:harvest.observation";
 
-/// A server of streams, and a folder with a configuration.
+/// A server with streams, and a folder with a configuration.
 pub struct Night {
     pub redis: RedisServer,
     pub folder: tempfile::TempDir,
@@ -24,14 +24,14 @@ pub struct Night {
 }
 
 impl Night {
-    /// An empty server; the exchange is a port that nobody listens on.
+    /// Starts an empty server. The address of the exchange is a port without a listener.
     pub fn new() -> Self {
         let night = Self { redis: RedisServer::start(), folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
         night.configure(&format!("http://127.0.0.1:{}", free_port()), "");
         night
     }
 
-    /// Writes the configuration: where the exchange is, and more tables.
+    /// Writes the configuration: the address of the exchange, and more tables.
     pub fn configure(&self, exchange: &str, more: &str) {
         let store = self.folder.path().join("state");
         let text = format!("[exchange]\nbase_url = \"{exchange}\"\n\n[run]\nstore = \"{}\"\n\n{more}", store.display());
@@ -46,7 +46,7 @@ impl Night {
         self.folder.path().join(name)
     }
 
-    /// The program with this configuration and server.
+    /// Returns the program with this configuration and server.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = harvester();
         command.arg("--config").arg(self.path("harvester.toml")).args(arguments);
@@ -58,7 +58,7 @@ impl Night {
         run(&mut self.command(arguments))
     }
 
-    /// Imports entries of the night whose stream and content pass.
+    /// Imports the entries of the night for which `keep` returns true.
     pub fn import(&self, keep: impl Fn(&Value) -> bool) {
         let history = self.path("night.jsonl");
         let kept: Vec<String> =
@@ -83,7 +83,7 @@ impl Night {
         hashes.len()
     }
 
-    /// Appends a buy of that night that was filled, with its price where the exchange told it.
+    /// Appends a filled buy of that night, with its price if the exchange has reported it.
     pub fn buy(&self, symbol: &str, qty: &str, price: Option<&str>) {
         let mut fields = vec!["symbol", symbol, "plan_id", "p", "executed", "True", "side", "BUY", "filled_qty", qty];
         fields.extend(["order_id", "7", "order_status", "FILLED"]);
@@ -91,18 +91,18 @@ impl Night {
         self.redis.cli(&[&["XADD", RESULTS, "1770166808000-0"], &fields[..]].concat());
     }
 
-    /// Many commands of plain words, in one connection.
+    /// Sends many commands of plain words over one connection.
     pub fn commands(&self, commands: &[String]) {
         let port = self.redis.url().rsplit(':').next().unwrap().to_owned();
         let mut client =
             Command::new("redis-cli").args(["-p", &port]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         client.stdin.take().unwrap().write_all((commands.join("\n") + "\n").as_bytes()).unwrap();
         let output = client.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && !said.contains("ERR"), "{said}");
+        let answers = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && !answers.contains("ERR"), "{answers}");
     }
 
-    /// Every key with its type and content, to see that nothing else changed.
+    /// Returns every key with its type and content, to detect other changes.
     pub fn keys(&self) -> String {
         let mut keys: Vec<String> = self.redis.cli(&["KEYS", "*"]).lines().map(str::to_owned).collect();
         keys.sort();
@@ -119,31 +119,31 @@ impl Night {
         all
     }
 
-    /// The server's clock. [ms since 1970]
+    /// Returns the server's clock. [ms since 1970]
     pub fn now_ms(&self) -> u64 {
         self.redis.now_ms()
     }
 }
 
-/// Lines of a file of the bundled case.
+/// Returns the lines of a file of the bundled case.
 pub fn lines(name: &str) -> impl Iterator<Item = String> {
     let path: PathBuf = root().join("replay/nights/incident-2026-02-04").join(Path::new(name));
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
-/// Is it an entry of the streams that held the signals that night: no price, no position.
+/// Returns true for entries of the streams that contained the signals that night: no price, no position.
 pub fn is_signal(entry: &Value) -> bool {
     entry["stream"] == INTENTS || entry["stream"] == PLANS
 }
 
-/// Is it the first look-up of positions.
+/// Returns true for the entries of the first look-up of positions.
 pub fn is_first_position(entry: &Value) -> bool {
     let at_first = entry["id"].as_str().unwrap().starts_with("1770170700000-");
     entry["stream"] == OBSERVATIONS && at_first && entry["fields"]["event_type"] == "exchange.position"
 }
 
-/// First mark of each symbol that night.
+/// Returns the first mark of each symbol that night.
 pub fn marks() -> Vec<(String, String)> {
     let mut marks: Vec<(String, String)> = Vec::new();
     for line in lines("events.jsonl") {

@@ -1,4 +1,4 @@
-//! The running service beside an exchange: what it lacks it fetches, and the fold never waits for that.
+//! The running service with an exchange: it fetches missing data, and the fold never waits for that.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::redis::free_port;
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// A service that runs; stopped by its process id.
+/// A running service; stopped by its process id.
 struct Service {
     child: Child,
     url: String,
@@ -34,7 +34,7 @@ impl Service {
         serde_json::from_str(&ran.out).unwrap_or_default()
     }
 
-    /// Waits until something is so of its positions.
+    /// Waits until a condition on its positions is true.
     fn until(&self, night: &Night, what: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let began = Instant::now();
         loop {
@@ -47,12 +47,12 @@ impl Service {
         }
     }
 
-    /// Waits until its status names something that needs someone.
+    /// Waits until its status has a concern of this name.
     fn until_status(&self, night: &Night, name: &str) {
         let began = Instant::now();
         let is_named = || {
-            let said = night.run(&["status", "--url", &self.url, "--json"]).out;
-            let document: Value = serde_json::from_str(&said).unwrap_or_default();
+            let output = night.run(&["status", "--url", &self.url, "--json"]).out;
+            let document: Value = serde_json::from_str(&output).unwrap_or_default();
             document["concerns"].as_array().is_some_and(|all| all.iter().any(|concern| concern["name"] == name))
         };
         while !is_named() {
@@ -79,7 +79,7 @@ fn is_complete(positions: &[Value]) -> bool {
 }
 
 #[test]
-fn i01_the_service_fills_the_night_by_itself_and_its_journal_replays_without_a_server() {
+fn i01_the_service_backfills_the_night_by_itself_and_its_journal_replays_without_a_server() {
     let (night, exchange) = night("[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     // One position has reached a rung.
     exchange.world().set_price("NEARUSDT", "1.52");
@@ -108,7 +108,7 @@ fn i01_the_service_fills_the_night_by_itself_and_its_journal_replays_without_a_s
 }
 
 #[test]
-fn the_fold_goes_on_while_the_exchange_hangs() {
+fn the_fold_continues_while_the_exchange_hangs() {
     let (night, exchange) = night("[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     let text = std::fs::read_to_string(night.path("harvester.toml")).unwrap();
     std::fs::write(night.path("harvester.toml"), text.replace("[exchange]", "[exchange]\ntimeout_ms = 60000")).unwrap();
@@ -122,7 +122,7 @@ fn the_fold_goes_on_while_the_exchange_hangs() {
     service.until(&night, "the tick is folded", |positions| {
         positions.iter().any(|p| p["symbol"] == "ARCUSDT" && p["mark_price"]["value"] == "0.064")
     });
-    assert_eq!(exchange.all_calls().len(), hanging, "the call still hangs: nothing waited for it");
+    assert_eq!(exchange.all_calls().len(), hanging, "the call still hangs, and the fold did not wait");
     service.stop();
 }
 
@@ -138,7 +138,7 @@ fn i31_the_service_closes_a_ghost_after_two_polls() {
     let service = Service::start(&night);
     let has = |positions: &[Value], symbol: &str| positions.iter().any(|position| position["symbol"] == symbol);
     service.until(&night, "the ghost is gone", |positions| has(positions, "ADAUSDT") && !has(positions, "GHOSTUSDT"));
-    // The hash of the old service is kept in step beside it.
+    // The hash of the old service is kept equal.
     let began = Instant::now();
     while night.redis.cli(&["HGET", "quantum:position:ADAUSDT", "entry_price"]).trim() != "0.3002" {
         assert!(began.elapsed() < LIMIT, "{}", std::fs::read_to_string(night.path("log")).unwrap());
@@ -147,7 +147,7 @@ fn i31_the_service_closes_a_ghost_after_two_polls() {
 }
 
 #[test]
-fn i46_a_service_with_a_refused_key_says_so_and_does_not_try_it_at_each_tick() {
+fn i46_a_service_reports_a_refused_key_and_does_not_try_it_at_each_tick() {
     let more = "[policy]\nmax_price_age_ms = 300\n\n[backfill]\nposition_poll_ms = 200\ntick_ms = 100\n";
     let (night, exchange) = night(more);
     night.buy("ADAUSDT", "7", Some("0.3"));
@@ -156,12 +156,12 @@ fn i46_a_service_with_a_refused_key_says_so_and_does_not_try_it_at_each_tick() {
     // Prices are public, and wanted at each tick.
     exchange.wait_until("ten ticks", |exchange| count(exchange, "/fapi/v1/premiumIndex") >= 10);
     service.until_status(&night, "exchange_refused");
-    assert_eq!(count(&exchange, "/fapi/v3/positionRisk"), 1, "it is asked again after minutes");
+    assert_eq!(count(&exchange, "/fapi/v3/positionRisk"), 1, "the next call comes after minutes");
     service.stop();
 }
 
 #[test]
-fn i66_a_mode_that_entries_contradict_is_a_finding_also_where_nothing_is_open() {
+fn i66_a_mode_that_entries_contradict_is_a_finding_even_if_nothing_is_open() {
     let (night, exchange) = night("[backfill]\nposition_poll_ms = 200\ntick_ms = 100\n");
     {
         let mut world = exchange.world();

@@ -1,15 +1,11 @@
-//! What we append is kept in the journal: the stream of observations forgets what is a day behind it, and no more.
+//! Trimming of the observation stream, whose entries are in the journal: entries older than a day before its end are
+//! removed.
 
 use super::night::OBSERVATIONS;
 use crate::support::redis::RedisServer;
 use crate::support::service::{CONTROL, Place, RESULT, field_of_all, until};
 
 const HOUR_MS: u64 = 3_600_000;
-
-fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.expect("a time after 1970").as_millis() as u64
-}
 
 /// Appends an observed position under the id of a time.
 fn observe(server: &RedisServer, at_ms: u64, symbol: &str) {
@@ -29,18 +25,18 @@ fn kept(server: &RedisServer) -> Vec<String> {
 }
 
 #[test]
-fn observations_a_day_behind_the_journal_are_trimmed_and_nothing_is_lost_by_it() {
+fn observations_a_day_older_than_the_end_of_the_journal_are_trimmed_without_loss() {
     let server = RedisServer::start();
     let mut place = Place::new(&server);
     place.settings = "[backfill]\nsources = [\"redis\"]\ntick_ms = 100\n".to_owned();
-    let now_ms = now_ms();
+    let now_ms = server.now_ms();
     let ago = |hours: u64| now_ms - hours * HOUR_MS;
     observe(&server, ago(120), "AAAUSDT");
     observe(&server, ago(72), "BBBUSDT");
-    // Streams of others are not ours to trim.
+    // The service must not trim streams of others.
     server.cli(&["XADD", RESULT, &format!("{}-0", ago(121)), "symbol", "AAAUSDT", "executed", "false", "error", "no"]);
 
-    // The journal ends three days ago: by its end, not by the clock.
+    // The journal ends three days ago: the trimming counts from its end, not from the clock.
     let service = place.start();
     until("the oldest is trimmed", || kept(&server) == ["BBBUSDT"]);
     service.stop();
@@ -49,7 +45,7 @@ fn observations_a_day_behind_the_journal_are_trimmed_and_nothing_is_lost_by_it()
     observe(&server, ago(23), "DDDUSDT");
     observe(&server, now_ms, "EEEUSDT");
     let service = place.start();
-    until("what is older than a day is trimmed", || kept(&server) == ["DDDUSDT", "EEEUSDT"]);
+    until("entries older than a day are trimmed", || kept(&server) == ["DDDUSDT", "EEEUSDT"]);
     service.stop();
     place.run_until_idle();
     let positions = place.positions();
@@ -58,5 +54,5 @@ fn observations_a_day_behind_the_journal_are_trimmed_and_nothing_is_lost_by_it()
     assert_eq!(symbols, ["AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT", "EEEUSDT"], "{positions:#}");
     assert_eq!(server.cli(&["XLEN", RESULT]).trim(), "1");
     let kinds = field_of_all(&server, CONTROL, "event_type");
-    assert!(!kinds.contains(&"history.gap".to_owned()), "what we trimmed is no gap: {kinds:?}");
+    assert!(!kinds.contains(&"history.gap".to_owned()), "trimmed entries of ours are not a gap: {kinds:?}");
 }

@@ -1,7 +1,6 @@
-//! Owners change while the service works. No acknowledged write is lost, and nothing is missing or repeated.
+//! Owners of slots change while the service runs. No acknowledged write is lost, and nothing is missing or repeated.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::night::{CELL, Night, PRICES};
 use crate::support::cluster::RedisCluster;
@@ -9,7 +8,8 @@ use crate::support::redis::clock_library;
 use crate::support::service::{until, until_leader};
 use harvester::shell::redis::slot_of;
 
-/// A primary is killed and comes back as a replica; that one takes over by force; then the primary of the prices is killed.
+/// A primary is killed and comes back as a replica; this one takes over by force; then the primary of the prices is
+/// killed.
 #[test]
 fn failovers_of_the_cell_and_of_its_prices_lose_nothing_and_repeat_nothing() {
     let (mut night, place) = Night::new(RedisCluster::start(), false);
@@ -40,7 +40,7 @@ fn failovers_of_the_cell_and_of_its_prices_lose_nothing_and_repeat_nothing() {
     service.stop();
 }
 
-/// The slot of the cell goes to a node that was added, key by key, while decisions are offered; and back, before that node
+/// The slot of the cell moves to an added node, key by key, while decisions are offered; and back, before that node
 /// is removed.
 #[test]
 fn a_slot_that_moves_to_an_added_node_and_back_loses_nothing_and_repeats_nothing() {
@@ -73,7 +73,7 @@ impl Night {
         let (source, target) = (&self.cluster.nodes[from], &self.cluster.nodes[to]);
         let (source_id, target_id) = (self.cluster.id(from), self.cluster.id(to));
         until("the added node is known", || source.cli(&["CLUSTER", "NODES"]).contains(&target_id));
-        // A node that imports a slot before it has heard of the owner does not learn of the owner any more.
+        // A node that imports a slot before it knows the owner does not learn of the owner any more.
         until("the added node knows the owner", || {
             self.cluster.owner_seen_by(to, &self.name("harvest.decision")) == Some(from)
         });
@@ -81,7 +81,10 @@ impl Night {
         target.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]);
         source.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]);
         let is_over = AtomicBool::new(false);
+        let prices = self.price_stream();
+        let count = || self.cluster.cli(&["XLEN", &prices]).trim().parse::<u64>().expect("a length");
         std::thread::scope(|scope| {
+            let end = EndOnDrop(&is_over);
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
                     self.wave();
@@ -95,10 +98,11 @@ impl Night {
                 if !matches!(answer.trim(), "OK" | "NOKEY") {
                     break Err(answer);
                 }
-                // Entries come while a part of the keys is here and a part there.
-                std::thread::sleep(Duration::from_millis(60));
+                // Entries come while some of the keys are on one node and some on the other.
+                let before = count();
+                until("a price is written", || count() > before);
             };
-            is_over.store(true, Ordering::Relaxed);
+            drop(end);
             moved.expect("each key is moved");
         });
         for node in [target, source] {
@@ -108,10 +112,19 @@ impl Night {
     }
 }
 
-/// A primary stands still, and its replica takes over. What was sent to it meanwhile is carried out when it goes on: it does
-/// not know yet that it is none any more.
+/// Ends the waves of prices, also if the test fails between them.
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A primary is stopped, and its replica takes over. When the primary continues, it runs the commands that were sent
+/// to it, because it does not know yet that it is not the primary any more.
 #[test]
-fn a_primary_that_stands_still_and_goes_on_serving_repeats_nothing() {
+fn a_primary_that_is_stopped_and_continued_repeats_nothing() {
     let (night, place) = Night::new(RedisCluster::start(), false);
     let service = place.start();
     until_leader(&service);
@@ -125,21 +138,21 @@ fn a_primary_that_stands_still_and_goes_on_serving_repeats_nothing() {
     }
     night.check(&place, "two positions");
     night.until_in_step(CELL, CELL + 3);
-    night.cluster.nodes[CELL].stand_still(true);
-    // These prices are on another node, and the decisions on them are offered to the one that stands still.
+    night.cluster.nodes[CELL].pause(true);
+    // These prices are on another node, and their decisions are offered to the stopped one.
     let last = ["AAAUSDT", "BBBUSDT"].map(|symbol| night.price(symbol, "1.008"));
     until("the prices are read", || place.journalled().concat().contains(&last[1]) || place.log().contains("failed"));
     night.until_owned_by_another(&decision, CELL);
-    night.cluster.nodes[CELL].stand_still(false);
+    night.cluster.nodes[CELL].pause(false);
     until("it is a replica", || night.cluster.nodes[CELL].cli(&["ROLE"]).starts_with("slave"));
     night.wave();
     night.check(&place, "the primary went on");
     service.stop();
 }
 
-/// The clock of the prices is ahead, then behind: entries wait for the slowest clock, and that is named.
+/// The clock of the prices is ahead, then behind: entries wait for the slowest clock, and the log names it.
 #[test]
-fn clocks_that_are_apart_delay_decisions_and_change_none() {
+fn clocks_that_differ_delay_decisions_and_change_none() {
     if clock_library().is_none() {
         return eprintln!("skipped: there is no C compiler for a clock that differs");
     }
@@ -155,9 +168,9 @@ fn clocks_that_are_apart_delay_decisions_and_change_none() {
     }
 }
 
-/// A key of another server holds something else than a stream: it is named, and all else is read on.
+/// A key of another server is not a stream: it is named, and all other streams are read.
 #[test]
-fn a_shared_input_that_is_no_stream_is_named_and_the_others_are_read() {
+fn a_shared_input_that_is_not_a_stream_is_named_and_the_others_are_read() {
     let (night, place) = Night::new(RedisCluster::start(), false);
     let service = place.start();
     until_leader(&service);

@@ -1,4 +1,4 @@
-//! Addresses and names: what is refused, with the next step; and the commands at a cluster.
+//! Addresses and names that are refused, with the next step; and the commands in a cluster.
 
 use super::night::{CELL, Night, PRICES, settings};
 use crate::support::binary::{ended, harvester, name, run};
@@ -27,9 +27,9 @@ fn an_address_of_the_wrong_kind_is_refused_with_the_right_one() {
 }
 
 #[test]
-fn names_that_do_not_share_a_slot_are_refused_with_a_tag_that_would_do() {
-    let nobody = crate::support::redis::free_port();
-    let mut place = Place::at(format!("redis-cluster://127.0.0.1:{nobody}"));
+fn names_that_do_not_share_a_slot_are_refused_with_a_tag_that_works() {
+    let unused_port = crate::support::redis::free_port();
+    let mut place = Place::at(format!("redis-cluster://127.0.0.1:{unused_port}"));
     let log = refused(&place);
     for wanted in ["quantum:stream:harvest.decision:lease in slot ", "{harvest}:", "streams.decision"] {
         assert!(log.contains(wanted), "{wanted}: {log}");
@@ -42,7 +42,7 @@ fn names_that_do_not_share_a_slot_are_refused_with_a_tag_that_would_do() {
 }
 
 #[test]
-fn the_commands_work_at_a_cluster() {
+fn the_commands_work_in_a_cluster() {
     let (night, place) = Night::new(RedisCluster::start(), false);
     // The settings are written.
     drop(place.command());
@@ -72,8 +72,8 @@ fn the_commands_work_at_a_cluster() {
     assert_eq!(killed.code, Some(0), "{}", killed.log);
     assert_eq!(night.cluster.entries(&night.name("harvest.control")).len(), 1);
 
-    let said = with(&["doctor", "--json", "--all"]);
-    let document: serde_json::Value = serde_json::from_str(&said.out).expect("a document");
+    let ran = with(&["doctor", "--json", "--all"]);
+    let document: serde_json::Value = serde_json::from_str(&ran.out).expect("a document");
     let checks = document["checks"].as_array().expect("checks");
     let find = |subject: &str| {
         let check = checks.iter().find(|check| check["area"] == "cluster" && check["subject"] == subject);
@@ -96,9 +96,9 @@ fn the_commands_work_at_a_cluster() {
     until("the cluster is there", || night.cluster.owner_of(&night.name("harvest.decision")) == Some(CELL));
 }
 
-/// A connection goes on over a slot that is on its way, and over one that has moved; it writes to many slots at once.
+/// A connection works while a slot moves, and after that; it writes to many slots at once.
 #[tokio::test]
-async fn a_connection_follows_a_slot_that_moves() {
+async fn a_connection_follows_a_moving_slot() {
     let cluster = RedisCluster::start();
     let stream = format!("{{{}}}:stream", RedisCluster::tag_at(CELL));
     let address = Address::new(&cluster.url(), None).expect("an address").at_home(&stream);
@@ -111,7 +111,7 @@ async fn a_connection_follows_a_slot_that_moves() {
     target.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]);
     source.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]);
     source.cli(&["MIGRATE", "127.0.0.1", &target.port().to_string(), &stream, "0", "5000"]);
-    assert!(source.cli(&["XLEN", &stream]).contains("ASK"), "the slot is on its way");
+    assert!(source.cli(&["XLEN", &stream]).contains("ASK"), "the slot is moving");
     let entries = [vec![("n", "2")], vec![("n", "3")]];
     ids.extend(server.add_all(&stream, &entries).await.expect("they are written"));
     for node in [target, source] {

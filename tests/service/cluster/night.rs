@@ -1,4 +1,4 @@
-//! A service whose cell is in one slot and whose prices are in another, each on a server of its own.
+//! A service whose cell is in one slot and whose prices are in another, each slot on its own server.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use crate::support::cluster::RedisCluster;
 use crate::support::service::{Place, chained, payloads, until};
 use crate::support::{config, replayed};
 
-/// The primaries of the start that own the cell and the prices.
+/// The primaries that own the cell and the prices at the start.
 pub const CELL: usize = 0;
 pub const PRICES: usize = 1;
 
@@ -37,7 +37,7 @@ pub struct Night {
 }
 
 impl Night {
-    /// A cluster, and a place for a service with its settings.
+    /// Makes a cluster, and a place for a service with its settings.
     pub fn new(cluster: RedisCluster, is_live: bool) -> (Self, Place) {
         let (cell, prices) = (RedisCluster::tag_at(CELL), RedisCluster::tag_at(PRICES));
         let mut place = Place::at(cluster.url());
@@ -45,7 +45,7 @@ impl Night {
         (Self { cluster, cell, prices, waves: AtomicUsize::new(0) }, place)
     }
 
-    /// The name of a stream of the cell.
+    /// Returns the name of a stream of the cell.
     pub fn name(&self, of: &str) -> String {
         format!("quantum:{{{}}}:stream:{of}", self.cell)
     }
@@ -73,7 +73,7 @@ impl Night {
         let wave = self.waves.fetch_add(1, Ordering::Relaxed) + 1;
         let symbols: Vec<String> = (0..3).map(|n| format!("W{wave}N{n}USDT")).collect();
         let opened = symbols.iter().map(|symbol| self.open(symbol)).last().expect("a position");
-        // The clock of the prices may be behind.
+        // The clock of the prices may be slow.
         let ms = |id: &str| id.parse::<EntryId>().expect("an id").ms;
         let mut last = String::new();
         until("the clock of the prices is past the fills", || {
@@ -88,7 +88,7 @@ impl Night {
         last
     }
 
-    /// Ids of the decisions that are written.
+    /// Returns the ids of the written decisions.
     pub fn decided(&self) -> Vec<String> {
         self.field(&self.name("harvest.decision"), "decision_id")
     }
@@ -98,7 +98,7 @@ impl Night {
         self.cluster.entries(stream).into_iter().filter_map(|(_, fields)| of(fields)).collect()
     }
 
-    /// Payloads of the decisions of an undisturbed run over the entries that the streams hold.
+    /// Returns the payloads of the decisions of an undisturbed run over the entries of the streams.
     pub fn wanted(&self, place: &Place) -> Vec<String> {
         let history = place.folder.path().join("history.jsonl");
         let (intents, results) = (self.name("trade.intent"), self.name("apply.result"));
@@ -125,7 +125,7 @@ impl Night {
     /// Waits until the decisions are those of an undisturbed run, each once and in one chain.
     pub fn check(&self, place: &Place, what: &str) {
         let wanted = self.wanted(place);
-        assert!(!wanted.is_empty(), "{what}: nothing is decided");
+        assert!(!wanted.is_empty(), "{what}: there is no decision to compare");
         until(&format!("{what}: {} decisions are written", wanted.len()), || self.decided().len() >= wanted.len());
         let stream = self.name("harvest.decision");
         assert_eq!(chained(self.cluster.entries(&stream)), wanted, "{what}");
@@ -133,7 +133,7 @@ impl Night {
         assert!(!kinds.contains(&"history.gap".to_owned()), "{what}: nothing was lost: {kinds:?}");
     }
 
-    /// Is everything that the group was given of a stream of the cell acknowledged, and something was given.
+    /// Returns true if the group has received entries of a stream of the cell and has acknowledged all of them.
     pub fn is_read(&self, of: &str) -> bool {
         let groups = self.cluster.cli(&["--json", "XINFO", "GROUPS", &self.name(of)]);
         let groups: Vec<serde_json::Value> = serde_json::from_str(&groups).unwrap_or_default();
@@ -141,7 +141,7 @@ impl Night {
         ours.is_some_and(|group| group["pending"] == 0 && group["last-delivered-id"] != "0-0")
     }
 
-    /// Waits until a replica has everything of its primary, at a moment when nothing is written beside the lease.
+    /// Waits until a replica has everything of its primary, while nothing is written except the lease.
     pub fn until_in_step(&self, primary: usize, replica: usize) {
         until("the replica is in step", || self.cluster.is_in_step(primary, replica));
     }

@@ -1,4 +1,4 @@
-//! A doctor on configurations that do not hold, and on servers that are not as they should be: it says so, and looks at the rest.
+//! `doctor` with invalid configurations and faulty servers: it reports them, and checks everything else.
 
 use std::process::Command;
 
@@ -11,13 +11,13 @@ use crate::support::redis::RedisServer;
 const TICK: &str = "quantum:stream:market.tick";
 const INTENT: &str = "quantum:stream:trade.intent";
 
-struct Said {
+struct DoctorReport {
     document: Value,
     _folder: tempfile::TempDir,
 }
 
-impl Said {
-    /// Of a doctor that found something.
+impl DoctorReport {
+    /// Returns the report of a `doctor` that has findings.
     fn by(arguments: &[&str], settings: Option<&str>, prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = harvester();
@@ -27,7 +27,7 @@ impl Said {
             std::fs::write(&file, settings).expect("the file is written");
             command.args(["--config", name(&file)]);
         }
-        // An exchange that is not asked.
+        // An exchange that is not called.
         command.env("BINANCE_TESTNET_API_KEY", "");
         prepare(&mut command);
         let ran = run(&mut command);
@@ -41,7 +41,7 @@ impl Said {
         self.document["checks"].as_array().expect("a list").iter()
     }
 
-    /// The problem whose texts hold these words.
+    /// Returns the problem whose texts contain these words.
     fn problem(&self, words: &[&str]) -> &Value {
         let holds =
             |check: &&Value| check["verdict"] == "problem" && words.iter().all(|word| check.to_string().contains(word));
@@ -62,26 +62,26 @@ impl Said {
 }
 
 #[test]
-fn a_configuration_that_does_not_hold_is_the_first_finding_and_keeps_nothing_else_back() {
+fn an_invalid_configuration_is_the_first_finding_and_all_other_checks_run() {
     let server = RedisServer::start();
     server.cli(&["XADD", TICK, "*", "symbol", "ADAUSDT", "price", "1"]);
-    let said = Said::by(&["--redis", &server.url()], None, |command| {
+    let report = DoctorReport::by(&["--redis", &server.url()], None, |command| {
         command.env("HARVEST_MODE", "live\r");
     });
-    assert_eq!((&said.first()["area"], &said.first()["verdict"]), (&"configuration".into(), &"problem".into()));
+    assert_eq!((&report.first()["area"], &report.first()["verdict"]), (&"configuration".into(), &"problem".into()));
     for key in ["ladder", "atr_unit", "price_sources", "on_live"] {
-        said.problem(&["live needs", key]);
+        report.problem(&["live needs", key]);
     }
-    said.problem(&["emit.format"]);
+    report.problem(&["emit.format"]);
     for area in ["redis", "streams", "positions", "exchange", "store", "clock"] {
-        assert!(said.areas().contains(&area), "{area} is looked at: {:?}", said.areas());
+        assert!(report.areas().contains(&area), "{area} is looked at: {:?}", report.areas());
     }
     assert!(
-        said.checks().any(|check| check.to_string().contains("HARVEST_MODE: a carriage return")),
-        "what was cleaned"
+        report.checks().any(|check| check.to_string().contains("HARVEST_MODE: a carriage return")),
+        "the cleaned values"
     );
 
-    // Whatever is wrong: a file that is none, names that nobody knows, values out of range, an address that is none.
+    // Each fault: a file that is not a configuration, unknown names, values out of range, an invalid address.
     for (settings, names, words) in [
         (Some("[run\n"), &[][..], &["harvester.toml", "line 1"][..]),
         (Some("[run]\nread_count = 0\n[rnu]\n"), &[("HARVEST_MDOE", "live")], &["HARVEST_MDOE"]),
@@ -91,54 +91,54 @@ fn a_configuration_that_does_not_hold_is_the_first_finding_and_keeps_nothing_els
         (None, &[("HARVEST_REDUCE_ONLY", "false")], &["HARVEST_REDUCE_ONLY"]),
         (None, &[("REDIS_PORT", "0")], &["REDIS_PORT"]),
     ] {
-        let said = Said::by(&["--redis", &server.url()], settings, |command| {
+        let report = DoctorReport::by(&["--redis", &server.url()], settings, |command| {
             command.envs(names.iter().copied());
         });
-        said.problem(words);
-        assert_eq!(said.first()["area"], "configuration");
-        assert!(said.areas().contains(&"streams"), "{words:?}: {:?}", said.areas());
+        report.problem(words);
+        assert_eq!(report.first()["area"], "configuration");
+        assert!(report.areas().contains(&"streams"), "{words:?}: {:?}", report.areas());
     }
-    let said = Said::by(&["--redis", "hush://hush", "--config", "/nowhere/harvester.toml"], None, |_| {});
-    said.problem(&["/nowhere/harvester.toml"]);
-    said.problem(&["redis.url"]);
-    assert!(!said.document.to_string().contains("hush"));
+    let report = DoctorReport::by(&["--redis", "hush://hush", "--config", "/nowhere/harvester.toml"], None, |_| {});
+    report.problem(&["/nowhere/harvester.toml"]);
+    report.problem(&["redis.url"]);
+    assert!(!report.document.to_string().contains("hush"));
 }
 
 #[test]
-fn ids_that_are_ahead_or_no_time_and_a_cluster_are_found() {
+fn ids_ahead_of_the_clock_or_without_a_time_and_a_cluster_are_found() {
     let server = RedisServer::start();
     let ahead = format!("{}-0", server.now_ms() + 7_200_000);
     server.cli(&["XADD", INTENT, &ahead, "payload", "{}"]);
     server.cli(&["XADD", TICK, "1-1", "symbol", "ADAUSDT", "price", "1"]);
-    let said = Said::by(&["--redis", &server.url()], None, |_| {});
-    said.problem(&[INTENT, "ids_ahead", &ahead]);
-    said.problem(&[TICK, "ids_not_time", "1-1"]);
+    let report = DoctorReport::by(&["--redis", &server.url()], None, |_| {});
+    report.problem(&[INTENT, "ids_ahead", &ahead]);
+    report.problem(&[TICK, "ids_not_time", "1-1"]);
 
     let cluster = RedisServer::start_of_cluster();
-    let said = Said::by(&["--redis", &cluster.url()], None, |_| {});
-    said.problem(&["redis", "mode", "cluster"]);
+    let report = DoctorReport::by(&["--redis", &cluster.url()], None, |_| {});
+    report.problem(&["redis", "mode", "cluster"]);
 }
 
 #[test]
-fn what_our_user_may_not_look_at_keeps_nothing_else_back() {
+fn all_other_checks_run_if_our_user_has_no_permission_for_one() {
     let server = RedisServer::start();
     server.cli(&["XADD", TICK, "*", "symbol", "ADAUSDT", "price", "1"]);
     server.cli(&["XADD", INTENT, "*", "payload", "{}"]);
     let user = ["ACL", "SETUSER", "blind", "on", ">hush", "allcommands", "resetkeys", "~quantum:stream:market.*"];
     server.cli(&user);
     let url = server.url().replace("redis://", "redis://blind:hush@");
-    let said = Said::by(&["--redis", &url], None, |_| {});
-    said.problem(&[INTENT, "cannot be checked"]);
-    assert!(said.checks().any(|check| check["subject"] == TICK && check["verdict"] == "ok"), "{:#}", said.document);
+    let report = DoctorReport::by(&["--redis", &url], None, |_| {});
+    report.problem(&[INTENT, "cannot be checked"]);
+    assert!(report.checks().any(|check| check["subject"] == TICK && check["verdict"] == "ok"), "{:#}", report.document);
     for area in ["exchange", "store"] {
-        assert!(said.areas().contains(&area), "{area}: {:?}", said.areas());
+        assert!(report.areas().contains(&area), "{area}: {:?}", report.areas());
     }
-    assert!(!said.document.to_string().contains("hush"));
+    assert!(!report.document.to_string().contains("hush"));
 }
 
-/// A setting that cannot be read has a default, which names another server or another exchange: neither is asked.
+/// A setting that cannot be read has a default, which names another server or another exchange: neither is called.
 #[test]
-fn a_server_whose_address_is_invalid_is_not_looked_for_elsewhere() {
+fn a_server_with_an_invalid_address_is_not_replaced_by_the_default() {
     for (settings, names) in [
         (None, &[("REDIS_URL", "http://127.0.0.1:6379")][..]),
         (None, &[("REDIS_URL", "user:hush@127.0.0.1")]),
@@ -147,14 +147,14 @@ fn a_server_whose_address_is_invalid_is_not_looked_for_elsewhere() {
         (Some("[redis]\nulr = \"redis://127.0.0.1:1\"\n"), &[]),
         (Some("[redis\n"), &[]),
     ] {
-        let said = Said::by(&[], settings, |command| {
+        let report = DoctorReport::by(&[], settings, |command| {
             command.envs(names.iter().copied());
         });
-        said.problem(&["redis", "address", "not known"]);
-        assert!(!said.areas().contains(&"streams"), "{names:?}: {:#}", said.document);
-        assert!(!said.document.to_string().contains("hush"));
+        report.problem(&["redis", "address", "not known"]);
+        assert!(!report.areas().contains(&"streams"), "{names:?}: {:#}", report.document);
+        assert!(!report.document.to_string().contains("hush"));
     }
-    let said = Said::by(&[], Some("[exchange]\nenvironment = \"prodution\"\n"), |_| {});
-    said.problem(&["exchange", "address", "not known"]);
-    assert_eq!(said.checks().filter(|check| check["area"] == "exchange").count(), 1, "{:#}", said.document);
+    let report = DoctorReport::by(&[], Some("[exchange]\nenvironment = \"prodution\"\n"), |_| {});
+    report.problem(&["exchange", "address", "not known"]);
+    assert_eq!(report.checks().filter(|check| check["area"] == "exchange").count(), 1, "{:#}", report.document);
 }

@@ -1,4 +1,4 @@
-//! Files and folders that hold what an account did: readable by its owner alone.
+//! Files and folders with data of an account: only their owner can read them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use crate::support::root;
 
 const HISTORY: &str = "replay/nights/incident-2026-02-04/events.jsonl";
 
-/// All files and folders below a folder that others may read, enter or write; and how many there are.
+/// Returns all files and folders below a folder that others may read, enter or write, and their number.
 fn open_to_others(folder: &Path) -> (Vec<PathBuf>, usize) {
     let mut open = Vec::new();
     let mut all = vec![folder.to_owned()];
@@ -29,13 +29,13 @@ fn open_to_others(folder: &Path) -> (Vec<PathBuf>, usize) {
 }
 
 #[test]
-fn what_is_written_is_for_its_owner_alone() {
+fn written_files_are_readable_by_their_owner_alone() {
     let server = RedisServer::start();
     let imported = run_with(&["import", name(&root().join(HISTORY)), "--redis", &server.url()]);
     assert_eq!(imported.code, Some(0), "{}", imported.log);
     let folder = tempfile::tempdir().expect("a folder");
     let at = |part: &str| folder.path().join(part);
-    // Folders of a version that left them open.
+    // Folders of an earlier version, which left them open.
     for former in ["journal", "service"] {
         fs::create_dir(at(former)).expect("a folder");
         fs::set_permissions(at(former), fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -72,7 +72,8 @@ fn what_is_written_is_for_its_owner_alone() {
     assert_eq!(fs::metadata(at("decisions.jsonl")).expect("it is there").permissions().mode() & 0o777, 0o600);
 }
 
-/// Incident of a disk: a closed file of the journal changes, and the service that dies later never reads it again.
+/// Incident of a disk: a closed file of the journal changes, and the service that is killed later never reads it
+/// again.
 #[test]
 fn after_a_crash_closed_files_of_the_journal_are_compared_once() {
     let server = RedisServer::start();
@@ -113,11 +114,11 @@ fn after_a_crash_closed_files_of_the_journal_are_compared_once() {
         server.cli(&["XADD", "quantum:stream:market.tick", "*", "symbol", "ADAUSDT", "price", "1"]);
         let began = std::time::Instant::now();
         while files().len() == before {
-            assert!(began.elapsed().as_secs() < 60, "it begins a file");
+            assert!(began.elapsed().as_secs() < 60, "a new file begins");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         child.kill().expect("SIGKILL is sent");
-        child.wait().expect("it is gone");
+        child.wait().expect("the service has ended");
     };
     crash();
     let log = ended("after a crash");
@@ -130,6 +131,6 @@ fn after_a_crash_closed_files_of_the_journal_are_compared_once() {
     crash();
     let log = ended("after a crash, with damage");
     let file = closed[0].file_name().and_then(|file| file.to_str()).expect("a name");
-    let said = log.lines().find(|line| line.contains("JOURNAL_DAMAGED")).unwrap_or_else(|| panic!("{log}"));
-    assert!(said.contains("ERROR") && said.contains(file) && said.contains("journal verify"), "{said}");
+    let log_line = log.lines().find(|line| line.contains("JOURNAL_DAMAGED")).unwrap_or_else(|| panic!("{log}"));
+    assert!(log_line.contains("ERROR") && log_line.contains(file) && log_line.contains("journal verify"), "{log_line}");
 }

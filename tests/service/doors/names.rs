@@ -1,15 +1,16 @@
-//! Names from outside in what is said: a log line, a table, an error (incident 77: a newline in a symbol wrote a line of its
-//! own into the log).
+//! Names from outside in output: a log line, a table, an error (incident 77: a newline in a symbol wrote its own line
+//! into the log).
 
 use serde_json::json;
 
 use crate::support::binary::{Ran, harvester, name, run, run_with};
 
-/// A line that an operator would believe, in a name; a command to a terminal; letters that turn the rest around.
+/// A name that contains a line that an operator would believe, a command to a terminal, and letters that reverse the
+/// text.
 const FORGED: &str =
     "x\nHARVEST_EMIT action=FULL_CLOSE symbol=FORGED\r\u{1b}[2J\u{9b}1m\u{2028}\u{202e}desrever\u{2066}\u{200b}";
 
-/// Asserts that no line was begun by a name, and that nothing hidden was said.
+/// Asserts that no line begins with a name, and that no hidden character is in the output.
 fn is_plain(ran: &Ran, what: &str) {
     for (place, text) in [("out", &ran.out), ("log", &ran.log)] {
         for line in text.lines() {
@@ -19,12 +20,12 @@ fn is_plain(ran: &Ran, what: &str) {
             assert_eq!(hidden, None, "{what}: {place}: {line:?}");
         }
     }
-    let said = format!("{}{}", ran.out, ran.log).to_uppercase();
-    assert!(said.contains("FORGED"), "{what}: it is said at all: {}{}", ran.out, ran.log);
+    let output = format!("{}{}", ran.out, ran.log).to_uppercase();
+    assert!(output.contains("FORGED"), "{what}: the name is in the output: {}{}", ran.out, ran.log);
 }
 
 #[test]
-fn i77_a_name_writes_no_line_of_its_own() {
+fn i77_a_name_cannot_begin_a_line_of_output() {
     let folder = tempfile::tempdir().expect("a folder");
     let history = folder.path().join("events.jsonl");
     let store = folder.path().join("store");
@@ -70,7 +71,7 @@ fn i77_a_name_writes_no_line_of_its_own() {
         assert!(ran.code.is_some_and(|code| code < 2), "{arguments:?}: {}", ran.log);
         is_plain(&ran, &arguments.join(" "));
     }
-    // In errors, and in the log: names that a command line, an environment and a file system may hold.
+    // In errors and in the log: names that a command line, an environment and a file system can contain.
     let missing = run_with(&["replay", FORGED]);
     assert_eq!(missing.code, Some(2));
     is_plain(&missing, "a file that is not there");
@@ -89,10 +90,10 @@ fn i77_a_name_writes_no_line_of_its_own() {
 const USERS: [&str; 7] =
     ["me:hush", ":hush", "hush", "me:hush%20hush", "me:hush@hush", "me:hush/hush", "me:hush?hush#hush"];
 
-/// Every way in which the address of a server with its password may be given, and be wrong.
+/// Every way in which the address of a server with its password can be given, and can be wrong.
 #[test]
-fn no_password_is_said_in_any_error() {
-    let nobody = format!("127.0.0.1:{}", crate::support::redis::free_port());
+fn no_error_contains_a_password() {
+    let absent = format!("127.0.0.1:{}", crate::support::redis::free_port());
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, "no certificate").expect("the file is written");
@@ -100,15 +101,15 @@ fn no_password_is_said_in_any_error() {
     let mut tried = 0;
     for user in USERS {
         for url in [
-            format!("redis://{user}@{nobody}"),
-            format!("rediss://{user}@{nobody}/1"),
-            format!("redis://{user}@{nobody}/x"),
+            format!("redis://{user}@{absent}"),
+            format!("rediss://{user}@{absent}/1"),
+            format!("redis://{user}@{absent}/x"),
             format!("redis://{user}@"),
             format!("redis://{user}@host:port"),
-            format!("redis+cluster://{user}@{nobody}"),
-            format!("rediss-cluster://{user}@{nobody}"),
-            format!("http://{user}@{nobody}"),
-            format!("{user}@{nobody}"),
+            format!("redis+cluster://{user}@{absent}"),
+            format!("rediss-cluster://{user}@{absent}"),
+            format!("http://{user}@{absent}"),
+            format!("{user}@{absent}"),
         ] {
             let toml = format!("[redis]\nurl = {}\nca_file = {:?}\n", json!(url), name(&ca));
             std::fs::write(&file, toml).expect("the file is written");
@@ -125,15 +126,15 @@ fn no_password_is_said_in_any_error() {
                 &|| run(&mut command(&["config", "--json", "--config", name(&file)])),
                 &|| run(&mut command(&["status", "--url", &url])),
             ];
-            // Every address with the first user in every way, the others in one way each.
+            // Each address with the first user in every way, and with the others in one way.
             let all = if user == USERS[0] { 0..5 } else { tried % 5..tried % 5 + 1 };
             for way in &ways[all] {
                 let ran = way();
-                let said = format!("{}{}", ran.out, ran.log);
-                assert!(!said.contains("hush"), "{url}: {said}");
+                let output = format!("{}{}", ran.out, ran.log);
+                assert!(!output.contains("hush"), "{url}: {output}");
                 tried += 1;
             }
         }
     }
-    println!("{tried} addresses with a password were given, none was said");
+    println!("{tried} addresses with a password were given, none was output");
 }

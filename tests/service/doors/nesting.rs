@@ -1,5 +1,5 @@
-//! JSON that nests twenty thousand deep, wherever JSON may stand (incident 68: an entry of 40 kB ended the process at every
-//! start).
+//! JSON that nests twenty thousand deep, in every place where JSON is read (incident 68: an entry of 40 kB ended the
+//! process at every start).
 
 use serde_json::{Value, json};
 
@@ -7,14 +7,14 @@ use crate::support::binary::{Ran, harvester, name, run, run_with};
 use crate::support::redis::RedisServer;
 
 const DEEP: usize = 20_000;
-/// The depth that is still read (docs/spec/history-files.md), the object around it included. [1]
+/// Largest depth that is read (docs/spec/history-files.md), including the object around it. [1]
 const READ_DEPTH: usize = 63;
 
 fn nested(depth: usize) -> String {
     format!("{}{}", "[".repeat(depth), "]".repeat(depth))
 }
 
-/// Texts that nest deeply: closed and open, of lists and of objects.
+/// Returns texts that nest deeply: closed and open, of lists and of objects.
 fn deep() -> [String; 4] {
     let objects = format!("{}1{}", "{\"a\":".repeat(DEEP), "}".repeat(DEEP));
     [nested(DEEP), "[".repeat(DEEP), "{\"a\":".repeat(DEEP), objects]
@@ -25,7 +25,7 @@ fn line(stream: &str, at: usize, fields: &Value) -> String {
         .to_string()
 }
 
-/// Entries each of which holds a value `x`, in every place where JSON is looked into.
+/// Returns entries with a value `x` in every place where JSON is read.
 fn entries(x: &str) -> Vec<(&'static str, Value)> {
     let inside = |rest: &str| format!("{{{rest},\"x\":{x}}}");
     vec![
@@ -93,11 +93,11 @@ fn replay(folder: &tempfile::TempDir, history: &str, more: &[&str]) -> Ran {
 }
 
 #[test]
-fn i68_what_nests_too_deeply_is_bad_json_in_every_place() {
+fn i68_json_that_nests_too_deeply_is_bad_json_in_every_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut tried = 0;
     for (nth, x) in deep().into_iter().enumerate() {
-        // By itself in each place, with each text in turn.
+        // Alone in each place, with each text in turn.
         for one in entries(&x).into_iter().skip(nth).step_by(4) {
             let ran = replay(&folder, &history(std::slice::from_ref(&one)), &[]);
             let summary = ran.json();
@@ -109,13 +109,13 @@ fn i68_what_nests_too_deeply_is_bad_json_in_every_place() {
         assert_eq!(summary["quarantined"], json!({"bad_json": all.len()}), "all at once");
     }
     println!("{tried} entries that nest {DEEP} deep were tried, none ended the process");
-    // As deep as may be: it is read, and what is refused is not refused for that.
+    // With the largest allowed depth: the entry is read, and any refusal has another reason.
     let read = replay(&folder, &history(&entries(&nested(READ_DEPTH - 1))[..2]), &[]).json();
     assert_eq!(read["quarantined"], json!({}));
 }
 
 #[test]
-fn a_line_that_nests_too_deeply_is_no_entry() {
+fn a_line_that_nests_too_deeply_is_not_an_entry() {
     let folder = tempfile::tempdir().expect("a folder");
     let tick = r#"{"symbol":"ADAUSDT","price":1}"#;
     let good = line("market.tick", 1, &json!({"payload": tick}));
@@ -155,10 +155,10 @@ fn i68_a_service_starts_with_such_an_entry_in_its_control_stream() {
         ]);
         server.cli(&["XADD", "quantum:stream:harvest.decision", "*", "payload", &payload]);
     }
-    // Nothing outside of this machine is asked.
+    // The service contacts nothing outside of this machine.
     let quiet = folder.path().join("quiet.toml");
     std::fs::write(&quiet, "[backfill]\nsources = [\"redis\"]\n").expect("the file is written");
-    // The first reads it from the stream, the second from its own journal and ahead.
+    // The first service reads it from the stream, the second from its own journal and in the look-ahead.
     for start in ["first", "second"] {
         let ran = run(harvester().args(["run", "--redis", &server.url(), "--until-idle", "1", "--listen", ""]).args([
             "--store",

@@ -1,4 +1,4 @@
-//! The pages of a service under those who hold connections open, ask for another host, or send heads without end.
+//! The pages of a service with clients that keep connections open, ask for another host, or send endless heads.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -11,14 +11,14 @@ use serde_json::Value;
 use crate::support::binary::{harvester, name};
 use crate::support::redis::{RedisServer, free_port};
 
-/// How long anything may take that a test waits for.
+/// Longest time that a test waits for an effect.
 const LIMIT: Duration = Duration::from_secs(60);
 const LEASE: &str = "quantum:stream:harvest.decision:lease";
 const LEASE_MS: i64 = 1000;
-/// Descriptors that the service of a test may have: fewer than others open connections. [1]
+/// Number of descriptors that the service of a test may have: fewer than others open connections. [1]
 const DESCRIPTORS: u64 = 256;
 const OUTSIDERS: usize = 1500;
-/// Connections that a service holds at the most. [1]
+/// Largest number of connections of a service. [1]
 const HELD_MAX: usize = 64;
 
 struct Service {
@@ -50,11 +50,11 @@ impl Service {
         service
     }
 
-    /// What comes back for these bytes; `None` where the connection ends without an answer.
+    /// Returns the answer to these bytes; `None` if the connection ends without an answer.
     fn ask(&self, request: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(LIMIT)).ok()?;
-        // The answer may come, and the connection end, before the whole request was taken.
+        // The answer may come, and the connection end, before the whole request was received.
         let _ = stream.write_all(request.as_bytes());
         let mut answer = Vec::new();
         let mut piece = [0; 4096];
@@ -86,13 +86,13 @@ impl Drop for Service {
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < LIMIT, "waited in vain until {what}");
+        assert!(began.elapsed() < LIMIT, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Half a request each, held open.
-fn outsiders(address: SocketAddr) -> Vec<TcpStream> {
+/// Opens connections with half a request each, and keeps them open.
+fn half_requests(address: SocketAddr) -> Vec<TcpStream> {
     let half = |_| {
         let mut stream = TcpStream::connect_timeout(&address, LIMIT).expect("a connection");
         // It may be closed already.
@@ -107,25 +107,25 @@ fn is_held(stream: &TcpStream) -> bool {
     matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
-/// Incident 73: idle connections to the status page took every descriptor, and the lease was lost.
+/// Incident 73: idle connections to the status page used up all descriptors, and the lease was lost.
 #[test]
-fn i73_half_requests_take_neither_the_pages_nor_the_lease() {
+fn i73_half_requests_block_neither_the_pages_nor_the_lease() {
     let ours = Rlimit { current: Some(4096), maximum: None };
     let _ = setrlimit(Resource::Nofile, ours);
     let server = RedisServer::start();
     let service = Service::start(&server, &format!("[run]\nlease_ms = {LEASE_MS}\n"));
-    let outsiders = outsiders(service.address);
-    assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200), "it answers in front of them all");
-    // Those that wait to be refused look as if they were held.
+    let half_requests = half_requests(service.address);
+    assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200), "it answers before them");
+    // Connections that wait for a refusal look as if they were kept.
     until("the others are refused", || {
-        let held = outsiders.iter().filter(|stream| is_held(stream)).count();
+        let held = half_requests.iter().filter(|stream| is_held(stream)).count();
         println!("{OUTSIDERS} connections with half a request each were opened, {held} are held");
         held <= HELD_MAX
     });
 
     // All connections to Redis are cut: new ones need descriptors.
     server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
-    // A lease that lasts long is made short again by who renews it.
+    // The holder shortens a long lease at the next renewal.
     until("the lease is renewed", || {
         server.cli(&["PEXPIRE", LEASE, "600000", "GT"]);
         let left = || server.cli(&["PTTL", LEASE]).trim().parse::<i64>().unwrap_or(0);
@@ -147,7 +147,7 @@ fn i73_half_requests_take_neither_the_pages_nor_the_lease() {
     });
     assert!(!id.is_empty());
     assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200));
-    drop(outsiders);
+    drop(half_requests);
 }
 
 #[test]
@@ -178,11 +178,11 @@ fn a_request_for_another_host_is_refused() {
             "{page} {head}: {status} {body}"
         );
     }
-    assert_eq!(asked("GET /healthz HTTP/1.0"), Some(200), "older clients name no host");
+    assert_eq!(asked("GET /healthz HTTP/1.0"), Some(200), "older clients send no host");
 }
 
 #[test]
-fn heads_and_bodies_without_end_are_cut_off() {
+fn endless_heads_and_bodies_are_cut_off() {
     let server = RedisServer::start();
     let service = Service::start(&server, "");
     let plain = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
@@ -193,15 +193,15 @@ fn heads_and_bodies_without_end_are_cut_off() {
         let status = service.ask(request).map(|(status, _)| status);
         assert!(matches!(status, None | Some(400 | 414 | 431)), "{status:?}: {}…", &request[..60]);
     }
-    // A body that is said to come, and does not: nobody waits for it.
+    // A body that is announced and does not come: the service does not wait for it.
     let body = service.ask(&format!("{plain}Content-Length: 99999999999\r\n\r\n")).map(|(status, _)| status);
     assert_eq!(body, Some(200));
-    // One that never speaks, and one that hung up.
+    // One client that never sends, and one that has hung up.
     let silent = TcpStream::connect(service.address).expect("a connection");
     let gone = TcpStream::connect(service.address).expect("a connection");
     gone.shutdown(Shutdown::Both).expect("a socket");
     assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200));
-    // It is closed when its time for a request is over.
+    // The connection is closed when the time for a request is over.
     let mut silent = silent;
     silent.set_read_timeout(Some(LIMIT)).expect("a limit");
     let closed = silent.read(&mut [0]);

@@ -1,4 +1,4 @@
-//! Addresses of Redis: password, user of an access list, database, TLS. The server is real each time.
+//! Addresses of Redis: password, user of an access list, database, TLS. Each test has a real server.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::service::until;
 const HISTORY: &str = "replay/incidents/i02_new_field_for_old_positions/events.jsonl";
 const STREAM: &str = "quantum:stream:trade.intent";
 
-/// Imports a small history; the address stands in the environment, as an operator sets it.
+/// Imports a small history; the address is in the environment, where an operator sets it.
 fn import(url: &str, config: Option<&Path>) -> Ran {
     let mut command = harvester();
     command.arg("import").arg(root().join(HISTORY)).env("REDIS_URL", url);
@@ -34,7 +34,7 @@ fn a_password_and_a_database_are_part_of_the_address() {
     done(&import(&format!("redis://:hush@{host}/2"), None));
     let of = |database: &str| server.cli(&["-a", "hush", "--no-auth-warning", "-n", database, "EXISTS", STREAM]);
     assert_eq!((of("0").trim(), of("2").trim()), ("0", "1"), "written into database 2 only");
-    // The server is there and says no: that is a wrong setting, not a service out of reach.
+    // The server answers with a refusal: that is a wrong setting, not a service out of reach.
     let wrong = import(&format!("redis://:hush-hush@{host}"), None);
     wrong.refused(&["refuses"]);
     let without = import(&format!("redis://{host}"), None);
@@ -44,7 +44,7 @@ fn a_password_and_a_database_are_part_of_the_address() {
 }
 
 #[test]
-fn a_user_of_an_access_list_may_do_what_the_list_says() {
+fn a_user_of_an_access_list_has_the_permissions_of_the_list() {
     let server = RedisServer::start();
     let list = [
         "ACL",
@@ -69,7 +69,7 @@ fn a_user_of_an_access_list_may_do_what_the_list_says() {
 }
 
 #[test]
-fn tls_trusts_the_certificates_of_the_configuration_and_nobody_else() {
+fn tls_trusts_the_certificates_of_the_configuration_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -92,14 +92,14 @@ fn tls_trusts_the_certificates_of_the_configuration_and_nobody_else() {
     fs::write(&trusting, format!("[redis]\nca_file = {ca:?}\n")).unwrap();
     done(&import(&format!("rediss://:hush@localhost:{port}"), Some(&trusting)));
     assert_eq!(server.cli(&["-a", "hush", "--no-auth-warning", "EXISTS", STREAM]).trim(), "1");
-    // Nobody public vouches for it.
+    // No public authority has signed its certificate.
     let distrusted = import(&format!("rediss://:hush@localhost:{port}"), None);
     assert_eq!(distrusted.code, Some(3), "{}", distrusted.log);
     assert!(distrusted.log.contains("certificate"), "{}", distrusted.log);
-    // Vouched for, under another name.
+    // Signed, under another name.
     let other = import(&format!("rediss://:hush@[::1]:{port}"), Some(&trusting));
     assert_eq!(other.code, Some(3), "{}", other.log);
-    // A cluster of one node, which is found and spoken to over TLS.
+    // A cluster of one node, which is found and used over TLS.
     let (of_node, bus) = (free_port().to_string(), free_port().to_string());
     settings[1] = &of_node;
     settings.extend(["--cluster-enabled", "yes", "--cluster-port", &bus, "--tls-cluster", "yes"]);

@@ -1,4 +1,4 @@
-//! `harvester control`: shown first, written with `--yes`, and read back by the decoder that folds it.
+//! `harvester control`: shows an entry first, writes it with `--yes`, and the decoder reads it back.
 
 use crate::support::binary::{Ran, harvester, run};
 use crate::support::proxy::Proxy;
@@ -11,7 +11,7 @@ fn control(server: &RedisServer, arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn nothing_is_written_without_yes_and_nothing_is_said_without_a_reason() {
+fn nothing_is_written_without_yes_or_without_a_reason() {
     let server = RedisServer::start();
     let dry = control(&server, &["kill", "on", "--reason", "the exchange is down"]);
     assert_eq!(dry.code, Some(0), "{}", dry.log);
@@ -21,13 +21,13 @@ fn nothing_is_written_without_yes_and_nothing_is_said_without_a_reason() {
     assert_eq!(server.cli(&["XLEN", STREAM]).trim(), "0");
     assert_eq!(control(&server, &["kill", "on", "--yes"]).code, Some(2), "a reason is required");
     control(&server, &["kill", "on", "--yes", "--reason", " "]).refused(&["the reason (--reason) is empty"]);
-    control(&server, &["rearm", "NEARUSDT", "0.5", "--yes", "--reason", "x"]).refused(&["NEARUSDT", "no position"]);
-    control(&server, &["gap-accept", "None", "--yes", "--reason", "x"]).refused(&["None", "no symbol"]);
+    control(&server, &["rearm", "NEARUSDT", "0.5", "--yes", "--reason", "x"]).refused(&["NEARUSDT", "not a position"]);
+    control(&server, &["gap-accept", "None", "--yes", "--reason", "x"]).refused(&["None", "not a symbol"]);
     assert_eq!(server.cli(&["EXISTS", STREAM]).trim(), "0");
 }
 
 #[test]
-fn each_word_is_written_as_the_entry_that_was_shown() {
+fn each_command_writes_the_entry_that_it_has_shown() {
     let server = RedisServer::start();
     let position = "NEARUSDT@1770163205000-0";
     for (arguments, event_type, payload) in [
@@ -46,24 +46,24 @@ fn each_word_is_written_as_the_entry_that_was_shown() {
         assert_eq!(document["fields"]["payload"], payload);
         let entry = server.cli(&["XREVRANGE", STREAM, "+", "-", "COUNT", "1"]);
         let written: Vec<&str> = entry.lines().collect();
-        let id = document["id"].as_str().expect("the id is said");
+        let id = document["id"].as_str().expect("the document has the id");
         assert_eq!(written, [id, "event_type", event_type, "payload", &payload, "source", "operator"]);
     }
     assert_eq!(server.cli(&["XLEN", STREAM]).trim(), "6");
-    let unheard = control(&server, &["risk-accept", position, "--reason", "r", "--url", "http://127.0.0.1:9"]);
-    assert_eq!(unheard.code, Some(0), "{}", unheard.log);
-    assert!(unheard.out.contains("No service answered whether it knows that."), "{}", unheard.out);
+    let unanswered = control(&server, &["risk-accept", position, "--reason", "r", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(unanswered.code, Some(0), "{}", unanswered.log);
+    assert!(unanswered.out.contains("No service answered whether it knows that."), "{}", unanswered.out);
 }
 
 #[test]
-fn the_kill_key_goes_with_the_word() {
+fn the_kill_key_is_set_with_the_kill_entry() {
     let server = RedisServer::start();
     let key = || server.cli(&["GET", "quantum:kill"]).trim().to_owned();
     assert_eq!(
         control(&server, &["kill", "on", "--reason", "r", "--json"]).json()["kill_key"],
         serde_json::Value::Null
     );
-    assert_eq!(key(), "", "a dry run sets nothing");
+    assert_eq!(key(), "", "a dry run does not set the key");
     for (switch, value) in [("on", "1"), ("off", "0"), ("on", "1")] {
         let document = control(&server, &["kill", switch, "--reason", "r", "--yes", "--json"]).json();
         assert_eq!((&document["kill_key"], &document["service"]), (&value.into(), &"nobody".into()), "{document}");
@@ -77,7 +77,7 @@ fn the_kill_key_goes_with_the_word() {
 
 /// Exit code 0 means that both are written (docs/spec/emission.md, "Kill by command").
 #[test]
-fn a_kill_without_its_key_is_no_success() {
+fn a_kill_without_its_key_is_a_failure() {
     let server = RedisServer::start();
     server.cli(&["ACL", "SETUSER", "op", "on", ">pw", "~quantum:stream:*", "+@all"]);
     let url = server.url().replace("redis://", "redis://op:pw@");
@@ -89,14 +89,14 @@ fn a_kill_without_its_key_is_no_success() {
         assert!(ran.log.contains("the kill key is not set"), "{}", ran.log);
         let document: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
         assert_eq!(document["kill_key"], serde_json::Value::Null, "{document}");
-        assert!(document["id"].is_string(), "the entry counts alone: {document}");
+        assert!(document["id"].is_string(), "the entry counts by itself: {document}");
     }
     assert_eq!(server.cli(&["XLEN", STREAM]).trim(), "2");
     assert_eq!(server.cli(&["EXISTS", "quantum:kill"]).trim(), "0");
 }
 
 #[test]
-fn a_connection_that_breaks_during_a_kill_is_no_success_and_the_key_is_named() {
+fn a_connection_that_breaks_during_a_kill_is_a_failure_that_names_the_key() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let kill = || {
@@ -117,12 +117,12 @@ fn a_connection_that_breaks_during_a_kill_is_no_success_and_the_key_is_named() {
     let ran = kill();
     assert_eq!(ran.code, Some(3), "{} {}", ran.out, ran.log);
     assert!(ran.log.contains("the kill key may be set to 1"), "{}", ran.log);
-    assert_eq!(server.cli(&["GET", "quantum:kill"]).trim(), "1", "it is");
+    assert_eq!(server.cli(&["GET", "quantum:kill"]).trim(), "1", "the key is set");
     assert_eq!(server.cli(&["EXISTS", STREAM]).trim(), "0");
 }
 
 #[test]
-fn what_is_said_is_signed_where_there_is_a_key() {
+fn entries_of_an_operator_are_signed_if_there_is_a_key() {
     use harvester::codec::signing::{SigningKey, control_text};
     let server = RedisServer::start();
     let key = "a secret of enough bytes";

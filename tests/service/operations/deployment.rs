@@ -1,4 +1,4 @@
-//! The files of a deployment: what they promise is held against the programs that read them.
+//! The files of a deployment, compared with the programs that read them.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn deploy() -> std::path::PathBuf {
     root().join("tools/deploy")
 }
 
-/// A unit as it stands, but for the place of the program.
+/// Writes a unit unchanged, except for the path of the program.
 fn unit(folder: &Path, file: &str) -> std::path::PathBuf {
     let text = fs::read_to_string(deploy().join(file)).unwrap();
     let here = text.replace("/usr/local/bin/harvester", env!("CARGO_BIN_EXE_harvester"));
@@ -36,11 +36,11 @@ fn units_are_valid_and_closed() {
             eprintln!("skipped: systemd-analyze is not installed");
             return;
         };
-        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-        // Units of the machine itself are read too, and may have faults of their own.
-        let ours: Vec<&str> = said.lines().filter(|line| line.contains("harvester")).collect();
+        let answer = String::from_utf8_lossy(&verified.stderr).into_owned();
+        // Units of the machine itself are read as well, and may have faults of their own.
+        let ours: Vec<&str> = answer.lines().filter(|line| line.contains("harvester")).collect();
         assert!(ours.is_empty(), "{file}: {ours:?}");
-        // The exposure that it computes goes from 0 (closed) to 100.
+        // The computed exposure is between 0 (closed) and 100.
         let exposure = analyze(&["security", "--offline=yes", "--threshold=15", "--no-pager"]).unwrap();
         assert!(exposure.status.success(), "{file}: {}", String::from_utf8_lossy(&exposure.stdout));
     }
@@ -55,12 +55,12 @@ fn a_unit_with_a_misspelt_setting_is_found() {
         eprintln!("skipped: systemd-analyze is not installed");
         return;
     };
-    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(said.contains("WatchdogSecs"), "{said}");
+    let answer = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(answer.contains("WatchdogSecs"), "{answer}");
 }
 
 #[test]
-fn the_compose_file_starts_what_the_program_and_the_list_know() {
+fn the_compose_file_matches_the_program_and_the_access_list() {
     let text = fs::read_to_string(deploy().join("compose.yaml")).unwrap();
     let compose: serde_json::Value = serde_saphyr::from_str(&text).expect("compose.yaml is YAML");
     let service = &compose["services"]["harvester"];
@@ -75,7 +75,7 @@ fn the_compose_file_starts_what_the_program_and_the_list_know() {
     assert!(ignored.lines().any(|line| line == "**/*.env"), "secrets stay out of the image");
 }
 
-/// The users that the compose file makes, on a server: none is let in without a password.
+/// The users of the compose file, on a server: no user is admitted without a password.
 #[test]
 fn the_compose_file_leaves_no_user_open() {
     let text = fs::read_to_string(deploy().join("compose.yaml")).unwrap();
@@ -83,7 +83,7 @@ fn the_compose_file_leaves_no_user_open() {
     let redis = &compose["services"]["redis"];
     let script = redis["command"][2].as_str().expect("a script").replace("$$", "$");
     assert!(!script.contains("--protected-mode no"), "{script}");
-    // All of it but the server itself, which a test starts.
+    // All of it except the server, which the test starts.
     let (users, _) = script.split_once("&& exec redis-server").expect("it starts a server");
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("users.acl");
@@ -92,15 +92,15 @@ fn the_compose_file_leaves_no_user_open() {
     let made = Command::new("sh").args(["-c", users.trim()]).env("HARVESTER_REDIS_PASSWORD", "hush").status().unwrap();
     assert!(made.success());
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&list).unwrap().permissions());
-    assert_eq!(mode & 0o077, 0, "passwords are in it");
+    assert_eq!(mode & 0o077, 0, "the file contains passwords");
     let server = RedisServer::start_with(&["--aclfile", name(&list)]);
-    assert!(server.cli(&["PING"]).contains("NOAUTH"), "nobody is let in without a password");
+    assert!(server.cli(&["PING"]).contains("NOAUTH"), "a client without a password is refused");
     assert_eq!(server.cli(&["-a", "hush", "--no-auth-warning", "PING"]).trim(), "PONG");
-    let asked = redis["healthcheck"]["test"][1].as_str().expect("a command").replace("$$", "$");
-    assert!(asked.contains("REDISCLI_AUTH=$HARVESTER_REDIS_PASSWORD"), "{asked}");
+    let healthcheck = redis["healthcheck"]["test"][1].as_str().expect("a command").replace("$$", "$");
+    assert!(healthcheck.contains("REDISCLI_AUTH=$HARVESTER_REDIS_PASSWORD"), "{healthcheck}");
 }
 
-/// The documents of a file of Kubernetes.
+/// Returns the documents of a file of Kubernetes.
 fn documents() -> Vec<serde_json::Value> {
     let text = fs::read_to_string(deploy().join("kubernetes.yaml")).unwrap();
     text.split("\n---\n").map(|document| serde_saphyr::from_str(document).expect("it is YAML")).collect()
@@ -121,7 +121,7 @@ fn the_stateful_set_has_the_cells_of_its_configuration() {
     let known: Vec<&str> = volumes.into_iter().chain(claims).collect();
     let mounts = container["volumeMounts"].as_array().unwrap();
     assert!(mounts.iter().all(|mount| known.contains(&mount["name"].as_str().unwrap())), "{known:?}");
-    // The ordinal is the cell, and the program takes the configuration for each of them.
+    // The ordinal is the cell, and the program accepts the configuration for each of them.
     let variables = container["env"].as_array().unwrap();
     let cell = variables.iter().find(|variable| variable["name"] == "HARVEST_CELL").expect("the cell");
     let path = &cell["valueFrom"]["fieldRef"]["fieldPath"];
@@ -133,7 +133,7 @@ fn the_stateful_set_has_the_cells_of_its_configuration() {
     for ordinal in 0..cells {
         let environment = [("HARVEST_CELL".to_owned(), ordinal.to_string())].into();
         let config = harvester::config::Config::from_parts(Some(&file), environment).expect("it is valid");
-        config.check_cell().expect("cells share nothing that they may not");
+        config.check_cell().expect("the cells share no forbidden name");
         assert_eq!((config.run.cell, config.cells()), (Some(ordinal), Some(cells)));
         let port = config.run.listen.expect("pages").port();
         assert_eq!(container["ports"][0]["containerPort"], port);
@@ -153,7 +153,7 @@ fn the_stateful_set_is_valid_by_the_schema_of_kubernetes() {
 }
 
 #[test]
-fn units_bound_what_a_service_can_hold() {
+fn units_limit_the_resources_of_a_service() {
     for file in UNITS {
         let text = fs::read_to_string(deploy().join(file)).unwrap();
         for setting in
@@ -180,10 +180,10 @@ impl Guarded {
         Self { server, folder }
     }
 
-    /// With the night of the incident in its streams.
+    /// Starts it with the night of the incident in its streams.
     fn with_history() -> Self {
         let guarded = Self::empty();
-        // What the service fetched itself stands in its own stream.
+        // Entries that the service has fetched itself are in its own stream.
         let text = fs::read_to_string(root().join(HISTORY)).unwrap();
         let file = guarded.folder.path().join("events.jsonl");
         fs::write(&file, text.replace("quantum:stream:harvest.", "quantum:stream:harvest.shadow.")).unwrap();
@@ -204,14 +204,14 @@ impl Guarded {
         run(command.env("REDIS_URL", url))
     }
 
-    /// What the server says to a command of a user, without doing it.
-    fn says(&self, user: &str, command: &str) -> String {
+    /// Returns the answer of the server to a command of a user, without running it.
+    fn answer(&self, user: &str, command: &str) -> String {
         let words: Vec<&str> = ["ACL", "DRYRUN", user].into_iter().chain(command.split(' ')).collect();
         self.server.cli(&words).trim().to_owned()
     }
 }
 
-/// The streams of a shadow service, as the env file names them.
+/// Returns the streams of a shadow service, as the env file names them.
 fn shadow_streams() -> Vec<(String, String)> {
     let text = fs::read_to_string(deploy().join("harvester.env")).unwrap();
     let streams = text.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.starts_with("STREAM_"));
@@ -233,19 +233,19 @@ fn the_service_runs_as_the_user_of_the_access_list() {
         assert_eq!(ran.code, Some(0), "{}", ran.log);
     }
     for switch in ["on", "off"] {
-        let said = guarded.run_as("harvester-operator", &["control", "kill", switch, "--reason", "r", "--yes"]);
-        assert_eq!(said.code, Some(0), "{}", said.log);
+        let answer = guarded.run_as("harvester-operator", &["control", "kill", switch, "--reason", "r", "--yes"]);
+        assert_eq!(answer.code, Some(0), "{}", answer.log);
     }
     let replayed = run_with(&["replay", name(&root().join(HISTORY)), "--json"]).json();
     let written = guarded.server.cli(&["XLEN", "quantum:stream:harvest.shadow.decision"]);
     assert_eq!(written.trim(), replayed["decisions"].to_string());
     assert_ne!(written.trim(), "0", "a decision was written");
-    // The server notes everything that it refused.
+    // The server logs everything that it has refused.
     assert_eq!(guarded.server.cli(&["ACL", "LOG"]).trim(), "", "something was refused");
 }
 
 #[test]
-fn an_order_goes_out_as_the_live_user_of_the_access_list() {
+fn the_live_user_of_the_access_list_can_send_an_order() {
     let guarded = Guarded::empty();
     let policy = r#"
         [policy]
@@ -262,19 +262,19 @@ fn an_order_goes_out_as_the_live_user_of_the_access_list() {
     "#;
     fs::write(guarded.folder.path().join("live.toml"), policy).unwrap();
     guarded.server.cli(&["XGROUP", "CREATE", "quantum:stream:apply.plan", "executor", "0", "MKSTREAM"]);
-    // By the server's clock, as producers write them: an older decision would not be sent.
-    let says = |stream: &str, fields: &str| {
+    // Ids by the server's clock, as producers write them: an older decision would not be sent.
+    let answer = |stream: &str, fields: &str| {
         let stream = format!("quantum:stream:{stream}");
         let words: Vec<&str> = ["XADD", &stream, "*"].into_iter().chain(fields.split(' ')).collect();
         guarded.server.cli(&words);
     };
-    says("trade.intent", r#"payload {"symbol":"ADAUSDT","side":"BUY","atr_value":0.02,"volatility_factor":1}"#);
-    says(
+    answer("trade.intent", r#"payload {"symbol":"ADAUSDT","side":"BUY","atr_value":0.02,"volatility_factor":1}"#);
+    answer(
         "apply.result",
         "symbol ADAUSDT side BUY status FILLED order_id 7 filled_qty 100 avgPrice 1.5 reduceOnly False",
     );
-    says("market.tick", "symbol ADAUSDT price 1.5");
-    says("market.tick", "symbol ADAUSDT price 1.52");
+    answer("market.tick", "symbol ADAUSDT price 1.5");
+    answer("market.tick", "symbol ADAUSDT price 1.52");
     let mut service = vec!["run", "--config", "live.toml", "--until-idle", "1", "--listen", ""];
     service.extend(["--store", "state", "--journal", "journal"]);
     let ran = guarded.run_as("harvester-live", &service);
@@ -285,7 +285,7 @@ fn an_order_goes_out_as_the_live_user_of_the_access_list() {
 }
 
 #[test]
-fn what_the_service_does_not_need_is_refused() {
+fn commands_that_the_service_does_not_need_are_refused() {
     let guarded = Guarded::empty();
     for user in ["harvester", "harvester-live", "harvester-feed"] {
         for foreign in [
@@ -305,8 +305,8 @@ fn what_the_service_does_not_need_is_refused() {
             "HSET quantum:position:ADAUSDT qty 0",
             "EVAL x 0",
         ] {
-            let said = guarded.says(user, foreign);
-            assert!(said.contains("has no permissions"), "{user}: {foreign}: {said}");
+            let answer = guarded.answer(user, foreign);
+            assert!(answer.contains("has no permissions"), "{user}: {foreign}: {answer}");
         }
     }
     for needed in [
@@ -316,9 +316,9 @@ fn what_the_service_does_not_need_is_refused() {
         "HSET quantum:ticker:ADAUSDT markPrice 1",
         "PEXPIRE quantum:market:ADAUSDT 5",
     ] {
-        assert_eq!(guarded.says("harvester-feed", needed), "OK", "{needed}");
+        assert_eq!(guarded.answer("harvester-feed", needed), "OK", "{needed}");
     }
-    // A shadow service says nothing that a live one believes.
+    // A shadow service writes nothing that a live service believes.
     for loosening in [
         "XADD quantum:stream:harvest.control * event_type policy.adopted payload {}",
         "XADD quantum:stream:harvest.observation * event_type exchange.position payload {}",
@@ -328,8 +328,8 @@ fn what_the_service_does_not_need_is_refused() {
         "DEL quantum:stream:harvest.decision:lease",
         "SET quantum:kill 0",
     ] {
-        let said = guarded.says("harvester", loosening);
-        assert!(said.contains("has no permissions"), "{loosening}: {said}");
+        let answer = guarded.answer("harvester", loosening);
+        assert!(answer.contains("has no permissions"), "{loosening}: {answer}");
     }
     for (allowed, command) in [
         ("OK", "XADD quantum:stream:harvest.control * event_type kill.changed payload {}"),
@@ -339,13 +339,13 @@ fn what_the_service_does_not_need_is_refused() {
         ("no permissions", "SET quantum:stream:harvest.decision:lease x"),
         ("no permissions", "DEL quantum:kill"),
     ] {
-        let said = guarded.says("harvester-operator", command);
-        assert!(said.contains(allowed), "{command}: {said}");
+        let answer = guarded.answer("harvester-operator", command);
+        assert!(answer.contains(allowed), "{command}: {answer}");
     }
-    // Orders: only of the live user.
+    // Orders: only for the live user.
     for stream in ["quantum:stream:apply.plan", "quantum:stream:trade.intent"] {
         let order = format!("XADD {stream} * a b");
-        assert!(guarded.says("harvester", &order).contains("has no permissions"), "shadow writes no order");
-        assert_eq!(guarded.says("harvester-live", &order), "OK");
+        assert!(guarded.answer("harvester", &order).contains("has no permissions"), "shadow writes no order");
+        assert_eq!(guarded.answer("harvester-live", &order), "OK");
     }
 }

@@ -1,4 +1,4 @@
-//! `harvester quarantine try`: what today's decoder makes of what was put aside.
+//! `harvester quarantine try`: the result of the present decoder for quarantined entries.
 
 use std::fs;
 
@@ -7,10 +7,11 @@ use serde_json::Value;
 use crate::support::binary::{name, run_with};
 
 #[test]
-fn what_was_put_aside_is_decoded_once_more_and_nothing_is_changed() {
+fn quarantined_entries_are_decoded_again_and_nothing_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let (history, store) = (folder.path().join("history.jsonl"), folder.path().join("state"));
-    // The second reads, and is put aside by what it meets: a fill without a side whose plan nobody knows.
+    // The second entry can be read, and is quarantined because of the state: a fill without a side and with an
+    // unknown plan.
     let lines = [
         r#"{"stream":"quantum:stream:trade.intent","id":"1770163200000-0","fields":{"payload":"{no json"}}"#,
         r#"{"stream":"quantum:stream:apply.result","id":"1770163201000-0","fields":{"symbol":"ADAUSDT","order_id":"7","filled_qty":"5","status":"FILLED"}}"#,

@@ -7,8 +7,8 @@ use harvester::config::{Config, Origin};
 use crate::support::binary::{harvester, name, run, run_with};
 use crate::support::root;
 
-/// Settings that the example must not set to their default: it has none, or depends on the host, or is a secret, or the
-/// service asks the exchange once a file sets it.
+/// Settings that the example must not set to their default: it has none, or depends on the host, or is a secret, or
+/// the service calls the exchange once a file sets it.
 const NOT_SET: [&str; 10] = [
     "policy.on_live",
     "run.consumer",
@@ -23,7 +23,7 @@ const NOT_SET: [&str; 10] = [
 ];
 
 #[test]
-fn the_example_holds_every_setting_with_its_default() {
+fn the_example_has_every_setting_with_its_default() {
     let path = root().join("harvester.example.toml");
     let example = Config::from_parts(Some(&path), BTreeMap::new()).expect("the example is valid");
     let defaults = Config::from_parts(None, BTreeMap::new()).expect("the defaults are valid");
@@ -34,7 +34,7 @@ fn the_example_holds_every_setting_with_its_default() {
     assert_eq!(example.hash(), defaults.hash());
     let left_out = example.settings.iter().filter(|setting| setting.origin == Origin::Default);
     let left_out: BTreeSet<&str> = left_out.map(|setting| &*setting.key).collect();
-    assert_eq!(left_out, BTreeSet::from(NOT_SET), "settings that the example does not hold");
+    assert_eq!(left_out, BTreeSet::from(NOT_SET), "settings that the example does not have");
     let text = std::fs::read_to_string(&path).unwrap();
     for key in ["# on_live = ", "# consumer = ", "# sources = ", "# environment = ", "# base_url = "] {
         assert!(text.lines().any(|line| line.starts_with(key)), "{key} is not documented");
@@ -85,7 +85,7 @@ fn settings_are_shown_with_their_origin_and_without_secrets() {
 }
 
 #[test]
-fn what_a_service_would_refuse_is_shown_and_refused() {
+fn settings_that_a_service_would_refuse_are_shown_and_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("harvester.toml");
     let policy = "[policy]\nmode = \"live\"\nladder = \"1:0.5\"\natr_unit = { default = \"absolute\" }\n\

@@ -1,4 +1,4 @@
-//! The REST interface.
+//! The REST interface of the fake exchange.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use super::Shared;
 use super::world::{Fault, LoggedCall, World};
 
-/// How much longer a ban gets with each call that ignores it.
+/// A ban grows by this much with each call that ignores it.
 const BAN_STEP: Duration = Duration::from_secs(120);
 /// Longest window of `userTrades`. [ms]
 const WINDOW_MAX_MS: u64 = 7 * 24 * 3_600_000;
@@ -45,7 +45,7 @@ pub(super) async fn serve(shared: Arc<Shared>, acceptor: Option<TlsAcceptor>) ->
     address
 }
 
-/// Takes connections that shake hands; the others are let go.
+/// Accepts connections that complete the TLS handshake and drops the others.
 struct Secure {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -115,7 +115,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
     Ok(response)
 }
 
-/// Names and values, decoded, without the signature; and whether there was one.
+/// Returns names and values, decoded, without the signature; and whether there was a signature.
 fn parameters_of(query: &str) -> (BTreeMap<String, String>, bool) {
     let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -150,7 +150,7 @@ impl World {
         }
         self.used_weight += weight(path, parameters);
         if self.used_weight > self.weight_limit {
-            // The next call that does not wait is shut out.
+            // The next call is banned if it does not wait.
             self.banned_until = Some(Instant::now() + BAN_STEP);
             return refused(429, -1003, "Too many requests.", Some(30));
         }
@@ -245,7 +245,7 @@ impl World {
             let want: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
             return signature == want;
         };
-        // Base64 that is not encoded for a query is another text there: a plus is a blank.
+        // Base64 has to be encoded for a query: a plus sign in it means a blank.
         if signature.contains(['+', '/', '=']) {
             return false;
         }
@@ -293,7 +293,7 @@ impl World {
         json!({"timezone": "UTC", "serverTime": self.now_ms(), "rateLimits": [], "symbols": symbols})
     }
 
-    /// `v2` lists every symbol that it knows, `v3` those with a quantity.
+    /// Returns positions: `v2` lists every symbol that it knows, `v3` those with a quantity.
     fn position_risk(&self, all: bool) -> Value {
         let mut symbols: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
         if all {
@@ -353,7 +353,7 @@ impl World {
     fn listen_key(&mut self, method: &str, key: Option<&String>) -> Result<Value, Refusal> {
         match method {
             "POST" => {
-                // Asked again while one is valid, the exchange answers the same.
+                // If a client asks again while a key is valid, the exchange returns the same key.
                 if self.listen_keys.is_empty() {
                     self.listen_keys_opened += 1;
                     self.listen_keys.push(format!(

@@ -1,4 +1,4 @@
-//! The sockets: mark prices of all symbols, and the events of the account.
+//! The sockets of the fake exchange: mark prices of all symbols, and the events of the account.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use tokio_tungstenite::tungstenite::http::StatusCode;
 use super::Shared;
 use super::world::{World, mark_message};
 
-/// What goes to the sockets that are open.
+/// A message for the open sockets.
 #[derive(Clone, Debug)]
 pub(crate) enum Push {
     Marks(String),
-    /// An event, and the key of the account that it is of; `None` is all.
+    /// An event, and the key of its account; `None` means all accounts.
     User(String, Option<String>),
     Text(String),
     Close,
@@ -74,7 +74,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>)
         address = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
         let is_known = {
             let world = shared.world();
-            !world.refuses_sockets && Told::of(&address, &world).is_some()
+            !world.refuses_sockets && Content::of(&address, &world).is_some()
         };
         if is_known {
             return Ok(response);
@@ -83,29 +83,29 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>)
         *refused.status_mut() = StatusCode::FORBIDDEN;
         Err(refused)
     };
-    // Subscribed before the client knows that it is connected, so that nothing is missed.
+    // Subscribes before the client knows that it is connected, so that no message is lost.
     let pushes = shared.pushes.subscribe();
     let Ok(socket) = accept_hdr_async(stream, accept).await else { return };
-    let (number, told) = {
+    let (number, content) = {
         let mut world = shared.world();
         world.sockets_opened += 1;
-        let (number, told) = (world.sockets_opened, Told::of(&address, &world).unwrap_or(Told::Nothing));
+        let (number, content) = (world.sockets_opened, Content::of(&address, &world).unwrap_or(Content::Nothing));
         world.sockets.insert(number, address);
-        (number, told)
+        (number, content)
     };
-    exchange_messages(socket, pushes, &told, &shared).await;
+    exchange_messages(socket, pushes, &content, &shared).await;
     shared.world().sockets.remove(&number);
 }
 
 async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
     mut socket: tokio_tungstenite::WebSocketStream<S>,
     mut pushes: Receiver<Push>,
-    told: &Told,
+    content: &Content,
     shared: &Shared,
 ) {
     loop {
         tokio::select! {
-            // Pings are answered while reading.
+            // Pings are answered while messages are read.
             message = socket.next() => match message {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 Some(Ok(Message::Ping(_))) => shared.world().pings += 1,
@@ -113,8 +113,8 @@ async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
             },
             push = pushes.recv() => {
                 let text = match push {
-                    Ok(Push::Marks(text)) if *told == Told::Marks => text,
-                    Ok(Push::User(text, key)) if told.holds(&text, key.as_deref()) => text,
+                    Ok(Push::Marks(text)) if *content == Content::Marks => text,
+                    Ok(Push::User(text, key)) if content.includes(&text, key.as_deref()) => text,
                     Ok(Push::Text(text)) => text,
                     Ok(Push::Marks(_) | Push::User(..)) | Err(RecvError::Lagged(_)) => continue,
                     Ok(Push::Close) => {
@@ -132,19 +132,20 @@ async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// What a socket tells, by its address.
+/// What a socket sends, by its address.
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+enum Content {
     Marks,
-    /// Events of these names, `None` is all, of the account with this key.
+    /// Events of these names (`None` is all) of the account with this key.
     Events(Option<Vec<String>>, String),
-    /// It is open, and that is all.
+    /// The socket is open and sends nothing.
     Nothing,
 }
 
-impl Told {
-    /// As the exchange does since April 2026: the listen key as a parameter, with the events by name. As a part of the
-    /// path it opens a socket that tells nothing, but for the old testnet. `None` where it is refused.
+impl Content {
+    /// Parses the address as the exchange does since April 2026: the listen key is a parameter, with the events by
+    /// name. A key in the path opens a socket that sends nothing, except at the old testnet. Returns `None` if the
+    /// address is refused.
     fn of(address: &str, world: &World) -> Option<Self> {
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
         if is_marks(path) {
@@ -167,7 +168,7 @@ impl Told {
         })
     }
 
-    fn holds(&self, event: &str, key: Option<&str>) -> bool {
+    fn includes(&self, event: &str, key: Option<&str>) -> bool {
         let Self::Events(names, account) = self else { return false };
         if key.is_some_and(|key| key != account) {
             return false;

@@ -1,32 +1,32 @@
-//! What the exchange knows, how it behaves, and what it was asked.
+//! The state of the fake exchange, its faults, and the log of its calls.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-/// Key and secret of the exchange's documentation.
+/// Key and secret from the exchange's documentation.
 pub const KEY: &str = "dbefbc809e3e83c283a984c3a1459732ea7db1360ca80c5c2c8867408d28cc83";
 pub const SECRET: &str = "2b5eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9";
 
-/// How one call goes wrong.
+/// The way in which one call fails.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Another status, with headers and a body.
     Status(u16, Vec<(&'static str, String)>, String),
-    /// The right answer, later.
+    /// The correct answer, with a delay.
     Slow(Duration),
-    /// No answer, ever.
+    /// No answer.
     Silent,
-    /// The answer breaks off in the middle.
+    /// The connection ends in the middle of the answer.
     BreaksOff,
-    /// Half of the answer, its length fitting the half.
+    /// Half of the answer, with a length that fits the half.
     Halved,
     /// Another body, with status 200.
     Body(String),
 }
 
-/// A call as it came.
+/// A call as it arrived.
 #[derive(Clone, Debug)]
 pub struct LoggedCall {
     pub method: String,
@@ -35,7 +35,7 @@ pub struct LoggedCall {
     pub parameters: BTreeMap<String, String>,
     pub has_signature: bool,
     pub status: u16,
-    /// The key that it came with.
+    /// The API key of the call.
     pub key: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl LoggedCall {
     }
 }
 
-/// A further account, with what [`World`] has of the first.
+/// A further account, with the same values that [`World`] has for the first.
 #[derive(Debug, Default)]
 pub struct Account {
     pub key: String,
@@ -66,27 +66,27 @@ pub struct World {
     pub positions: BTreeMap<String, (String, String)>,
     /// Rows of `userTrades`.
     pub trades: Vec<Value>,
-    /// The same by symbol and side, of a hedge account.
+    /// The same by symbol and side, for a hedge account.
     pub sided: BTreeMap<(String, String), (String, String)>,
     /// The account is in hedge mode (dual-side).
     pub is_hedged: bool,
-    /// Symbols that are known no more.
+    /// Symbols that the exchange does not list any more.
     pub delisted: BTreeSet<String>,
     /// stepSize, minQty and minNotional by symbol.
     pub filters: BTreeMap<String, (String, String, String)>,
     pub key: String,
     pub secret: String,
-    /// Raw public key of an Ed25519 pair, where signatures are those of one, instead of the secret's.
+    /// Raw public key of an Ed25519 pair, if calls are signed with it instead of the secret.
     pub ed25519: Option<Vec<u8>>,
-    /// The server's clock less this machine's. [ms]
+    /// The server's clock minus this machine's. [ms]
     pub drift_ms: i64,
-    /// Weight of the running minute, and what it may be. [weight]
+    /// Weight used in the current minute, and its limit. [weight]
     pub used_weight: u64,
     pub weight_limit: u64,
-    /// How long the calls of a path go on failing, after those of `faults`.
+    /// How long the calls of a path continue to fail, after those of `faults`.
     pub faults: VecDeque<(String, Fault)>,
     pub always: Option<Fault>,
-    /// Shut out until then; every call meanwhile makes it longer.
+    /// The client is banned until then; every call before that extends the ban.
     pub banned_until: Option<Instant>,
     pub listen_keys: Vec<String>,
     pub listen_keys_opened: u64,
@@ -94,13 +94,14 @@ pub struct World {
     /// Paths of the open sockets.
     pub sockets: BTreeMap<u64, String>,
     pub sockets_opened: u64,
-    /// Pings that came, all of them answered.
+    /// Number of pings that arrived, all of them answered.
     pub pings: u64,
-    /// The old testnet: the listen key is a part of the path there. Elsewhere such a socket opens, and stays silent.
+    /// True for the old testnet: the listen key is a part of the path there. Elsewhere such a socket opens and sends
+    /// nothing.
     pub takes_key_in_path: bool,
     /// New sockets are refused.
     pub refuses_sockets: bool,
-    /// Mark prices of all symbols are sent this often.
+    /// Interval at which mark prices of all symbols are sent.
     pub ticks: Option<Duration>,
 }
 
@@ -136,7 +137,7 @@ impl World {
         }
     }
 
-    /// The server's clock. [ms since 1970]
+    /// Returns the server's clock. [ms since 1970]
     pub fn now_ms(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
         u64::try_from(now).expect("before the end of time").saturating_add_signed(self.drift_ms)
@@ -148,7 +149,7 @@ impl World {
         self.accounts.last_mut().expect("it was added")
     }
 
-    /// Puts a further account in the place of the first one, or back, for one call.
+    /// Exchanges the first account with a further one, or back, for one call.
     pub(super) fn swap(&mut self, account: usize) {
         let Self { accounts, key, secret, positions, sided, is_hedged, trades, listen_keys, .. } = self;
         let other = &mut accounts[account];
@@ -169,7 +170,7 @@ impl World {
         self.positions.insert(symbol.to_owned(), (amount.to_owned(), entry_price.to_owned()));
     }
 
-    /// A position of a hedge account.
+    /// Sets a position of a hedge account.
     pub fn set_side(&mut self, symbol: &str, side: &str, amount: &str, entry_price: &str) {
         self.is_hedged = true;
         self.sided.insert((symbol.to_owned(), side.to_owned()), (amount.to_owned(), entry_price.to_owned()));
@@ -180,7 +181,7 @@ impl World {
         self.filters.insert(symbol.to_owned(), filters);
     }
 
-    /// A trade, in the format of `userTrades`: ids of trade and order, quantity and price.
+    /// Adds a trade, in the format of `userTrades`: ids of trade and order, quantity and price.
     pub fn add_trade(&mut self, symbol: &str, ids: (u64, u64), side: &str, fill: (&str, &str), time_ms: u64) {
         let ((id, order_id), (qty, price)) = (ids, fill);
         self.trades.push(json!({
@@ -190,7 +191,7 @@ impl World {
         }));
     }
 
-    /// The fault that is due for a path.
+    /// Removes and returns the next fault of a path.
     pub fn take_fault(&mut self, path: &str) -> Option<Fault> {
         match self.faults.iter().position(|(of, _)| of == path) {
             Some(at) => self.faults.remove(at).map(|(_, fault)| fault),
@@ -199,7 +200,7 @@ impl World {
     }
 }
 
-/// A message of `!markPrice@arr@1s`.
+/// Returns a message of `!markPrice@arr@1s`.
 pub fn mark_message(rows: &[(&str, &str)], now_ms: u64) -> String {
     let row = |(symbol, price): &(&str, &str)| {
         json!({
@@ -210,7 +211,7 @@ pub fn mark_message(rows: &[(&str, &str)], now_ms: u64) -> String {
     Value::Array(rows.iter().map(row).collect()).to_string()
 }
 
-/// `ORDER_TRADE_UPDATE` of a fill.
+/// Returns the `ORDER_TRADE_UPDATE` of a fill.
 pub fn trade_event(trade: &Value) -> Value {
     json!({
         "e": "ORDER_TRADE_UPDATE", "E": trade["time"], "T": trade["time"],
@@ -224,7 +225,7 @@ pub fn trade_event(trade: &Value) -> Value {
     })
 }
 
-/// `ACCOUNT_UPDATE` of one position.
+/// Returns the `ACCOUNT_UPDATE` of one position.
 pub fn account_event(symbol: &str, amount: &str, entry_price: &str, time_ms: u64) -> Value {
     json!({
         "e": "ACCOUNT_UPDATE", "E": time_ms, "T": time_ms,

@@ -1,4 +1,4 @@
-//! What the exchange holds and has traded, by its own word and by that of others.
+//! The exchange of a random history: its quantities and trades, as it and as others report them.
 
 use rust_decimal::Decimal;
 
@@ -8,7 +8,7 @@ use super::{OBSERVATION, QTY_EXPONENTS, RESULT, SNAPSHOT, SYMBOLS};
 
 impl World {
     pub(super) fn observation(&mut self, event: &'static str, members: Members) {
-        self.tell(OBSERVATION, vec![("event_type", Some(event.to_owned())), ("payload", Some(object(&members)))]);
+        self.append(OBSERVATION, vec![("event_type", Some(event.to_owned())), ("payload", Some(object(&members)))]);
     }
 
     pub(super) fn traded(&mut self, symbol: usize, order_id: String, side: &'static str, qty: String, own_ms: u64) {
@@ -26,7 +26,7 @@ impl World {
         self.observation("exchange.trade", members);
     }
 
-    /// A trade of an order that is known, or of one that nobody else told of.
+    /// Adds a trade of a known order, or of an order that no other entry has reported.
     pub(super) fn trade(&mut self) {
         let Some(at) = self.recent_order() else { return };
         let order = self.orders[at].clone();
@@ -40,7 +40,7 @@ impl World {
         self.traded(order.symbol, order_id, if order.buys { "BUY" } else { "SELL" }, qty, own_ms);
     }
 
-    /// Trades from before an opening by a stated quantity, in one or two parts.
+    /// Adds trades from before an opening by a stated quantity, in one or two parts.
     pub(super) fn explain(&mut self, symbol: usize) {
         let Some(open) = self.lab.symbol(SYMBOLS[symbol]).and_then(|book| book.book.hot.open.as_ref()) else { return };
         let (Some(qty), opened_ms) = (open.snapshot_qty, open.opened.id.ms) else { return };
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    /// What the exchange holds, by its own word: what we hold, or something else.
+    /// Returns the quantity that the exchange states: ours, or another.
     pub(super) fn exchange_qty(&mut self, symbol: usize) -> Decimal {
         let held = self.held(symbol);
         let other = |text: String| text.parse::<Decimal>().unwrap_or(Decimal::ONE);
@@ -91,14 +91,14 @@ impl World {
         }
         let raw = flat(members);
         self.snapshots[symbol] = Some(raw.clone());
-        self.tell(SNAPSHOT, raw);
+        self.append(SNAPSHOT, raw);
     }
 
-    /// The snapshot from before, once the grace has passed.
+    /// Repeats the last snapshot after the grace period.
     pub(super) fn snapshot_again(&mut self, symbol: usize) {
         let Some(raw) = self.snapshots[symbol].clone() else { return self.snapshot(symbol) };
         self.pass(61_000);
-        self.tell(SNAPSHOT, raw);
+        self.append(SNAPSHOT, raw);
     }
 
     pub(super) fn exchange_position(&mut self, symbol: usize) {
@@ -110,7 +110,7 @@ impl World {
         self.observation("exchange.position", members);
     }
 
-    /// A fill that the exchange shows before its result comes, or that happened long before.
+    /// Adds a fill that the exchange shows before its result comes, or that happened long before.
     pub(super) fn overtaken(&mut self, symbol: usize) {
         let (held, happened_ms) = (self.held(symbol), self.now_ms);
         let units = 100 * (1 + self.draw(5) as i64);
@@ -142,7 +142,7 @@ impl World {
             ("order_status", "FILLED".into()),
             ("timestamp", self.seconds(happened_ms - earlier_ms).into()),
         ];
-        self.tell(RESULT, flat(members));
+        self.append(RESULT, flat(members));
     }
 
     pub(super) fn instrument(&mut self, symbol: usize) {

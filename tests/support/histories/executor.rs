@@ -1,4 +1,4 @@
-//! Orders and what is filled of them, and the answers to what was decided.
+//! Orders of a random history, their fills, and the answers to decisions.
 
 use rust_decimal::Decimal;
 
@@ -65,10 +65,10 @@ impl World {
         let average = if priced { Some(self.near(order.symbol)) } else { None };
         let raw = self.result(order, status, qty, average);
         self.results.push(raw.clone());
-        self.tell(RESULT, raw);
+        self.append(RESULT, raw);
     }
 
-    /// A result in one of the shapes of the executors.
+    /// Adds a result in one of the shapes of the executors.
     pub(super) fn result(&mut self, order: &Order, status: &'static str, qty: String, average: Option<String>) -> Raw {
         let side = if order.buys { "BUY" } else { "SELL" };
         let mut members: Members = vec![("symbol", SYMBOLS[order.symbol].into())];
@@ -127,7 +127,7 @@ impl World {
         flat(members)
     }
 
-    /// Several orders in one entry: what is closed by one is opened again by the next.
+    /// Adds several orders in one entry: each order opens again what the one before has closed.
     pub(super) fn steps(&mut self, symbol: usize) {
         let mut steps = Vec::new();
         for _ in 0..2 + self.draw(2) {
@@ -151,9 +151,9 @@ impl World {
         ];
         let raw = flat(members);
         self.results.push(raw.clone());
-        self.tell(RESULT, raw);
+        self.append(RESULT, raw);
         if self.one_in(4) {
-            // Which of the orders of the plan is meant, nobody knows.
+            // The entry does not state which order of the plan it means.
             let plan_id = Some(plan_id);
             let order = Order {
                 symbol,
@@ -180,10 +180,10 @@ impl World {
             1 => members.extend([("status", "REJECTED".into()), ("filled_qty", "0".into())]),
             _ => members.extend([("executed", "True".into()), ("status", "NEW".into()), ("executedQty", "0".into())]),
         }
-        self.tell(RESULT, flat(members));
+        self.append(RESULT, flat(members));
     }
 
-    /// The same quantity again, now with its average price.
+    /// Repeats a quantity, now with its average price.
     pub(super) fn late_price(&mut self) {
         let Some(at) = self.recent_order() else { return };
         let mut order = self.orders[at].clone();
@@ -194,17 +194,17 @@ impl World {
         self.filled(&order, order.filled, true);
     }
 
-    /// An entry from before, under a new id.
+    /// Repeats an earlier entry under a new id.
     pub(super) fn repeat(&mut self) {
         if self.results.is_empty() {
             return;
         }
         let at = self.draw(self.results.len() as u64) as usize;
         let raw = self.results[at].clone();
-        self.tell(RESULT, raw);
+        self.append(RESULT, raw);
     }
 
-    /// Less than was already filled, and never said before.
+    /// Reports a smaller quantity than was already filled, which no entry has reported before.
     pub(super) fn contradict(&mut self) {
         let Some(at) = self.recent_order() else { return };
         let order = self.orders[at].clone();
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    // ---- answers to what was decided ----
+    // ---- answers to decisions ----
 
     pub(super) fn answer(&mut self) {
         let back = 1 + self.draw(3) as usize;
@@ -223,14 +223,14 @@ impl World {
         let side = side.name();
         let how = self.draw(10);
         if how == 8 {
-            // A bridge makes a plan of its own of our request; the result names that.
+            // A bridge makes its own plan of our request, and the result names that plan.
             self.exit_intent(symbol, Some(decision_id));
             self.pass(3);
             plan_id = self.plan(symbol, side, qty.to_string(), true, true);
             self.pass(3);
         }
         let part = (qty * Decimal::new(5, 1)).normalize().to_string();
-        // Answers to one decision are of one order, or of orders of their own.
+        // Answers to one decision belong to one order, or each to its own.
         let order_id = if self.one_in(2) { format!("8{at:06}") } else { format!("9{}", self.count()) };
         let mut members: Members =
             vec![("symbol", SYMBOLS[symbol].into()), ("plan_id", plan_id.into()), ("action", "PARTIAL_CLOSE".into())];
@@ -257,6 +257,6 @@ impl World {
             7 => vec![("status", "CANCELED".into()), ("order_id", order_id.into())],
             _ => filled(qty.to_string(), "FILLED", price),
         });
-        self.tell(RESULT, flat(members));
+        self.append(RESULT, flat(members));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// A value of a field: text, or what JSON writes without quotes.
+/// A value of a field: text, or a number or literal that JSON writes without quotes.
 #[derive(Clone, Debug)]
 pub(super) enum V {
     T(String),
@@ -22,7 +22,7 @@ impl From<String> for V {
 }
 
 pub(super) type Members = Vec<(&'static str, V)>;
-/// Fields of an entry; `None` is a value that is no UTF-8.
+/// Fields of an entry; `None` is a value that is not UTF-8.
 pub(super) type Raw = Vec<(&'static str, Option<String>)>;
 
 pub(super) fn object(members: &Members) -> String {
@@ -40,7 +40,7 @@ pub(super) fn flat(members: Members) -> Raw {
     members.into_iter().map(|(name, V::T(text) | V::N(text))| (name, Some(text))).collect()
 }
 
-/// `whole × 10^exponent`, written out.
+/// Returns `whole × 10^exponent`, written out.
 pub(super) fn decimal(whole: i64, exponent: i32) -> String {
     if exponent >= 0 {
         return format!("{whole}{}", "0".repeat(exponent as usize));

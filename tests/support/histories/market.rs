@@ -1,4 +1,4 @@
-//! Prices, signals and plans.
+//! Prices, signals and plans of a random history.
 
 use harvester::domain::book::plans::bridged_plan_id;
 
@@ -6,7 +6,7 @@ use super::fields::{Members, V, flat, object};
 use super::world::World;
 use super::{CANDLE, INTENT, PLAN, RESULT, SYMBOLS, TICK};
 
-/// How far prices of a calm history are from where they began, at most. Any two of them are near each other. [1/1000]
+/// Largest distance of prices of a calm history from their start. Any two of them are near each other. [1/1000]
 const CALM: i64 = 20;
 
 impl World {
@@ -37,7 +37,7 @@ impl World {
             1 => vec![("data", Some(object(&members)))],
             _ => vec![("event_type", Some("market.tick".to_owned())), ("payload", Some(object(&members)))],
         };
-        self.tell(TICK, raw);
+        self.append(TICK, raw);
     }
 
     pub(super) fn candle(&mut self, symbol: usize) {
@@ -45,10 +45,10 @@ impl World {
         let close = self.level(symbol);
         let began = self.seconds(self.now_ms - 60_000);
         let members = vec![("symbol", SYMBOLS[symbol].into()), ("close", close.into()), ("timestamp", V::N(began))];
-        self.tell(CANDLE, vec![("payload", Some(object(&members)))]);
+        self.append(CANDLE, vec![("payload", Some(object(&members)))]);
     }
 
-    /// A price where prices are not the main thing: among results, or as an observation.
+    /// Adds a price that is not in a price stream: among results, or as an observation.
     pub(super) fn other_price(&mut self, symbol: usize) {
         self.walk(symbol);
         let price = self.level(symbol);
@@ -60,7 +60,7 @@ impl World {
                 ("price", price.into()),
                 ("status", "PRICE_UPDATE".into()),
             ];
-            self.tell(RESULT, flat(members));
+            self.append(RESULT, flat(members));
         } else {
             let source = ["redis_ticker", "redis_market", "api"][self.draw(3) as usize];
             let members = vec![("symbol", SYMBOLS[symbol].into()), ("price", price.into()), ("source", source.into())];
@@ -72,7 +72,7 @@ impl World {
         let price = self.level(symbol);
         let then = self.seconds(self.now_ms - 9_000 - self.now_ms % 3_000);
         let members = vec![("symbol", SYMBOLS[symbol].into()), ("mark_price", V::N(price)), ("timestamp", V::N(then))];
-        self.tell(TICK, vec![("payload", Some(object(&members)))]);
+        self.append(TICK, vec![("payload", Some(object(&members)))]);
     }
 
     pub(super) fn intent(&mut self, symbol: usize) {
@@ -108,11 +108,11 @@ impl World {
                 raw.push(("source", source));
                 raw
             }
-            // Without a source the unit is that of `default`: absolute.
+            // Without a source, the unit is that of `default`: absolute.
             _ if is_fraction => vec![("payload", Some(object(&members))), ("source", source)],
             _ => vec![("payload", Some(object(&members)))],
         };
-        self.intents[symbol] = Some(self.tell(INTENT, raw));
+        self.intents[symbol] = Some(self.append(INTENT, raw));
     }
 
     pub(super) fn exit_intent(&mut self, symbol: usize, decision_id: Option<String>) {
@@ -121,10 +121,10 @@ impl World {
         if let Some(decision_id) = decision_id {
             members.push(("decision_id", decision_id.into()));
         }
-        self.intents[symbol] = Some(self.tell(INTENT, vec![("payload", Some(object(&members)))]));
+        self.intents[symbol] = Some(self.append(INTENT, vec![("payload", Some(object(&members)))]));
     }
 
-    /// Tells a plan; answers its id.
+    /// Adds a plan and returns its id.
     pub(super) fn plan(
         &mut self,
         symbol: usize,
@@ -153,7 +153,7 @@ impl World {
             members.push(("atr_value", self.atr(symbol, false).into()));
             members.push(("volatility_factor", self.volatility().into()));
         }
-        self.tell(PLAN, flat(members));
+        self.append(PLAN, flat(members));
         plan_id
     }
 }

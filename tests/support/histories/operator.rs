@@ -1,4 +1,4 @@
-//! Control entries, and entries that cannot be read.
+//! Control entries and unreadable entries of a random history.
 
 use super::fields::{Members, Raw, V, object};
 use super::world::World;
@@ -6,7 +6,7 @@ use super::{CONTROL, INTENT, OBSERVATION, PLAN, POLICIES, RESULT, SNAPSHOT, SYMB
 
 impl World {
     pub(super) fn control(&mut self, event: &'static str, members: Members) {
-        self.tell(CONTROL, vec![("event_type", Some(event.to_owned())), ("payload", Some(object(&members)))]);
+        self.append(CONTROL, vec![("event_type", Some(event.to_owned())), ("payload", Some(object(&members)))]);
     }
 
     pub(super) fn kill(&mut self) {
@@ -53,7 +53,7 @@ impl World {
         self.control("decision.expired", vec![("decision_id", decision_id.into()), ("reason", "kill".into())]);
     }
 
-    /// Announces that an entry is passed over, and then tells that entry.
+    /// Announces that an entry is skipped, and then adds that entry.
     pub(super) fn skip(&mut self, symbol: usize) {
         if self.style.no_skips {
             return;
@@ -71,7 +71,7 @@ impl World {
         self.control("policy.adopted", vec![("policy", V::N(policy))]);
     }
 
-    // ---- what cannot be read ----
+    // ---- unreadable entries ----
 
     pub(super) fn garbage(&mut self, symbol: usize) {
         let name = || Some(SYMBOLS[symbol].to_owned());
@@ -109,6 +109,6 @@ impl World {
             }
             _ => (PLAN, vec![("symbol", name()), ("plan_id", text("p")), ("side", text("UP")), ("qty", text("1"))]),
         };
-        self.tell(stream, raw);
+        self.append(stream, raw);
     }
 }

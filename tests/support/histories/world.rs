@@ -1,4 +1,4 @@
-//! The world that a script plays in: its time, its numbers, and what came of them so far.
+//! The state of a script while it is played: its time, its numbers, and its results so far.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use harvester::domain::event::ids::{EntryId, SortKey};
 use rust_decimal::Decimal;
 
 use super::fields::{Raw, decimal};
-use super::{BEGIN_MS, EXTREMES, Op, PRICES, Pause, QTY_EXPONENTS, SYMBOLS, Style, Told, What};
+use super::{BEGIN_MS, EXTREMES, Entry, Op, PRICES, Pause, QTY_EXPONENTS, SYMBOLS, Style, What};
 use crate::support::lab::Lab;
 
 pub(super) struct Emitted {
@@ -27,7 +27,7 @@ pub(super) struct Order {
     pub(super) reduce_only: Option<bool>,
     pub(super) plan_id: Option<String>,
     pub(super) order_id: Option<String>,
-    /// Ordered, and filled so far, in units of the symbol.
+    /// Ordered and filled quantity, in units of the symbol.
     pub(super) total: i64,
     pub(super) filled: i64,
     pub(super) shape: u32,
@@ -41,13 +41,13 @@ pub(super) struct World {
     pub(super) dice: u64,
     pub(super) ids: BTreeMap<&'static str, EntryId>,
     /// Entries of the present millisecond.
-    pub(super) waiting: Vec<Told>,
-    pub(super) told: Vec<Told>,
+    pub(super) waiting: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     pub(super) emitted: Vec<Emitted>,
     pub(super) orders: Vec<Order>,
     pub(super) results: Vec<Raw>,
     pub(super) snapshots: [Option<Raw>; 3],
-    /// Price of each symbol relative to where it began. [1/1000]
+    /// Price of each symbol relative to its start. [1/1000]
     pub(super) levels: [i64; 3],
     pub(super) intents: [Option<EntryId>; 3],
     pub(super) counter: u64,
@@ -62,7 +62,7 @@ impl World {
             dice: 0,
             ids: BTreeMap::new(),
             waiting: Vec::new(),
-            told: Vec::new(),
+            entries: Vec::new(),
             emitted: Vec::new(),
             orders: Vec::new(),
             results: Vec::new(),
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    /// A number below `n`, from the dice of the operation.
+    /// Returns a number below `n`, from the random numbers of the operation.
     pub(super) fn draw(&mut self, n: u64) -> u64 {
         self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.dice;
@@ -91,7 +91,7 @@ impl World {
         self.counter
     }
 
-    pub(super) fn tell(&mut self, stream: &'static str, raw: Raw) -> EntryId {
+    pub(super) fn append(&mut self, stream: &'static str, raw: Raw) -> EntryId {
         let seq = match self.ids.get(stream) {
             Some(last) if last.ms == self.now_ms => last.seq + 1,
             _ => 0,
@@ -105,18 +105,18 @@ impl World {
         let fields = Fields { pairs: raw.into_iter().map(|(name, text)| (name.into(), value(text))).collect() };
         let line = write(stream, &id.to_string(), &fields);
         let rank = self.lab.engine.streams().id_of(stream).expect("the stream is configured");
-        self.waiting.push(Told { stream, key: SortKey::new(rank, id), line });
+        self.waiting.push(Entry { stream, key: SortKey::new(rank, id), line });
         id
     }
 
-    /// Lets time pass; the millisecond that ends is folded in canonical order.
+    /// Lets time pass. The entries of the millisecond that ends are folded in canonical order.
     pub(super) fn pass(&mut self, ms: u64) {
         if ms == 0 {
             return;
         }
-        self.waiting.sort_by_key(|told| told.key);
-        for told in std::mem::take(&mut self.waiting) {
-            let came = self.lab.feed(&told.line);
+        self.waiting.sort_by_key(|entry| entry.key);
+        for entry in std::mem::take(&mut self.waiting) {
+            let came = self.lab.feed(&entry.line);
             if let Some(decision) = came.step.decision {
                 let name = &*self.lab.engine.book(decision.book).symbol.name;
                 self.emitted.push(Emitted {
@@ -127,7 +127,7 @@ impl World {
                     qty: decision.qty.get(),
                 });
             }
-            self.told.push(told);
+            self.entries.push(entry);
         }
         self.now_ms += ms;
     }
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    /// Signals and prices, so that what follows has something to stand on.
+    /// Adds signals and prices that the operations after them need.
     pub(super) fn opening(&mut self) {
         for symbol in 0..SYMBOLS.len() {
             self.dice = symbol as u64;
@@ -193,7 +193,7 @@ impl World {
 
     // ---- numbers ----
 
-    /// The text of a number, or in its place one from the edge.
+    /// Returns the text of a number or, instead of it, a number at a limit.
     pub(super) fn number(&mut self, text: String) -> String {
         if !self.style.extreme || self.one_in(3) {
             return text;
@@ -206,7 +206,7 @@ impl World {
         self.number(text)
     }
 
-    /// A price a little off the level of a symbol. [quote per base]
+    /// Returns a price a little off the level of a symbol. [quote per base]
     pub(super) fn near(&mut self, symbol: usize) -> String {
         let (whole, exponent) = PRICES[symbol];
         let off = self.draw(7) as i64 - 3;
@@ -220,7 +220,7 @@ impl World {
         self.number(text)
     }
 
-    /// An ATR of some thousandths of the price: as a price, or as a fraction.
+    /// Returns an ATR of some thousandths of the price: as a price, or as a fraction.
     pub(super) fn atr(&mut self, symbol: usize, is_fraction: bool) -> String {
         let thousandths = if self.one_in(12) { 2_000 } else { 2 + self.draw(20) as i64 };
         let (whole, exponent) = if is_fraction { (1, 0) } else { PRICES[symbol] };
@@ -234,7 +234,7 @@ impl World {
         self.number(decimal(tenths, -1))
     }
 
-    /// What the engine holds of a symbol. [base]
+    /// Returns the open quantity of a symbol by the engine. [base]
     pub(super) fn held(&self, symbol: usize) -> Decimal {
         self.lab.symbol(SYMBOLS[symbol]).map_or(Decimal::ZERO, |symbol| symbol.qty().get())
     }

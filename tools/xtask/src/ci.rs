@@ -1,4 +1,4 @@
-//! `ci`: everything that has to pass before a change lands.
+//! `ci`: all checks that must pass before a change is merged.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{book, deny, simulate, test};
 
 type Check = (&'static str, fn() -> anyhow::Result<()>);
 
-/// Runs all checks, the quick ones first and the tests last; ends at the first that fails.
+/// Runs all checks, the quick ones first and the tests last. Ends at the first that fails.
 pub fn run() -> anyhow::Result<()> {
     let checks: [Check; 7] = [
         ("format", format),

@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-/// The root of the project.
+/// Returns the root of the project.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("xtask lies two folders below the root")
 }
 
-/// The folders of all replay cases: whatever lies below `replay/` and has a history.
+/// Returns the folders of all replay cases: every folder below `replay/` with a history.
 #[cfg(any(test, feature = "bench"))]
 pub fn cases() -> anyhow::Result<Vec<PathBuf>> {
     let mut cases = Vec::new();
@@ -30,31 +30,31 @@ pub fn cases() -> anyhow::Result<Vec<PathBuf>> {
     Ok(cases)
 }
 
-/// Where cargo puts what it builds: this program lies in `TARGET/PROFILE`.
+/// Returns the target folder of cargo: this program is in `TARGET/PROFILE`.
 pub fn target() -> anyhow::Result<PathBuf> {
-    let exe = std::env::current_exe().context("cannot tell where this program lies")?;
+    let exe = std::env::current_exe().context("cannot find the path of this program")?;
     let target = exe.ancestors().nth(2).context("this program lies in no target folder")?;
     Ok(target.to_owned())
 }
 
-/// The cargo that runs this task.
+/// Returns the cargo that runs this task.
 pub fn cargo() -> Command {
     program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// A program that starts in the root of the project and reads nothing from standard input.
+/// Returns the command of a program that starts in the root of the project and has no standard input.
 pub fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root()).stdin(Stdio::null());
     command
 }
 
-/// Whether the program is there and answers; what it prints is dropped.
+/// Returns true if the program exists and succeeds. Its output is dropped.
 pub fn answers(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Runs to the end; an error unless it succeeds.
+/// Runs a command to its end. Returns an error unless it succeeds.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     announce(command)?;
     let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
@@ -64,7 +64,7 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As [`run`], and hands each line of standard output on, too.
+/// Does the same as [`run`], and also gives each line of standard output to `on_line`.
 pub fn run_and_read(command: &mut Command, mut on_line: impl FnMut(&str)) -> anyhow::Result<()> {
     announce(command)?;
     let mut child =
@@ -86,7 +86,7 @@ fn announce(command: &Command) -> anyhow::Result<()> {
     Ok(std::io::stdout().flush()?)
 }
 
-/// The command as one would type it.
+/// Returns the command as one would type it.
 fn shown(command: &Command) -> String {
     let settings = command.get_envs().filter_map(|(name, value)| {
         let value = value?.to_string_lossy();

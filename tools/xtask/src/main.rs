@@ -1,4 +1,4 @@
-//! `cargo xtask TASK`: every task of the project, and no second task language.
+//! `cargo xtask TASK`: every task of the project.
 
 mod bench;
 mod book;

@@ -1,18 +1,18 @@
-//! What tests need beside cargo.
+//! Programs that the tests need beside cargo.
 
 use crate::command::{answers, program, run};
 
 use anyhow::{Context as _, bail};
 
-/// Makes sure that the programs which tests start are there.
+/// Checks that the programs exist which tests start.
 ///
-/// A Redis server, a browser and `tmux` are installed where that can be done without asking: by root, on Debian.
-/// Elsewhere, and where installing fails, it is said what to install; the tests that need it say so again.
+/// A Redis server, a browser and `tmux` are installed if that needs no question: as root, on Debian. Otherwise, and
+/// if the installation fails, a message names what to install, and so do the tests that need it.
 pub fn for_tests() -> anyhow::Result<()> {
     if !answers(program("python3").arg("--version")) {
         bail!("the tests of tools/producer need `python3`: install it (Debian: apt-get install python3)");
     }
-    // The tests of the console in a browser, and that of `harvester top` in a terminal.
+    // For the tests of the console in a browser, and of `harvester top` in a terminal.
     optional("chromedriver", "--version", &["chromium", "chromium-driver"]);
     optional("tmux", "-V", &["tmux"]);
     if answers(program("redis-server").arg("--version")) {
@@ -35,7 +35,7 @@ fn is_root() -> bool {
     program("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// Installs a program that some tests drive, by root on Debian. Without it these tests skip.
+/// Installs a program that some tests use, as root on Debian. Without it these tests are skipped.
 fn optional(name: &str, version: &str, packages: &[&str]) {
     if answers(program(name).arg(version)) {
         return;

@@ -1,4 +1,4 @@
-//! `soak`: what takes too long for `ci`.
+//! `soak`: the checks that take too long for `ci`.
 
 use std::process::Command;
 use std::time::Instant;
@@ -12,45 +12,45 @@ use crate::test::all;
 
 /// Cases of each property. [1]
 const PROPTEST_CASES: &str = "20000";
-/// Times that a process is killed: a store, a replay, a service in each mode. [1]
+/// Number of kills of a process: a store, a replay, a service in each mode. [1]
 const KILLS: &str = "250";
-/// Times that the power goes: of a store, and of the journal and store of a service. [1]
+/// Number of power cuts: of a store, and of the journal and store of a service. [1]
 const POWER_CUTS: &str = "200";
-/// Bytes that are flipped in a journal, in decisions, in a snapshot, each. [1]
+/// Number of bytes that are flipped in a journal, in decisions, in a snapshot, each. [1]
 const FLIPS: &str = "1000";
-/// Mutations of the corpus for each minute of fuzzing, where it is not libFuzzer that makes them. [1]
+/// Number of mutations of the corpus for each minute of fuzzing, if libFuzzer is not available. [1]
 const MUTATIONS_PER_MINUTE: u64 = 250_000;
-/// Runs of the simulator, if no number is given. [1]
+/// Default number of runs of the simulator. [1]
 const SEEDS: u64 = 100_000;
-/// Time of fuzzing, if none is given. [min]
+/// Default time of fuzzing. [min]
 const MINUTES: u64 = 5;
-/// Attacks of an adversary, put together at random. [1]
+/// Number of attacks of an adversary, composed at random. [1]
 const ATTACKS: &str = "200";
 /// Optimized, but with the checks of a build for tests.
 const PROFILE: [&str; 2] = ["--profile", "soak"];
 
-/// What is asked for.
+/// The arguments.
 #[derive(Clone, Debug)]
-struct Asked {
+struct Arguments {
     /// Time of fuzzing. [min]
     minutes: u64,
-    /// Runs of the simulator. [1]
+    /// Number of runs of the simulator. [1]
     seeds: u64,
     /// Only the part of this name.
     only: Option<String>,
 }
 
-/// Runs all parts, whatever fails on the way, and ends with what each came to.
+/// Runs all parts, even after a failure. Ends with the outcome of each.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
-    let asked = asked(args)?;
-    let minutes = asked.minutes;
+    let arguments = arguments(args)?;
+    let minutes = arguments.minutes;
     setup::for_tests()?;
     let mut parts = vec![
         ("properties and kills", properties_and_kills()),
-        ("losses of power, store", losses_of_power(&["store", "--", "--ignored", "power"])),
-        ("losses of power, service", losses_of_power(&["service", "--", "a_power_cut"])),
+        ("power cuts, store", power_cuts(&["store", "--", "--ignored", "power"])),
+        ("power cuts, service", power_cuts(&["service", "--", "a_power_cut"])),
         ("another rounding", another_rounding()),
-        ("simulator", simulate::many(Build::Soak, 0, asked.seeds)),
+        ("simulator", simulate::many(Build::Soak, 0, arguments.seeds)),
         ("deliberate faults", simulate::faults(Build::Soak)),
     ];
     if has_libfuzzer() {
@@ -60,7 +60,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     } else {
         parts.push(("mutations", mutations(minutes)));
     }
-    if let Some(only) = &asked.only {
+    if let Some(only) = &arguments.only {
         let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
         if !names.contains(&only.as_str()) {
             bail!("--only {only}: the parts are {}", names.join("; "));
@@ -73,7 +73,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         let began = Instant::now();
         let mut came = Vec::new();
         let done = command::run_and_read(&mut command, |line| {
-            if tells_the_outcome(line) {
+            if is_outcome(line) {
                 came.push(line.trim().to_owned());
             }
         });
@@ -88,24 +88,24 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-fn asked(args: &[String]) -> anyhow::Result<Asked> {
+fn arguments(args: &[String]) -> anyhow::Result<Arguments> {
     const TAKES: &str = "soak takes --minutes N, --seeds K and --only PART";
-    let mut asked = Asked { minutes: MINUTES, seeds: SEEDS, only: None };
+    let mut arguments = Arguments { minutes: MINUTES, seeds: SEEDS, only: None };
     for pair in args.chunks(2) {
         let [name, value] = pair else { bail!("{TAKES}, got {args:?}") };
         let number = || value.parse().with_context(|| format!("{name} {value}: want a whole number"));
         match name.as_str() {
-            "--minutes" => asked.minutes = number()?,
-            "--seeds" => asked.seeds = number()?,
-            "--only" => asked.only = Some(value.clone()),
+            "--minutes" => arguments.minutes = number()?,
+            "--seeds" => arguments.seeds = number()?,
+            "--only" => arguments.only = Some(value.clone()),
             _ => bail!("{TAKES}, got {name}"),
         }
     }
-    Ok(asked)
+    Ok(arguments)
 }
 
-/// Lines that are worth repeating at the end: counts, and outcomes of test programs that ran any test.
-fn tells_the_outcome(line: &str) -> bool {
+/// Returns true for lines to repeat at the end: counts, and outcomes of test programs that ran any test.
+fn is_outcome(line: &str) -> bool {
     let is_result = line.starts_with("test result:") && !line.contains(" 0 passed; 0 failed;");
     let is_found = line.contains(" flipped bytes found") || line.contains("another rounding: ");
     is_result
@@ -131,18 +131,18 @@ fn properties_and_kills() -> Command {
     command
 }
 
-fn losses_of_power(which: &[&str]) -> Command {
+fn power_cuts(which: &[&str]) -> Command {
     let mut command = tests(&[&["--test"], which, &["--nocapture"]].concat());
     command.env("HARVESTER_POWER_CUTS", POWER_CUTS);
     command
 }
 
-/// What a build of the program with other rules emits, audited by this one.
+/// Builds the program with other rules, and audits its decisions with this one.
 fn another_rounding() -> Command {
     tests(&["--test", "service", "--", "--ignored", "another_rounding", "--nocapture"])
 }
 
-/// The same function as under libFuzzer, with mutations of our own.
+/// Runs the function of the libFuzzer target with our own mutations.
 fn mutations(minutes: u64) -> Command {
     let mut command = tests(&["--test", "rules", "--", "fuzz_corpus::", "--nocapture"]);
     command.env("HARVESTER_MUTATIONS", (MUTATIONS_PER_MINUTE * minutes).to_string());

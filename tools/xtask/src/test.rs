@@ -9,12 +9,12 @@ use crate::setup;
 
 /// Number of tests that a test binary runs at once.
 const THREADS: &str = "RUST_TEST_THREADS";
-/// Set in the environment, tests write what they otherwise compare.
+/// If it is set in the environment, tests write the files that they otherwise compare.
 pub const BLESS: &str = "HARVESTER_BLESS";
 
-/// Sets up what tests need and runs them all, whatever fails on the way.
+/// Installs what tests need and runs them all, even after a failure.
 ///
-/// Tests of the service wait for processes most of their time, so two of them share a processor.
+/// Tests of the service mostly wait for processes, so two of them share a processor.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     setup::for_tests()?;
     if args.iter().any(|arg| arg != "--locked") {
@@ -49,16 +49,17 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-/// `cargo test` of the workspace, as all tasks call it: another choice of packages or features is another build.
+/// Returns the `cargo test` of the workspace that all tasks use: another choice of packages or features would be
+/// another build.
 ///
-/// Tests have all features, the deliberate faults of the simulator among them; a build that is used never has those.
+/// Tests have all features, including the deliberate faults of the simulator; a build for use never has those.
 pub fn all() -> Command {
     let mut command = cargo();
     command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
     command
 }
 
-/// Rewrites the golden lines and the stories; the diff is the review.
+/// Writes the golden lines and the stories again; the diff is the review.
 pub fn bless() -> anyhow::Result<()> {
     command::run(all().args(["--test", "rules", "--", "cases::"]).env(BLESS, "1"))?;
     command::run(program("git").args(["--no-pager", "diff", "--stat", "--", "replay"]))

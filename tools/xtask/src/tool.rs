@@ -1,4 +1,4 @@
-//! Programs that tasks run and that cargo builds: from the crate registry into the target folder.
+//! Programs that tasks need and that cargo builds: from the crate registry into the target folder.
 
 use std::path::PathBuf;
 
@@ -11,12 +11,12 @@ pub struct Tool {
     /// The name of the crate and of its program.
     pub name: &'static str,
     pub version: &'static str,
-    /// More arguments of `cargo install`: which features it needs.
+    /// More arguments of `cargo install`, such as the features that it needs.
     pub features: &'static [&'static str],
 }
 
 impl Tool {
-    /// Returns where the program is; builds it first where it is missing.
+    /// Returns the path of the program. Builds it first if it is missing.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
         self.installed().map_or_else(|| self.install(), Ok)
     }

@@ -1,6 +1,6 @@
 //! `bench books`: many accounts, each with positions in several symbols.
 //!
-//! Three figures of one run, each against the same with one account or one book:
+//! Three figures of one run, each compared with the same for one account or one book:
 //!
 //! - entries/s of 1,000 accounts × 10 positions at the prices of 500 symbols, one a second each;
 //! - memory of the state of 10,000 accounts × 10 positions, in a process of its own;
@@ -23,19 +23,19 @@ use super::memory::resident_of_this_process_kb;
 use super::task::BOOKS_MEMORY;
 use crate::command::program;
 
-/// Of the speed with one account, at least. [1]
+/// Smallest speed, as a part of the speed with one account. [1]
 const SPEED_MIN: f64 = 0.5;
-/// What the state of 10,000 × 10 positions may take. [kB]
+/// Largest memory of the state of 10,000 × 10 positions. [kB]
 const STATE_MAX_KB: u64 = 400_000;
-/// Of the time of a price with one book, at most. [1]
+/// Largest time of a price, as a multiple of the time with one book. [1]
 const QUIET_MAX: f64 = 3.0;
 
 /// Positions of each account. [1]
 const POSITIONS: usize = 10;
 const SYMBOLS: usize = 500;
-/// Seconds of prices, of each symbol one a second. [s]
+/// Seconds of prices, with one price a second of each symbol. [s]
 const SECONDS: usize = 1_200;
-/// Prices that change nothing. [1]
+/// Number of prices that change nothing. [1]
 const QUIET: usize = 200_000;
 const BEGIN_MS: u64 = 1_770_163_200_000;
 const POLICY: &str = r#"{"atr_unit":{"default":"absolute"},"ladder":"0.5:0.25,1:0.25,1.5:0.25","min_r":"0.3"}"#;
@@ -45,11 +45,11 @@ const POLICY: &str = r#"{"atr_unit":{"default":"absolute"},"ladder":"0.5:0.25,1:
 enum Prices {
     /// A random walk, by a hundredth of a percent at a time.
     Walk,
-    /// Between two prices near the entry price.
+    /// Two prices near the entry price, in turn.
     Still,
 }
 
-/// A history that is made up: every account opens its positions, then prices come.
+/// A generated history: every account opens its positions, then prices come.
 #[derive(Clone, Copy)]
 struct Made {
     accounts: usize,
@@ -128,7 +128,7 @@ fn state() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Holds the state of so many accounts, and prints its memory: the other end of [`state`].
+/// Makes the state of so many accounts, and prints its memory: the child process of [`state`].
 pub fn memory_child(args: &[String]) -> anyhow::Result<()> {
     let [accounts] = args else { bail!("want ACCOUNTS, got {args:?}") };
     let config = config()?;
@@ -165,8 +165,7 @@ fn quiet(passes: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Folds a history on this thread, decoded beforehand. Returns the time of the entries from `skipped` on, and their
-/// number.
+/// Folds a decoded history on this thread. Returns the time of the entries from `skipped` on, and their number.
 fn fold_after(made: Made, config: &Config, skipped: usize) -> anyhow::Result<(Duration, usize)> {
     let mut projection = Projection::in_memory(config, Decisions::Recorded)?;
     let mut entries: Vec<Entry> = Vec::new();
@@ -201,7 +200,7 @@ fn decoded(projection: &mut Projection, config: &Config, line: &str) -> anyhow::
 }
 
 impl Made {
-    /// Entries before the first price after all openings. [1]
+    /// Returns the number of entries before the first price after all openings. [1]
     fn openings(self) -> usize {
         2 * self.symbols + self.accounts * self.positions
     }

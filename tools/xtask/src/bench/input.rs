@@ -1,4 +1,4 @@
-//! What is measured: a recorded history, repeated with later ids until it is long enough.
+//! The input of a measurement: a recorded history, repeated with later ids until it is long enough.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -15,11 +15,11 @@ use crate::command::{cases, root};
 const LEVEL: i32 = 1;
 const DAY_MS: u64 = 86_400_000;
 
-/// A recorded history in memory, every number in it that is a time known.
+/// A recorded history in memory, with the places of all its times.
 pub struct Recorded {
     pub source: PathBuf,
     lines: Vec<Template>,
-    /// By how much each repetition is later: the span of the history, in whole days. [ms]
+    /// The time between two repetitions: the span of the history, in whole days. [ms]
     shift_ms: u64,
     /// Time of the last entry. [ms since 1970]
     last_ms: u64,
@@ -28,7 +28,7 @@ pub struct Recorded {
 /// A line whose times can be moved.
 struct Template {
     text: Vec<u8>,
-    /// Where digits of a time stand, and the unit of it. [ms]
+    /// The places of the digits of times, and the unit of each. [ms]
     times: Vec<(usize, usize, u64)>,
 }
 
@@ -38,7 +38,7 @@ impl Recorded {
         let source = path.map_or_else(default_source, Ok)?;
         let mut history = History::open(&[Input::Path(source.clone())], &Streams::default(), Options::default())?;
         let (Some(first), Some(last)) = (history.first(), history.last()) else {
-            bail!("{} holds no entry", source.display());
+            bail!("{} contains no entry", source.display());
         };
         let mut lines = Vec::new();
         while let Some(line) = history.next_line()? {
@@ -65,7 +65,8 @@ impl Recorded {
         Ok(path.metadata()?.len())
     }
 
-    /// By how much all of it is moved back, so that nothing is of the future: a live service would wait for that. [ms]
+    /// Returns the time by which the whole history is moved back, so that no entry is from the future: a live service
+    /// would wait for such an entry. [ms]
     fn earlier_ms(&self, repetitions: u64) -> u64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let latest = now.as_millis() as u64 - DAY_MS;
@@ -74,8 +75,8 @@ impl Recorded {
 }
 
 impl Template {
-    /// Times are the numbers of 10 or 13 digits that lie near the history: seconds and milliseconds. They are moved
-    /// with the ids, or every price but those of the first repetition would be too late to be used.
+    /// Finds the times of a line: the numbers of 10 or 13 digits near the history, in seconds or milliseconds. They
+    /// are moved with the ids; otherwise every price after the first repetition would be too late to be used.
     fn of(line: &[u8], near: std::ops::RangeInclusive<u64>) -> Self {
         let mut times = Vec::new();
         let mut at = 0;

@@ -1,10 +1,10 @@
 //! `bench live`: the service on a Redis server of its own.
 //!
-//! In reading order: `place` (server, streams, service), `processes` (time and memory that processes took), `backlog`
-//! (entries/s, against `bare`: a client that reads and acknowledges, and nothing else), `steps` (parts of the way of an
-//! entry, each alone), `latency` (from a price to its decision, against an echo), `disk` (an `fdatasync` alone),
-//! `start` (after a kill, and at rest), `console` (pages, charts, and browsers that follow); `report` prints. `--only`
-//! measures the latency, the start, the memory or the console alone.
+//! In reading order: `place` (server, streams, service), `processes` (processor time and memory of processes),
+//! `backlog` (entries/s, compared with `bare`: a client that only reads and acknowledges), `steps` (the steps of an
+//! entry, each alone), `latency` (from a price to its decision, compared with an echo), `disk` (an `fdatasync`
+//! alone), `start` (after a kill, and idle), `console` (pages, charts, and browsers that follow); `report` prints.
+//! `--only` measures the latency, the start, the memory or the console alone.
 
 mod backlog;
 mod bare;
@@ -26,10 +26,10 @@ use harvester::config::Config;
 use super::input::Recorded;
 use super::report::memory;
 
-/// Prices a second whose latency is measured, and for how many seconds.
+/// Prices a second whose latency is measured, and the number of seconds.
 const LOADS: [(u64, u64); 2] = [(1000, 20), (20_000, 10)];
-/// How much longer the backlogs are whose memory is compared: after some four million entries a service holds what it
-/// ever will.
+/// Length of the backlogs whose memory is compared, as a multiple: after some four million entries the memory of a
+/// service no longer grows.
 const LONGER: [u64; 2] = [4, 12];
 
 struct Arguments {
@@ -39,7 +39,7 @@ struct Arguments {
     only: Option<Only>,
 }
 
-/// One part of all that is measured.
+/// A part of the measurements.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Only {
     Latency,
@@ -92,7 +92,7 @@ fn backlogs(args: &Arguments, config: &Config, runtime: &tokio::runtime::Runtime
     Ok(())
 }
 
-/// Measures the backlog as often as is asked for. Returns the most memory that the service held. [kB]
+/// Measures the backlog the given number of times. Returns the largest memory of the service. [kB]
 fn passes(
     args: &Arguments,
     config: &Config,

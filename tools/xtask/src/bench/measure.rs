@@ -10,8 +10,8 @@ use super::input::Recorded;
 use super::stages::{self, Pass};
 use super::{memory, report};
 
-/// How much longer the replays are whose memory is compared: the cache of a store is full after some eight million
-/// entries.
+/// Length of the replays whose memory is compared, as a multiple: the cache of a store is full after some eight
+/// million entries.
 const LONGER: [u64; 3] = [1, 8, 24];
 
 struct Arguments {

@@ -1,8 +1,8 @@
 //! `bench`: how fast a history is read, decoded, folded and replayed, and what limits it.
 //!
-//! In reading order: `task` builds for speed and starts itself anew → `measure` (all passes) → `stages` (one pass) and
-//! `memory`, on an `input` that is made from recorded entries; `report` prints. `live` measures the service on Redis,
-//! `books` many accounts.
+//! In reading order: `task` builds for speed and starts itself again → `measure` (all passes) → `stages` (one pass)
+//! and `memory`, on an `input` that is made from recorded entries; `report` prints. `live` measures the service on
+//! Redis, `books` many accounts.
 
 mod task;
 

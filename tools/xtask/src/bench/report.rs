@@ -1,19 +1,19 @@
-//! What was measured, for people.
+//! Prints the measurements for people.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::stages::{POLICIES, Pass};
 
-/// What a replay with a store may take of the time of raw reading, at most. [1]
+/// Largest time of a replay with a store, as a multiple of raw reading. [1]
 const RATIO_MAX: f64 = 4.0;
-/// The speed of an audit, as part of that of a replay, at least. [1]
+/// Smallest speed of an audit, as a part of that of a replay. [1]
 const AUDIT_SPEED_MIN: f64 = 0.8;
-/// What eight policies may take of the time of one replay, at most. [1]
+/// Largest time of eight policies, as a multiple of one replay. [1]
 const WHATIF_RATIO_MAX: f64 = 2.0;
-/// What a replay may hold, however long it is. [kB]
+/// Largest memory of a replay, for any length of the history. [kB]
 const MEMORY_MAX_KB: u64 = 100_000;
-/// A longer replay that holds so much more is not flat. [1]
+/// Largest memory of a longer replay, as a multiple, that counts as constant. [1]
 const GROWTH_MAX: f64 = 1.1;
 
 type Stage = (&'static str, fn(&Pass) -> Duration);
@@ -36,7 +36,7 @@ pub fn input(source: &Path, entries: u64, compressed_bytes: u64) {
     println!("{shown}, repeated to {millions:.1} M entries, {mb:.1} MB as .jsonl.zst; {} cores", cores());
 }
 
-/// A line for each stage: times, rates, and times as multiples of raw reading in the same pass.
+/// Prints a line for each stage: times, rates, and times as multiples of raw reading in the same pass.
 pub fn rates(passes: &[Pass], entries: u64) {
     println!("{} passes after a warm-up: min / median\n", passes.len());
     println!("{:38} {:>15} {:>17} {:>13}", "", "s", "M entries/s", "× raw");
@@ -57,8 +57,8 @@ pub fn rates(passes: &[Pass], entries: u64) {
     println!("\n{} decisions", passes.first().map_or(0, |pass| pass.decisions));
 }
 
-/// What an audit and a what-if take of the time of a replay, from the same passes: of one without a store, which is the
-/// faster one, and of one with.
+/// Prints the times of an audit and of a what-if as multiples of a replay in the same pass: a replay without a store,
+/// which is the faster one, and one with a store.
 pub fn asked_afterwards(passes: &[Pass]) {
     let of = |of: fn(&Pass) -> Duration, replay: fn(&Pass) -> Duration| {
         Spread::of(passes.iter().map(|pass| of(pass).as_secs_f64() / replay(pass).as_secs_f64())).median
@@ -79,9 +79,9 @@ pub fn asked_afterwards(passes: &[Pass]) {
     );
 }
 
-/// Peak memory of several lengths, each longer than the one before, as (entries, kB).
+/// Prints the largest memory of several lengths, each longer than the one before, as (entries, kB).
 ///
-/// A store fills its cache first: flat is what comes after that, from the second on.
+/// A store first fills its cache: the memory must be constant from the second length on.
 pub fn memory(of: &str, peaks: &[(u64, u64)]) {
     for (entries, kb) in peaks {
         println!("peak memory of {of} over {:.1} M entries: {:.1} MB", *entries as f64 / 1e6, *kb as f64 / 1e3);
@@ -91,7 +91,7 @@ pub fn memory(of: &str, peaks: &[(u64, u64)]) {
     println!("flat once the store's cache is full: {}; under 100 MB: {}", yes(flat), yes(most < MEMORY_MAX_KB));
 }
 
-/// What limits a replay, from the same figures.
+/// Prints what limits a replay, from the same figures.
 pub fn limit(passes: &[Pass], entries: u64) {
     let seconds = |of: fn(&Pass) -> Duration| Spread::of(passes.iter().map(|pass| of(pass).as_secs_f64())).median;
     let stages =

@@ -17,24 +17,25 @@ use harvester::drive::stop::Stop;
 use harvester::drive::whatif;
 use harvester::shell::history::{History, Input, Options, raw_scan};
 
-/// Entries that are decoded, then folded, at a time: enough that the clock costs nothing, few enough to stay in memory.
+/// Number of entries that are decoded, then folded, at a time: enough that the clock costs nothing, few enough to
+/// stay in memory.
 const CHUNK_ENTRIES: usize = 8192;
 
 /// Policies of a what-if. [1]
 pub const POLICIES: usize = 8;
 
-/// What one pass took.
+/// The measurements of one pass.
 pub struct Pass {
     pub raw: Duration,
-    /// Once through for order and counts.
+    /// One reading for order and counts.
     pub scan: Duration,
-    /// Once more, in canonical order.
+    /// A second reading, in canonical order.
     pub read: Duration,
     pub decode: Duration,
     pub fold: Duration,
     pub replay: Duration,
     pub replay_with_store: Duration,
-    /// The replay, with its decisions held against those that were emitted.
+    /// A replay whose decisions are compared with the emitted ones.
     pub audit: Duration,
     /// [`POLICIES`] policies over the same history.
     pub whatif: Duration,
@@ -68,7 +69,7 @@ pub fn pass(file: &Path, entries: u64, config: &Config, folder: &Path) -> anyhow
     Ok(Pass { raw, scan, read, decode, fold, replay, replay_with_store, audit, whatif, decisions })
 }
 
-/// An audit against the decisions that a replay has just made, which has to be clean.
+/// Audits the decisions that a replay has just made. The audit must have no findings.
 fn audited(file: &Path, config: &Config, folder: &Path) -> anyhow::Result<Duration> {
     let request = Request { histories: vec![file.to_owned()], ..Request::default() };
     let mut lines = Vec::new();
@@ -81,7 +82,7 @@ fn audited(file: &Path, config: &Config, folder: &Path) -> anyhow::Result<Durati
     Ok(began.elapsed())
 }
 
-/// Several policies at once, each with another least R.
+/// Compares several policies, each with another `min_r`.
 fn compared(file: &Path, config: &Config) -> anyhow::Result<Duration> {
     let policies =
         (1..=POLICIES).map(|n| Ok((format!("min_r 0.{n}"), policy::from_json(&format!("{{\"min_r\":\"0.{n}\"}}"))?)));
@@ -91,7 +92,7 @@ fn compared(file: &Path, config: &Config) -> anyhow::Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// Decoding and folding on one thread, each by itself: entries wait between them in memory.
+/// Measures decoding and folding on one thread, each by itself: entries wait in memory in between.
 fn decode_and_fold(input: &[Input], config: &Config) -> anyhow::Result<(Duration, Duration)> {
     let mut history = History::open(input, &config.streams, Options::default())?;
     let mut projection = Projection::in_memory(config, Decisions::Recorded)?;
@@ -128,7 +129,7 @@ fn decode_and_fold(input: &[Input], config: &Config) -> anyhow::Result<(Duration
     }
 }
 
-/// A replay as the command does it. Returns the decisions made.
+/// Replays as the command does. Returns the number of decisions.
 pub fn whole(file: &Path, entries: u64, config: &Config, store: Option<PathBuf>) -> anyhow::Result<(Duration, u64)> {
     let request = Request { histories: vec![file.to_owned()], store, ..Request::default() };
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! The task, and the two parts of it that run in a build for speed.
+//! The task, and its two parts that run in a build for speed.
 
 use crate::{command, setup};
 
@@ -25,7 +25,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     }
 }
 
-/// The parts of the task; `None` for any other name.
+/// Runs a part of the task. Returns `None` for any other name.
 #[cfg(feature = "bench")]
 pub fn inner(name: &str, args: &[String]) -> Option<anyhow::Result<()>> {
     match name {

@@ -1,4 +1,4 @@
-//! Links between the project's Markdown files: each leads to a file that exists, and to a heading that it has.
+//! Links between the project's Markdown files: each points to a file that exists, and to a heading of that file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,7 @@ type Pages = BTreeMap<PathBuf, Page>;
 
 /// Links to the network are not followed.
 #[test]
-fn every_relative_link_leads_somewhere() -> anyhow::Result<()> {
+fn every_relative_link_resolves() -> anyhow::Result<()> {
     let pages = read(root())?;
     assert!(pages.values().map(|page| page.links.len()).sum::<usize>() > 100, "links are not found");
     let wrong = wrong(&pages, &|path| root().join(path).exists());
@@ -27,7 +27,7 @@ fn every_relative_link_leads_somewhere() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads all Markdown files below a folder, except for hidden folders and what is built.
+/// Reads all Markdown files below a folder, except in hidden folders and in build output.
 fn read(root: &Path) -> anyhow::Result<Pages> {
     let mut pages = Pages::new();
     let mut folders = vec![root.to_owned()];
@@ -48,7 +48,7 @@ fn read(root: &Path) -> anyhow::Result<Pages> {
     Ok(pages)
 }
 
-/// Returns a line for each link that leads nowhere, and for each page that the table of contents does not list.
+/// Returns a line for each link that does not resolve, and for each page that the table of contents does not list.
 fn wrong(pages: &Pages, exists: &dyn Fn(&Path) -> bool) -> Vec<String> {
     let listed: BTreeSet<PathBuf> = pages
         .get(Path::new(SUMMARY))
@@ -63,7 +63,7 @@ fn wrong(pages: &Pages, exists: &dyn Fn(&Path) -> bool) -> Vec<String> {
             wrong.push(format!("{}: {SUMMARY} does not list this page", path.display()));
         }
         for link in &page.links {
-            if let Err(why) = leads_somewhere(path, &link.to, pages, &is_in_book, exists) {
+            if let Err(why) = resolves(path, &link.to, pages, &is_in_book, exists) {
                 wrong.push(format!("{}:{}: {}: {why}", path.display(), link.line, link.to));
             }
         }
@@ -71,7 +71,7 @@ fn wrong(pages: &Pages, exists: &dyn Fn(&Path) -> bool) -> Vec<String> {
     wrong
 }
 
-fn leads_somewhere(
+fn resolves(
     from: &Path,
     to: &str,
     pages: &Pages,
@@ -97,7 +97,7 @@ fn leads_somewhere(
     }
 }
 
-/// Returns the file that a link leads to, as a path below the root. `None` if it leads out of the project.
+/// Returns the file that a link points to, as a path below the root; `None` if it is outside of the project.
 fn resolved(from: &Path, to: &str) -> Option<PathBuf> {
     let file = to.split('#').next().unwrap_or_default();
     if file.is_empty() {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_somewhere_is_not_named() {
+    fn links_that_resolve_are_not_named() {
         let files = [
             ("README.md", "[a](docs/a.md#one) [b](LICENSE) [c](https://example.invalid/x.md#y) [d](#e)\n# E"),
             ("docs/SUMMARY.md", "- [A](a.md)\n- [B](deep/b.md)"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn each_link_that_leads_nowhere_is_named_with_its_line() {
+    fn each_broken_link_is_named_with_its_line() {
         let files = [
             ("README.md", "[a](docs/none.md)\n\n[b](docs/a.md#none)\n\n[c](../x.md)"),
             ("docs/SUMMARY.md", "[A](a.md)"),

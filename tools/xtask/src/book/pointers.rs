@@ -1,5 +1,5 @@
-//! The pointers of `CONTRIBUTING.md`, `docs/architecture.md` and `docs/internals.md` into the code: each path exists,
-//! and the file has the names that the page gives for it.
+//! The pointers of `CONTRIBUTING.md` and `docs/architecture.md` into the code: each path exists, and the file
+//! contains the names that the page mentions with it.
 //!
 //! A pointer is a path in backticks. It may be the end of a path: `exit/guards.rs`. Names
 //! before a path, as in "`a` and `b` in `exit/guards.rs`", are names in that file.
@@ -15,7 +15,7 @@ const PAGES: [&str; 3] = ["CONTRIBUTING.md", "docs/architecture.md", "docs/inter
 const FOLDERS: [&str; 6] = ["src", "tests", "docs", "schemas", "replay", "tools"];
 
 #[test]
-fn each_pointer_into_the_code_leads_to_what_it_names() -> anyhow::Result<()> {
+fn each_pointer_into_the_code_resolves() -> anyhow::Result<()> {
     let mut files = Vec::new();
     for folder in FOLDERS {
         list(Path::new(folder), &mut files)?;
@@ -46,14 +46,14 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A path of a page, and the names that the page says are in it.
+/// A path of a page, and the names that the page mentions with it.
 #[derive(Debug, PartialEq, Eq)]
 struct Pointer<'a> {
     path: &'a str,
     names: Vec<&'a str>,
 }
 
-/// Finds the pointers of a page. Paths with a placeholder, as in `src/config/TABLE.rs`, are none.
+/// Returns the pointers of a page. A path with a placeholder, as in `src/config/TABLE.rs`, is not a pointer.
 fn pointers(page: &str) -> Vec<Pointer<'_>> {
     let mut pointers = Vec::new();
     let mut names: Vec<&str> = Vec::new();
@@ -86,7 +86,7 @@ fn is_path(code: &str) -> bool {
     code.chars().all(is_plain) && (is_file && code.contains('/') || is_of_tree)
 }
 
-/// Returns a line for each path that does not exist, and for each name that its file does not have.
+/// Returns a line for each path that does not exist, and for each name that its file does not contain.
 fn wrong(pointers: &[Pointer<'_>], files: &[PathBuf], read: &dyn Fn(&Path) -> String) -> Vec<String> {
     let mut wrong = Vec::new();
     for Pointer { path, names } in pointers {
@@ -104,7 +104,7 @@ fn wrong(pointers: &[Pointer<'_>], files: &[PathBuf], read: &dyn Fn(&Path) -> St
     wrong
 }
 
-/// Returns true if a text has a name as a whole word.
+/// Returns true if a text contains a name as a whole word.
 fn has_name(text: &str, name: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
 }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pointer_to_a_file_or_a_name_that_is_gone_is_named() {
+    fn a_pointer_to_an_absent_file_or_name_is_named() {
         let page = "`a` in `src/x.rs`, `B::b` and `c`\nin `domain/y.rs`; `d` is in `z/gone.rs`, `src/config/TABLE.rs`, `src/z/`.";
         let pointers = pointers(page);
         let wanted =

@@ -1,5 +1,5 @@
-//! The proofs of `docs/incidents.md`: each name in the last column is a replay case or a test, so that none is renamed
-//! or removed unseen.
+//! The proofs of `docs/incidents.md`: each name in the last column is a replay case or a test, so that none is
+//! renamed or removed by accident.
 
 use std::fs;
 use std::path::{Path, PathBuf};

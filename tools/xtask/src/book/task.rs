@@ -1,4 +1,4 @@
-//! The task.
+//! The task that builds the book.
 
 use crate::tool::Tool;
 use crate::{command, test};

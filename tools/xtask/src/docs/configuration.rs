@@ -13,7 +13,7 @@ use crate::command::root;
 
 const EXAMPLE: &str = "harvester.example.toml";
 
-/// A value for each environment variable, by which the setting that it sets is found.
+/// A value for each environment variable, which shows the setting that it sets.
 const VALUES: [(&str, &str); 26] = [
     ("BINANCE_TESTNET_API_KEY", "k"),
     ("BINANCE_TESTNET_API_SECRET", "s"),
@@ -43,10 +43,10 @@ const VALUES: [(&str, &str); 26] = [
     ("STREAM_TRADE_INTENT", "s"),
 ];
 
-/// Names of the old service that are checked or warned about and set nothing.
+/// Names of the old service that are only checked or warned about.
 const CHECKED: [&str; 3] = ["HARVEST_REDUCE_ONLY", "HARVEST_SET_BE_AT_R", "HARVEST_TRAIL_ATR_MULT"];
 
-/// Settings that come from the environment only, so that the example has no line for them.
+/// Settings that only the environment can set, so that the example has no line for them.
 const OF_THE_ENVIRONMENT: [(&str, &str); 5] = [
     ("console.token", "Token that readers of the console need; a secret, never in the file"),
     ("emit.signing_key", "Key that signs decisions and control entries; a secret, never in the file"),
@@ -84,15 +84,15 @@ pub fn page() -> anyhow::Result<String> {
         }
         table = of;
         let names = names.get(&setting.key).map(Vec::as_slice).unwrap_or_default();
-        let mut said: Vec<String> = policy.get(&setting.key).cloned().into_iter().collect();
+        let mut meaning: Vec<String> = policy.get(&setting.key).cloned().into_iter().collect();
         let comment = comments.get(&setting.key).and_then(|comment| without_names(comment, names));
-        // Beside the schema, only the words and forms count that the comment adds.
-        let adds = |part: &&str| said.is_empty() || part.contains('"') || part.contains("HARVEST_");
+        // If the schema has a meaning, only the words and forms that the comment adds are used.
+        let adds = |part: &&str| meaning.is_empty() || part.contains('"') || part.contains("HARVEST_");
         let added: Vec<String> = comment.iter().flat_map(|c| c.split("; ")).filter(adds).map(str::to_owned).collect();
-        said.extend(added);
+        meaning.extend(added);
         let only = OF_THE_ENVIRONMENT.iter().find(|(only, _)| *only == setting.key);
-        said.extend(only.map(|(_, meaning)| (*meaning).to_owned()));
-        ensure!(!said.is_empty(), "`{}` has no meaning: write one behind it in {EXAMPLE}", setting.key);
+        meaning.extend(only.map(|(_, meaning)| (*meaning).to_owned()));
+        ensure!(!meaning.is_empty(), "`{}` has no meaning: write one after it in {EXAMPLE}", setting.key);
         let default = match &setting.value {
             _ if setting.key == "run.consumer" => "the name of this host".to_owned(),
             Value::Null => "none".to_owned(),
@@ -100,7 +100,7 @@ pub fn page() -> anyhow::Result<String> {
             value => code(&value.to_string()),
         };
         let names: Vec<String> = names.iter().map(|name| code(name)).collect();
-        let _ = writeln!(page, "| `{key}` | {} | {default} | {} |", names.join(", "), escaped(&said.join("; ")));
+        let _ = writeln!(page, "| `{key}` | {} | {default} | {} |", names.join(", "), escaped(&meaning.join("; ")));
     }
     Ok(page)
 }
@@ -136,8 +136,8 @@ fn meanings_of_policy() -> anyhow::Result<BTreeMap<String, String>> {
     Ok(described.map(|(key, text)| (format!("policy.{key}"), text.trim_end_matches('.').to_owned())).collect())
 }
 
-/// Returns the comment behind each key of the example, with the lines that continue it. A key that is commented out
-/// counts.
+/// Returns the comment after each key of the example, with the lines that continue it. Keys that are commented out
+/// count as well.
 fn comments(example: &str) -> BTreeMap<String, String> {
     let mut comments: BTreeMap<String, String> = BTreeMap::new();
     let (mut table, mut key) = (String::new(), String::new());
@@ -166,7 +166,7 @@ fn assigned(line: &str) -> Option<&str> {
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(key)
 }
 
-/// Returns the comment behind a value, which may have `#` in its quotes.
+/// Returns the comment after a value, which may contain `#` in its quotes.
 fn comment_of(line: &str) -> Option<&str> {
     let mut is_quoted = false;
     let at = line.bytes().position(|b| {
@@ -176,10 +176,10 @@ fn comment_of(line: &str) -> Option<&str> {
     Some(line[at + 1..].trim())
 }
 
-/// Removes the variables that the page shows in a column of their own; `None` if nothing is left.
+/// Removes the variables that the page shows in another column. Returns `None` if nothing is left.
 fn without_names(comment: &str, names: &[&str]) -> Option<String> {
     let parts = comment.split("; ").map(|part| {
-        // A unit may stand before the name.
+        // A unit may come before the name.
         let rest = names.iter().find_map(|name| part.strip_suffix(name)).map(str::trim_end);
         rest.filter(|rest| rest.is_empty() || rest.ends_with(']')).unwrap_or(part).trim_end_matches(',')
     });

@@ -1,4 +1,4 @@
-//! The page of the metrics, from what a service and a feed print of which everything is known.
+//! The page of the metrics, from the output of a service and a feed about which everything is known.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use harvester::service::report::{SharedReport, text};
 use super::pages::{escaped, head};
 use super::well::well;
 
-/// What the metrics are about, by the beginnings of their names; the longest that fits counts.
+/// Subjects of the metrics, by the beginnings of their names; the longest one that fits counts.
 const SUBJECTS: [(&str, &[&str]); 9] = [
     (
         "The service",
@@ -65,7 +65,7 @@ fn table<'a>(page: &mut String, title: &str, families: impl Iterator<Item = &'a 
     let _ = write!(page, "\n## {title}\n\n| name | type | meaning | labels |\n|---|---|---|---|\n");
     for Family { name, kind, help, labels } in families {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-        // In the format of a feed the name of a counter comes without its ending where its type is told.
+        // In the text format, a counter of the feed has no `_total` in its type line.
         let ending = if kind == "counter" && !name.ends_with("_total") { "_total" } else { "" };
         let _ = writeln!(page, "| `{name}{ending}` | {kind} | {} | {} |", escaped(help), labels.join(", "));
     }

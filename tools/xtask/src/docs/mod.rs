@@ -13,9 +13,9 @@ mod configuration;
 mod metrics;
 #[cfg(test)]
 mod pages;
-/// The report of which everything is known, which the tests of the metrics use, too.
+/// The report in which everything is known, which the tests of the metrics use as well.
 #[cfg(test)]
-#[path = "../../../../tests/console/telling/well.rs"]
+#[path = "../../../../tests/console/observability/well.rs"]
 mod well;
 
 pub use task::run;

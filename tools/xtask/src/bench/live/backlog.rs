@@ -13,36 +13,36 @@ use harvester::shell::redis::Server;
 use super::place::{RedisServer, Service, lasts, name_of};
 use super::{bare, processes};
 
-/// What a service took.
+/// The measurements of one service.
 pub struct Run {
-    /// From the making of the group to the last acknowledgement, or to the record of the last entry.
+    /// Time from the creation of the group to the last acknowledgement, or to the record of the last entry.
     pub took: Duration,
-    /// Processor time of the server meanwhile. [s]
+    /// Processor time of the server in that time. [s]
     pub server: f64,
     /// Processor time of the service by name of its threads. [s]
     pub threads: BTreeMap<String, f64>,
-    /// The most memory that the service held. [kB]
+    /// Largest memory of the service. [kB]
     pub peak_kb: u64,
 }
 
-/// What one pass took.
+/// The measurements of one pass.
 pub struct Pass {
     pub bare: Duration,
     /// Processor time of the server while the bare client read. [s]
     pub bare_server: f64,
     pub run: Run,
-    /// The same without a pending list, on a server of its own.
+    /// The same without a pending list, with another server.
     pub without_list: Option<Run>,
 }
 
-/// Measures all of it once.
+/// Measures everything once.
 pub async fn pass(file: &Path, entries: u64, config: &Config) -> anyhow::Result<Pass> {
     let mut pass = with_list(file, entries, config).await?;
     pass.without_list = Some(without_list(file, entries, config).await?);
     Ok(pass)
 }
 
-/// Measures the bare client and the service as it is by default.
+/// Measures the bare client and the service with its default settings.
 pub async fn with_list(file: &Path, entries: u64, config: &Config) -> anyhow::Result<Pass> {
     let server = RedisServer::start()?;
     server.import(file)?;
@@ -62,8 +62,8 @@ pub async fn with_list(file: &Path, entries: u64, config: &Config) -> anyhow::Re
     Ok(Pass { bare, bare_server: between - before, run, without_list: None })
 }
 
-/// Measures the service without a pending list, which does not show what is done. A last entry that cannot be read
-/// does: its record is written once everything before it is folded and durable.
+/// Measures the service without a pending list, whose progress cannot be seen in Redis. An unreadable last entry
+/// shows its end: its record is written once everything before it is folded and durable.
 async fn without_list(file: &Path, entries: u64, config: &Config) -> anyhow::Result<Run> {
     let server = RedisServer::start()?;
     server.import(file)?;
@@ -98,6 +98,6 @@ fn finished(
     let threads = processes::threads(service.id())?;
     let peak_kb = processes::peak_kb(service.id())?;
     let journalled = service.stop()?;
-    ensure!(journalled >= entries, "the journal holds {journalled} of {entries} entries");
+    ensure!(journalled >= entries, "the journal has {journalled} of {entries} entries");
     Ok(Run { took, server, threads, peak_kb })
 }

@@ -1,4 +1,4 @@
-//! A client with nothing behind it: its own framing, one socket, one thread. It is what a service can be compared with.
+//! A client that does nothing with the entries: own framing, one socket, one thread. The service is compared with it.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use harvester::shell::redis::frame::{Framer, Token, Walk};
 use super::place::RedisServer;
 
 const GROUP: &str = "bare";
-/// Space for replies at the beginning. [byte]
+/// Initial space for replies. [byte]
 const SPACE_BYTES: usize = 256 << 10;
 
 /// Commands that are sent together.
@@ -77,7 +77,7 @@ impl Bare {
     }
 
     fn receive(&mut self, replies: usize) -> anyhow::Result<&[u8]> {
-        ensure!(self.used == self.filled, "a reply that nothing asked for");
+        ensure!(self.used == self.filled, "a reply without a command");
         self.framer.restart();
         (self.filled, self.used) = (0, 0);
         let mut missing = replies;
@@ -97,8 +97,8 @@ impl Bare {
         Ok(&self.space[..self.used])
     }
 
-    /// Sends the commands and takes the entries of the streams in their replies, each with its payload. Numbers are
-    /// skipped.
+    /// Sends the commands and reads the entries of the streams in their replies, each with its payload. Skips
+    /// numbers.
     pub fn read(
         &mut self,
         commands: &mut Commands,
@@ -131,9 +131,9 @@ fn peeked(mut walk: Walk<'_>) -> Option<Token<'_>> {
     walk.token().ok()
 }
 
-/// Reads so many entries through a group of its own and acknowledges them; answers how long that took.
+/// Reads so many entries through a new group and acknowledges them. Returns how long that took.
 ///
-/// The acknowledgements of a batch leave with the request for the next one.
+/// The acknowledgements of a batch are sent with the request for the next one.
 pub fn read_and_acknowledge(server: &RedisServer, entries: u64, config: &Config) -> anyhow::Result<Duration> {
     let streams: Vec<&str> = config.streams.iter().map(|(_, stream)| stream.name.as_str()).collect();
     let mut client = Bare::connect(&server.address())?;

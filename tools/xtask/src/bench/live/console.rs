@@ -26,32 +26,32 @@ use super::processes;
 const POSITIONS: u64 = 500;
 /// A tick each second of a day. [1]
 const TICKS: u64 = 86_400;
-/// Browsers that follow a page. [1]
+/// Clients that follow a page. [1]
 const BROWSERS: usize = 50;
-/// How often a page is asked for. [1]
+/// Number of requests for a page. [1]
 const TRIES: usize = 21;
 /// Prices per second while browsers follow. [1/s]
 const PRICES_PER_S: u64 = 100;
-/// How long a service is watched with and without browsers.
+/// Time for which a service is observed with and without browsers.
 const WATCHED: Duration = Duration::from_secs(20);
 /// Time of the first entry. [ms since 1970]
 const BEGIN_MS: u64 = 1_770_163_200_000;
 const PATHS: [&str; 4] = ["/", "/console/positions", "/console/decisions", "/console/streams"];
 const ASSETS: [&str; 3] = ["/console/assets/console.css", "/console/assets/console.js", "/console/assets/icon.svg"];
 
-/// What was measured.
+/// The measurements.
 pub struct Measured {
-    /// Of each page: path, first time and median [ms], and size. [bytes]
+    /// For each page: path, first time and median [ms], and size. [bytes]
     pub pages: Vec<(&'static str, f64, f64, usize)>,
     /// Style, script and icon. [bytes]
     pub assets: usize,
-    /// A chart for the first time, which reads the history, and the median after that. [ms]
+    /// The time of a chart with the reading of the history, and the median after that. [ms]
     pub chart: (f64, f64),
-    /// The same of an eighth of the ticks. [ms]
+    /// The same with an eighth of the ticks. [ms]
     pub chart_of_eighth: (f64, f64),
     /// Share of one processor without and with browsers. [1]
     pub service: (f64, f64),
-    /// Events that all browsers got, per second. [1/s]
+    /// Events that all browsers received, per second. [1/s]
     pub events: f64,
 }
 
@@ -65,7 +65,7 @@ pub async fn measure(config: &Config) -> anyhow::Result<Measured> {
     Ok(Measured { pages, assets, chart, chart_of_eighth, service, events })
 }
 
-/// Prints what was measured against what is required.
+/// Prints the measurements and the requirements.
 pub fn report(measured: &Measured) {
     println!("\nThe console with {POSITIONS} positions: first time / median of {TRIES} [ms], size [kB]");
     for (path, first, median, bytes) in &measured.pages {
@@ -155,7 +155,7 @@ async fn pages(path: &Path, config: &Config) -> anyhow::Result<(Vec<(&'static st
     Ok((measured, assets))
 }
 
-/// Asks for a page over a connection of its own, as a browser does. Returns the time [ms] and the size. [bytes]
+/// Requests a page over a new connection, as a browser does. Returns the time [ms] and the size. [bytes]
 fn asked(address: SocketAddr, path: &str) -> anyhow::Result<(f64, usize)> {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address)?;
@@ -175,7 +175,7 @@ fn charted(path: &Path, config: &Config, ticks: u64) -> anyhow::Result<(f64, f64
     let mut text = String::new();
     opened(config, "DAYUSDT", BEGIN_MS, &mut text)?;
     for n in 1..=ticks {
-        // It never reaches a rung, and no two neighbours are equal.
+        // The price never reaches a rung, and no two neighbours are equal.
         let fields = format!(r#""symbol":"DAYUSDT","price":"0.99{:04}""#, n * 7919 % 10_000);
         writeln!(text, "{}", line(config, StreamKind::Price, BEGIN_MS + 1000 * n, &fields)?)?;
     }
@@ -193,7 +193,7 @@ fn charted(path: &Path, config: &Config, ticks: u64) -> anyhow::Result<(f64, f64
     Ok((first, took[TRIES / 2]))
 }
 
-/// Watches a service under a load of prices, without and with browsers.
+/// Observes a service under a load of prices, without and with browsers.
 async fn followed(config: &Config) -> anyhow::Result<((f64, f64), f64)> {
     let server = RedisServer::start()?;
     let mut watching = server.connect().await?;
@@ -203,7 +203,7 @@ async fn followed(config: &Config) -> anyhow::Result<((f64, f64), f64)> {
     service.until_done(&mut watching, &opened).await?;
     let prices = name_of(config, StreamKind::Price)?;
     let address: SocketAddr = service.address().parse()?;
-    // The first page makes the console read the journal.
+    // The first request makes the console read the journal.
     while asked(address, "/console/positions").is_err() {
         service.rest().await?;
     }
@@ -241,7 +241,7 @@ fn browser(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Returns the share of one processor that a service takes while prices come. [1]
+/// Returns the share of one processor that a service uses while prices come. [1]
 fn watched(server: &RedisServer, service: &Service, stream: &str) -> anyhow::Result<f64> {
     let mut client = Bare::connect(&server.address())?;
     let before = processes::whole(service.id())?;

@@ -1,20 +1,20 @@
-//! The disk alone: the least that a decision waits for.
+//! The disk alone: the least time that a decision waits for.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
-/// Syncs that are measured. [1]
+/// Number of measured syncs. [1]
 const SYNCS: u64 = 1000;
-/// Between two of them.
+/// Pause between two of them.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Size of an append: a compressed line or two. [byte]
 const APPEND_BYTES: u64 = 200;
-/// Where the appends begin. The head before it is written with each of them.
+/// The place where the appends begin. The head before it is written with each of them.
 const HEAD_BYTES: u64 = 4096;
 
-/// Measures what the journal does for a decision, without the journal: an append, a note in the head, and one
-/// `fdatasync`. Returns how long each took, in order. [ms]
+/// Measures the writes of the journal for a decision, without the journal: an append, a note in the head, and one
+/// `fdatasync`. Returns the time of each, in order. [ms]
 pub fn syncs() -> anyhow::Result<Vec<f64>> {
     let folder = tempfile::tempdir()?;
     let file = File::create(folder.path().join("file"))?;

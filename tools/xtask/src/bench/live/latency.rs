@@ -1,5 +1,5 @@
-//! From a price to its decision: both seen from outside, by one clock. And from a price to its echo, which is the least
-//! that can be: a client that reads an entry and writes another one.
+//! The time from a price to its decision, both read by one clock outside of the service. And the time from a price to
+//! its echo, which is the smallest possible one: a client reads an entry and writes another one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use super::place::{RedisServer, Service, lasts, name_of, open_positions};
 
 /// Open positions. [1]
 const SYMBOLS: u64 = 100;
-/// Rungs that each of them reaches, one after the other. [1]
+/// Rungs that each position reaches, one after the other. [1]
 const RUNGS: u64 = 10;
-/// How long the last decisions may take.
+/// Longest time to wait for the last decisions.
 const LAST_LIMIT: Duration = Duration::from_secs(10);
 /// The stream of the echo.
 const ECHO: &str = "echo";
 
-/// What is asked of the service.
+/// The load of the service.
 #[derive(Clone, Copy)]
 pub struct Load {
     /// Prices. [1/s]
@@ -32,18 +32,18 @@ pub struct Load {
     pub seconds: u64,
 }
 
-/// What was seen.
+/// The measurements.
 pub struct Measured {
-    /// From before the price was sent to when its decision was read, in order. [ms]
+    /// Time from before the price was sent until its decision was read, in order. [ms]
     pub latencies_ms: Vec<f64>,
-    /// Prices that were in fact sent. [1/s]
+    /// Rate at which prices were in fact sent. [1/s]
     pub rate: f64,
     /// The mean of a sync of the journal, and of an offer, if a service was measured. [ms]
     pub parts_ms: Option<(f64, f64)>,
 }
 
 impl Measured {
-    /// What so large a share of all took at most. [ms]
+    /// Returns the latency that this share of all does not exceed. [ms]
     pub fn at(&self, share: f64) -> f64 {
         self.latencies_ms[((self.latencies_ms.len() - 1) as f64 * share) as usize]
     }
@@ -61,17 +61,17 @@ impl Load {
         self.rate * self.seconds
     }
 
-    /// The payload of a price: symbols in turn; each goes up to its next rung once in a while, not all at once.
+    /// Returns the payload of a price: symbols in turn; each rises to its next rung at times, not all at once.
     fn price(self, n: u64) -> String {
         let (symbol, round) = (n % SYMBOLS, n / SYMBOLS);
         let stays = (self.prices() / SYMBOLS / RUNGS).max(1);
         let rung = (round + symbol % stays) / stays;
-        // Behind the cost of 10 basis points, a rung of 0.5 R is 0.005.
+        // After the cost of 10 basis points, a rung of 0.5 R is 0.005.
         format!(r#"{{"symbol": "S{symbol}USDT", "price": {:.4}}}"#, 1.0011 + 0.005 * rung as f64)
     }
 }
 
-/// Sends prices at an even pace to a service that holds positions.
+/// Sends prices at an even pace to a service with open positions.
 pub async fn of_decisions(load: Load, config: &Config) -> anyhow::Result<Measured> {
     let server = RedisServer::start()?;
     let mut opening = server.connect().await?;
@@ -104,7 +104,7 @@ pub fn of_echoes(load: Load, config: &Config) -> anyhow::Result<Measured> {
     measured
 }
 
-/// Measures from when prices are sent to when entries are read whose causes they are.
+/// Measures from the sending of prices to the reading of the entries that they cause.
 fn between(
     load: Load,
     config: &Config,
@@ -135,7 +135,7 @@ fn between(
     Ok(Measured { latencies_ms, rate, parts_ms: None })
 }
 
-/// Sends a few prices every millisecond; answers when each of them was sent, and the rate.
+/// Sends a few prices every millisecond. Returns the time of each, and the rate.
 fn send(server: &RedisServer, load: Load, stream: &str) -> anyhow::Result<(HashMap<EntryId, Instant>, f64)> {
     let mut client = Bare::connect(&server.address())?;
     let mut commands = Commands::default();
@@ -159,7 +159,7 @@ fn send(server: &RedisServer, load: Load, stream: &str) -> anyhow::Result<(HashM
     Ok((sent, rate))
 }
 
-/// Asks for what a stream has after an entry, and waits for it.
+/// Asks for the entries of a stream after an entry, and waits for them.
 fn ask_after(commands: &mut Commands, stream: &str, last: EntryId) {
     commands.add(&["XREAD", "COUNT", "1000", "BLOCK", "100", "STREAMS", stream, &last.to_string()]);
 }
@@ -180,7 +180,7 @@ fn echo(address: &str, stream: &str, over: &AtomicBool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads answers as they come; answers the cause of each and when it was here.
+/// Reads answers as they come. Returns the cause of each and its time.
 fn watch(
     address: &str,
     stream: &str,
@@ -209,7 +209,7 @@ fn watch(
     Ok(arrived)
 }
 
-/// The entry id in `"cause":"stream/id"`.
+/// Returns the entry id in `"cause":"stream/id"`.
 fn cause(payload: &[u8]) -> Option<EntryId> {
     let text = std::str::from_utf8(payload).ok()?;
     let (_, rest) = text.split_once(r#""cause":""#)?;

@@ -1,4 +1,4 @@
-//! A server, and a service that reads from it: processes of their own, ended by their ids.
+//! A server, and a service that reads from it: child processes, ended by their ids.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,14 +15,14 @@ use harvester::shell::redis::{Address, Server};
 
 use crate::command::target;
 
-/// How long a server may take to answer, and a service to end.
+/// Longest time for a server to answer, and for a service to end.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How often it is looked whether something has happened.
+/// Pause between two checks for an effect.
 const LOOK: Duration = Duration::from_millis(10);
 /// The group of the service.
 pub const GROUP: &str = "harvester";
 
-/// A `redis-server` that keeps nothing, on a free port of loopback.
+/// A `redis-server` without persistence, on a free port of loopback.
 pub struct RedisServer {
     process: Child,
     port: u16,
@@ -80,12 +80,12 @@ impl Drop for RedisServer {
     }
 }
 
-/// The program, which lies beside this one.
+/// Returns the command of the program, which is in the folder of this one.
 fn harvester() -> anyhow::Result<PathBuf> {
     Ok(target()?.join("release/harvester"))
 }
 
-/// A service with default settings but for those that are given, and without an exchange.
+/// A service with default settings except for the given ones, and without an exchange.
 pub struct Service {
     process: Child,
     folder: tempfile::TempDir,
@@ -103,7 +103,7 @@ impl Service {
         Ok(Self { process, folder, port, url: server.url() })
     }
 
-    /// Kills it as a power cut would, and starts it again. Returns how long it took until it served.
+    /// Kills the service as a power cut would, and starts it again. Returns the time until it serves.
     pub fn killed_and_started(mut self) -> anyhow::Result<(Self, Duration)> {
         self.process.kill()?;
         self.process.wait()?;
@@ -126,7 +126,7 @@ impl Service {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The mean of a latency that it measures itself. [ms]
+    /// Returns the mean of a latency that the service measures itself. [ms]
     pub fn mean_ms(&self, metric: &str) -> anyhow::Result<f64> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\r\n", self.port)?;
@@ -140,7 +140,7 @@ impl Service {
         Ok(1000.0 * value("sum")? / value("count")?)
     }
 
-    /// Waits until the group of a stream is there: reading begins.
+    /// Waits until the group of a stream exists: reading begins.
     pub async fn until_reading(&mut self, server: &mut Server, stream: &str) -> anyhow::Result<()> {
         while server.groups(stream).await?.iter().all(|group| group.name != GROUP) {
             self.check()?;
@@ -149,7 +149,7 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until the group has got and acknowledged everything up to these entries.
+    /// Waits until the group has received and acknowledged everything up to these entries.
     pub async fn until_done(&mut self, server: &mut Server, lasts: &[(String, EntryId)]) -> anyhow::Result<()> {
         for (stream, last) in lasts {
             loop {
@@ -164,7 +164,7 @@ impl Service {
         Ok(())
     }
 
-    /// Waits a moment, if it is still there.
+    /// Waits a moment. Returns an error if the service has ended.
     pub async fn rest(&mut self) -> anyhow::Result<()> {
         self.check()?;
         tokio::time::sleep(LOOK).await;
@@ -179,11 +179,11 @@ impl Service {
         Ok(())
     }
 
-    /// Ends it in order. Answers how many entries its journal holds, every byte of it checked.
+    /// Stops the service. Returns the number of entries in its journal, after a check of every byte.
     pub fn stop(mut self) -> anyhow::Result<u64> {
         ensure!(
             Command::new("kill").arg(self.process.id().to_string()).status()?.success(),
-            "the service is not there"
+            "the service does not run"
         );
         let began = Instant::now();
         while self.process.try_wait()?.is_none() {
@@ -196,7 +196,7 @@ impl Service {
     }
 }
 
-/// Starts the program in a folder with its settings, with a log of its own.
+/// Starts the program in a folder with its settings and a log.
 fn spawn(url: &str, folder: &Path, port: u16) -> anyhow::Result<Child> {
     let at = |name: &str| folder.join(name);
     Command::new(harvester()?)
@@ -218,13 +218,13 @@ impl Drop for Service {
     }
 }
 
-/// The name of the first stream of a kind.
+/// Returns the name of the first stream of a kind.
 pub fn name_of(config: &Config, kind: StreamKind) -> anyhow::Result<String> {
     let found = config.streams.iter().find(|(_, stream)| stream.kind == kind);
     Ok(found.context("a kind of stream has no name")?.1.name.clone())
 }
 
-/// The last entry of each stream that holds any.
+/// Returns the last entry of each stream that is not empty.
 pub async fn lasts(server: &mut Server, config: &Config) -> anyhow::Result<Vec<(String, EntryId)>> {
     let mut lasts = Vec::new();
     for (_, stream) in config.streams.iter() {

@@ -1,4 +1,4 @@
-//! What was measured, for people.
+//! Prints the measurements for people.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use super::backlog::{Pass, Run};
 use super::latency::{Load, Measured};
 use super::start::{Idle, POSITIONS, Starts};
 
-/// What the service has to reach of the bare rate, at least. [1]
+/// Smallest rate of the service, as a part of the bare rate. [1]
 const RATIO_MIN: f64 = 0.7;
-/// The same without a pending list, of the bare rate with one. [1]
+/// The same without a pending list, as a part of the bare rate with one. [1]
 const RATIO_WITHOUT_LIST_MIN: f64 = 1.3;
-/// What a service may hold, however long the backlog is. [kB]
+/// Largest memory of a service, for any length of the backlog. [kB]
 const MEMORY_MAX_KB: u64 = 50_000;
 
-/// What a start after a kill may take with a second of journal. [ms]
+/// Largest time of a start after a kill with a second of journal. [ms]
 const START_MAX_MS: f64 = 100.0;
 
-/// What decisions may take at a rate of prices, beside what an echo takes. [ms]
+/// Largest latency of decisions at a rate of prices, beyond that of an echo. [ms]
 struct Limit {
     /// Up to this rate. [1/s]
     rate: u64,
@@ -73,7 +73,7 @@ pub fn rates(passes: &[Pass], entries: u64) {
     println!("at least {RATIO_WITHOUT_LIST_MIN}: {}", yes(without >= RATIO_WITHOUT_LIST_MIN));
 }
 
-/// Where the time goes, with a pending list and without.
+/// Prints the busiest parts, with a pending list and without.
 pub fn limits(passes: &[Pass], entries: u64) {
     if let Some(pass) = passes.iter().min_by_key(|pass| pass.run.took) {
         limit("run", &pass.run, entries);
@@ -84,7 +84,7 @@ pub fn limits(passes: &[Pass], entries: u64) {
     }
 }
 
-/// What limits a service: the busiest thread, or all of them together.
+/// Prints the limit of a service: its busiest thread, or all of them together.
 fn limit(what: &str, run: &Run, entries: u64) {
     let wall = run.took.as_secs_f64();
     let mut parts = vec![("the server".to_owned(), run.server)];
@@ -111,7 +111,7 @@ fn limit(what: &str, run: &Run, entries: u64) {
     println!("what limits it: {why}");
 }
 
-/// What the parts of the way of an entry take, each alone on one thread.
+/// Prints the time of each step of an entry, each alone on one thread.
 pub fn steps(steps: &[(&str, Duration)], entries: u64) {
     println!("\nalone, on one thread, by entry:");
     for (name, took) in steps {
@@ -119,7 +119,7 @@ pub fn steps(steps: &[(&str, Duration)], entries: u64) {
     }
 }
 
-/// What is reached over a longer backlog.
+/// Prints the rate over a longer backlog.
 pub fn longer(pass: &Pass, entries: u64) {
     println!("over {:.1} M entries: run ÷ bare client {:.2}", entries as f64 / 1e6, ratio(pass));
 }
@@ -129,7 +129,7 @@ pub fn memory_limit(peak_kb: u64) {
     println!("most memory {mb:.0} MB, at most {} MB: {}", MEMORY_MAX_KB / 1000, yes(peak_kb <= MEMORY_MAX_KB));
 }
 
-/// What the disk alone takes, in order. [ms]
+/// Prints the times of the disk alone, in order. [ms]
 pub fn disk(took_ms: &[f64]) {
     let at = |share: f64| took_ms[((took_ms.len() - 1) as f64 * share) as usize];
     println!("\nan append and its fdatasync alone: p50 {:.2} ms, p99 {:.2} ms", at(0.5), at(0.99));
@@ -148,7 +148,7 @@ pub fn latency(load: Load, echo: &Measured, decisions: &Measured) {
         );
     }
     if let Some((sync, offer)) = decisions.parts_ms {
-        // A price is released in the server's next millisecond: on average after half of one.
+        // A price is released in the server's next millisecond: on average after half a millisecond.
         let rest = decisions.mean_ms() - 0.5 - sync - offer;
         println!(
             "    where a decision's mean of {:.2} ms goes: end of the millisecond 0.50, sync {sync:.2}, offer {offer:.2}, \
@@ -163,7 +163,7 @@ pub fn latency(load: Load, echo: &Measured, decisions: &Measured) {
     println!("    p99 at most {p99_max_ms:.2} ms: {}", yes(decisions.at(0.99) <= p99_max_ms));
 }
 
-/// Starts after a kill, and what a service takes that has nothing to do.
+/// Prints the starts after a kill, and the load of an idle service.
 pub fn starts(all: &[Starts], idle: &Idle) {
     println!("\nfrom the start of a process after kill -9 until it serves, {POSITIONS} positions:");
     for starts in all {

@@ -1,4 +1,4 @@
-//! A start after `kill -9`, and a service that has nothing to do.
+//! A start after `kill -9`, and an idle service.
 
 use std::time::{Duration, Instant};
 
@@ -14,25 +14,25 @@ use super::processes;
 
 /// Open positions. [1]
 pub const POSITIONS: u64 = 500;
-/// Entries that the journal has and the store has not [1]: a second at either rate of the latencies, and a million; and
-/// how often each is tried. [1]
+/// Entries that the journal has and the store has not [1]: a second at either rate of the latencies, and a million;
+/// and the number of tries of each. [1]
 const BEHIND: [(u64, usize); 3] = [(1_000, 9), (20_000, 5), (1_000_000, 3)];
-/// How long a service is watched that has nothing to do.
+/// Time for which an idle service is observed.
 const IDLE: Duration = Duration::from_secs(30);
 /// Commands that are sent together. [1]
 const TOGETHER: u64 = 1000;
-/// No checkpoint is written by itself.
+/// Settings with which the service writes no checkpoint by itself.
 const SETTINGS: &str =
     "[run]\ncheckpoint_ms = 60000\ncheckpoint_entries = 10000000\n[policy]\nmax_actions_per_min = 1\n";
 
 /// Starts with so many entries to fold.
 pub struct Starts {
     pub entries: u64,
-    /// From the start of the process to when it serves. [ms]
+    /// Time from the start of the process until it serves. [ms]
     pub took_ms: Vec<f64>,
 }
 
-/// What a service takes that has nothing to do: share of one processor. [1]
+/// Load of an idle service: share of one processor. [1]
 pub struct Idle {
     pub service: f64,
     pub server: f64,
@@ -60,7 +60,7 @@ pub async fn measure(config: &Config) -> anyhow::Result<(Vec<Starts>, Idle)> {
         starts.took_ms.sort_by(f64::total_cmp);
         all.push(starts);
     }
-    // Whatever follows a start is over.
+    // The work that follows a start has ended.
     std::thread::sleep(Duration::from_secs(5));
     let (service_before, server_before) = (processes::whole(service.id())?, processes::whole(server.id())?);
     let began = Instant::now();
@@ -74,7 +74,7 @@ pub async fn measure(config: &Config) -> anyhow::Result<(Vec<Starts>, Idle)> {
     Ok((all, idle))
 }
 
-/// Sends prices that reach no rung. Returns the id of the last.
+/// Sends prices that reach no rung. Returns the id of the last one.
 fn send(server: &RedisServer, stream: &str, entries: u64) -> anyhow::Result<EntryId> {
     let mut client = Bare::connect(&server.address())?;
     let mut commands = Commands::default();

@@ -1,4 +1,4 @@
-//! What the parts of the way of an entry take, each alone on one thread.
+//! The time of each step of an entry, each alone on one thread.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -17,13 +17,13 @@ const REPLY_ENTRIES: usize = 1000;
 /// The size of the pieces in which a reply comes. [byte]
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Entries as the server answers them.
+/// Entries as the server returns them.
 struct Reply {
     bytes: Vec<u8>,
     of: Vec<(StreamId, EntryId)>,
 }
 
-/// Measures the parts over the entries of a history.
+/// Measures the steps over the entries of a history.
 pub fn measure(file: &Path, config: &Config) -> anyhow::Result<(Vec<(&'static str, Duration)>, u64)> {
     let replies = replies(file, config)?;
     let entries = replies.iter().map(|reply| reply.of.len() as u64).sum();
@@ -40,7 +40,7 @@ pub fn measure(file: &Path, config: &Config) -> anyhow::Result<(Vec<(&'static st
             there = reply.bytes.len().min(there + PIECE_BYTES);
             end = framer.next(&reply.bytes[..there])?;
         }
-        ensure!(end == Some(reply.bytes.len()), "a reply ends where it should");
+        ensure!(end == Some(reply.bytes.len()), "a reply ends after its last entry");
         let framed = Instant::now();
         found.clear();
         let walked = Walk::new(&reply.bytes).entries(|entry| found.push(entry));

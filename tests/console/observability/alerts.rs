@@ -1,4 +1,4 @@
-//! Metrics as they are printed, and what relies on their names: the alerts and the book.
+//! Printed metrics, and the files that use their names: the alerts and the book.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,24 +8,24 @@ use serde_json::Value;
 use super::well;
 use crate::support::root;
 
-/// All metrics of a service of which everything is known.
+/// Returns the metrics of a service about which everything is known.
 fn page() -> String {
     let shared = SharedReport::new(well());
     shared.commit_seconds.observe(0.0017);
     shared.emit_seconds.observe(0.0004);
     shared.price_to_decision_seconds.observe(0.002);
-    // Rates come with the second sample; what is added is known from the first.
+    // Rates come with the second sample; totals come with the first.
     shared.publish(|_| {});
     text(&shared).expect("the metrics are written")
 }
 
-/// Names of the families, with their types.
+/// Returns the names of the families, with their types.
 fn families(page: &str) -> BTreeMap<String, String> {
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     types.filter_map(|line| line.split_once(' ')).map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
 }
 
-/// Names under which samples of a family are asked for.
+/// Returns the names of the samples of each family.
 fn samples(families: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (name, kind) in families {
@@ -38,7 +38,7 @@ fn samples(families: &BTreeMap<String, String>) -> BTreeSet<String> {
     names
 }
 
-/// All words of a text that begin with our prefix.
+/// Returns all words of a text that begin with our prefix.
 fn named(text: &str) -> BTreeSet<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c| !is_word(c)).filter(|word| word.starts_with("harvester_")).map(str::to_owned).collect()
@@ -64,7 +64,7 @@ fn every_metric_is_described_and_has_its_unit_in_its_name() {
 }
 
 #[test]
-fn the_numbers_are_those_of_the_report() {
+fn metrics_have_the_numbers_of_the_report() {
     let page = page();
     for line in [
         "harvester_positions_open 44.0",
@@ -97,7 +97,7 @@ fn the_numbers_are_those_of_the_report() {
 }
 
 #[test]
-fn alerts_ask_for_metrics_that_exist() {
+fn alerts_use_metrics_that_exist() {
     let text = std::fs::read_to_string(root().join("tools/deploy/alerts.yml")).expect("the alerts");
     let document: Value = serde_saphyr::from_str(&text).expect("the alerts are YAML");
     let printed = samples(&families(&page()));
@@ -106,16 +106,16 @@ fn alerts_ask_for_metrics_that_exist() {
         document["groups"].as_array().expect("groups").iter().flat_map(|g| g["rules"].as_array().expect("rules"))
     {
         let alert = rule["alert"].as_str().expect("a name");
-        assert!(alerts.insert(alert.to_owned()), "{alert} stands twice");
+        assert!(alerts.insert(alert.to_owned()), "{alert} is there twice");
         let expression = rule["expr"].as_str().expect("an expression");
         let asked = named(expression);
-        // Those of `harvester feed`, a process of its own, are held against its page beside it.
+        // Metrics of `harvester feed`, which is another process, are compared with its own page.
         let (of_feed, of_run): (BTreeSet<_>, BTreeSet<_>) =
             asked.iter().partition(|name| name.starts_with("harvester_feed_"));
-        assert!(!asked.is_empty(), "{alert} asks for nothing of ours");
-        assert!(of_feed.is_empty() || of_run.is_empty(), "{alert} asks two processes");
+        assert!(!asked.is_empty(), "{alert} uses none of our metrics");
+        assert!(of_feed.is_empty() || of_run.is_empty(), "{alert} uses metrics of two processes");
         for name in of_run {
-            assert!(printed.contains(name), "{alert} asks for {name}, which is not printed");
+            assert!(printed.contains(name), "{alert} uses {name}, which is not printed");
         }
         assert!(rule["annotations"]["summary"].as_str().is_some_and(|summary| summary.len() > 20), "{alert}");
         assert!(matches!(rule["labels"]["severity"].as_str(), Some("page" | "ticket")), "{alert}");
@@ -140,7 +140,7 @@ fn alerts_ask_for_metrics_that_exist() {
 fn the_book_names_every_metric_and_no_other() {
     let text = std::fs::read_to_string(root().join("docs/reference/metrics.md")).expect("the page of the metrics");
     let of_feed = families(&harvester::service::feed::all_metrics().expect("the metrics of a feed are written"));
-    // In the format of a feed the name of a counter comes without its ending where its type is told.
+    // In the text format, a counter of the feed has no `_total` in its type line.
     let of_feed = of_feed.into_iter().map(|(name, kind)| if kind == "counter" { name + "_total" } else { name });
     let printed: BTreeSet<String> = families(&page()).into_keys().chain(of_feed).collect();
     assert!(printed.contains("harvester_feed_price_age_seconds") && printed.contains("harvester_feed_endings_total"));

@@ -1,4 +1,4 @@
-//! The log lines that operators grep, and the report of the same engine.
+//! The log lines that operators search for, and the report of the same engine.
 
 use harvester::cli::replay::Request;
 use harvester::codec::policy::from_json;
@@ -22,10 +22,10 @@ fn with_policy(policy: &str) -> Config {
     Config { policy: from_json(policy).expect("the policy is valid"), ..config(None) }
 }
 
-/// One step of a story: what comes in.
+/// One input of a history.
 #[derive(Clone, Copy)]
 enum In {
-    /// `exchange.position`: quantity and entry price; 0 is none.
+    /// `exchange.position`: quantity and entry price; 0 means that it is absent.
     Holds(&'static str, &'static str),
     /// An intent to buy with ATR; the volatility factor is 1.
     Intent(&'static str),
@@ -34,7 +34,7 @@ enum In {
     Gap,
 }
 
-fn told(story: &[In]) -> Lab {
+fn engine_of(story: &[In]) -> Lab {
     let mut lab = Lab::new(&with_policy(r#"{"cost_bps":"0","max_price_jump":"1"}"#));
     for (second, step) in story.iter().enumerate() {
         let id = at(second as u64);
@@ -81,7 +81,7 @@ fn texts(lines: &[Line]) -> Vec<&str> {
     lines.iter().map(|line| line.text.as_str()).collect()
 }
 
-/// What came in, seconds after the last of it, and all lines of the tick.
+/// The inputs, the time since the last of them [s], and all lines of the tick.
 type Case = (&'static [In], u64, &'static [&'static str]);
 
 const CASES: [Case; 10] = [
@@ -140,7 +140,7 @@ const CASES: [Case; 10] = [
             "HARVEST_TICK scanned=1 evaluated=1 emitted=3 skipped_risk=0 skipped_price=0 skipped_entry=0 skipped_other=0 api_calls=7",
         ],
     ),
-    // No entry says that the price has become old: the server's time does.
+    // The price becomes old without an entry: by the server's time.
     (
         &[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5")],
         11,
@@ -168,22 +168,22 @@ const CASES: [Case; 10] = [
 ];
 
 #[test]
-fn each_position_has_one_line_and_the_tick_adds_them_up() {
+fn each_position_has_one_line_and_the_tick_sums_them() {
     for (story, seconds_after, wanted) in CASES {
-        let lab = told(story);
+        let lab = engine_of(story);
         let now_ms = START_MS + 1000 * ((story.len() as u64).saturating_sub(1) + seconds_after);
         let lines = operator_log::tick(&lab.engine, now_ms, 3, 7);
         assert_eq!(texts(&lines), wanted);
         let unknown = story.is_empty();
-        let level = lines.last().expect("a tick is always said").level;
+        let level = lines.last().expect("a tick always has its line").level;
         assert_eq!(level, if unknown { Level::WARN } else { Level::INFO }, "{wanted:?}");
     }
 }
 
-/// What the old service printed at 02:07 was `scanned=44 evaluated=0`; its only figures are those of ARCUSDT, whose first
-/// mark is confirmed by the second one, at 02:07:05.
+/// At 02:07 the old service printed `scanned=44 evaluated=0`. Its only figures are those of ARCUSDT, whose first mark
+/// the second one confirms at 02:07:05.
 #[test]
-fn i01_the_night_of_the_incident_is_said_with_the_recorded_figures() {
+fn i01_the_night_of_the_incident_is_logged_with_the_recorded_figures() {
     let case = root().join("replay/nights/incident-2026-02-04");
     let request = Request {
         histories: vec![case.join("events.jsonl")],
@@ -201,14 +201,14 @@ fn i01_the_night_of_the_incident_is_said_with_the_recorded_figures() {
         lines[44],
         "HARVEST_TICK scanned=44 evaluated=44 emitted=0 skipped_risk=0 skipped_price=0 skipped_entry=0 skipped_other=0 api_calls=0"
     );
-    // Eleven seconds without any price: what was the whole night before.
+    // After eleven seconds without any price the state is that of the whole night.
     let later = operator_log::tick(&night.engine, now_ms + 11_000, 0, 0);
     assert!(later[44].text.contains("scanned=44 evaluated=0") && later[44].text.contains("skipped_price=44"));
 }
 
 #[test]
-fn an_emission_says_what_is_closed() {
-    let mut lab = told(&[In::Intent("2"), In::Holds("10", "100")]);
+fn the_line_of_an_emission_names_the_closed_quantity() {
+    let mut lab = engine_of(&[In::Intent("2"), In::Holds("10", "100")]);
     // 0.5 R: a quarter of the position.
     let came = lab.entry(TICK, &at(3), &[("symbol", "SOLUSDT"), ("price", "101")]);
     let decision = came.step.decision.expect("the first rung is reached");
@@ -220,7 +220,8 @@ fn an_emission_says_what_is_closed() {
 
 #[test]
 fn r_in_three_places_is_rounded_once() {
-    // 1 at 100 that risks 1: R is the price less 100. The sixth place would leave 0.0235 and 0.0225 on a half.
+    // 1 at 100 with a risk of 1: R is the price minus 100. Rounded to six places first, 0.0235 and 0.0225 would be
+    // halves.
     for (price, r_net) in [
         ("100.0235", "0.024"),
         ("100.0234999996", "0.023"),
@@ -231,7 +232,7 @@ fn r_in_three_places_is_rounded_once() {
         ("99.9999", "0.000"),
         ("101.5", "1.500"),
     ] {
-        let lab = told(&[In::Intent("1"), In::Holds("1", "100"), In::Price(price)]);
+        let lab = engine_of(&[In::Intent("1"), In::Holds("1", "100"), In::Price(price)]);
         let lines = operator_log::tick(&lab.engine, START_MS + 2000, 0, 0);
         assert!(lines[0].text.contains(&format!(" R_net={r_net} ")), "{price}: {}", lines[0].text);
     }
@@ -239,7 +240,7 @@ fn r_in_three_places_is_rounded_once() {
 
 #[test]
 fn the_report_of_an_engine_counts_what_the_tick_counts() {
-    let lab = told(&[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5"), In::Gap, In::Price("100.5")]);
+    let lab = engine_of(&[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5"), In::Gap, In::Price("100.5")]);
     let mut report = Report::default();
     report.totals.emitted = 5;
     report.take_from(&lab.engine, START_MS + 4000 + 700);
@@ -256,12 +257,12 @@ fn the_report_of_an_engine_counts_what_the_tick_counts() {
 }
 
 #[test]
-fn i61_results_that_cannot_be_read_need_someone() {
-    let mut lab = told(&[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5")]);
+fn i61_unreadable_results_are_a_concern() {
+    let mut lab = engine_of(&[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5")]);
     let close = json!({"symbol": "SOLUSDT", "side": "SELL", "filled_qty": "10", "order_status": "FILLED"}).to_string();
     let twice = json!(json!(close).to_string()).to_string();
     lab.entry(RESULT, &at(3), &[("payload", &json!(twice).to_string())]);
-    // A refusal that names no symbol moved nothing.
+    // A refusal that names no symbol changed nothing.
     lab.entry(RESULT, &at(4), &[("executed", "false"), ("error", "cooldown")]);
     lab.entry(TICK, &at(5), &[("symbol", "SOLUSDT"), ("price", "101.5"), ("timestamp", "noon")]);
     let mut report = Report::default();
@@ -271,12 +272,12 @@ fn i61_results_that_cannot_be_read_need_someone() {
     assert_eq!(counted("times"), Past { entries: 1, last_age_ms: 1000 });
     let found: Vec<_> = concerns(&report).into_iter().filter(|found| found.name == "unreadable").collect();
     assert_eq!(found.len(), 2, "{found:#?}");
-    assert_eq!(report.positions.held, super::counts(&[("history_gap", 1)]), "what is held is held");
+    assert_eq!(report.positions.held, super::counts(&[("history_gap", 1)]), "the position stays held");
 }
 
 #[test]
-fn i35_the_report_knows_what_became_of_decisions() {
-    let mut lab = told(&[In::Intent("2"), In::Holds("10", "100"), In::Price("101")]);
+fn i35_the_report_counts_the_outcomes_of_decisions() {
+    let mut lab = engine_of(&[In::Intent("2"), In::Holds("10", "100"), In::Price("101")]);
     let mut report = Report::default();
     report.take_from(&lab.engine, START_MS + 2000);
     assert_eq!(report.positions.decisions_open, super::counts(&[("shadowed", 1)]));
@@ -285,11 +286,11 @@ fn i35_the_report_knows_what_became_of_decisions() {
         lab.entry(OBSERVATION, &at(second), &[("event_type", "exchange.position"), ("payload", &flat)]);
     }
     report.take_from(&lab.engine, START_MS + 130_000);
-    assert_eq!(report.positions.open, 0, "adopted: nothing is held any more");
+    assert_eq!(report.positions.open, 0, "adopted: the position is closed");
     assert_eq!(report.positions.decisions_open, super::counts(&[]));
     let payload = json!({"stream": "quantum:stream:apply.result"}).to_string();
     lab.entry(CONTROL, &at(131), &[("event_type", "history.gap"), ("payload", &payload)]);
     report.take_from(&lab.engine, START_MS + 131_000);
-    assert_eq!((report.positions.gap_open, report.positions.gap_flat), (0, 1), "nothing that is held has a gap");
+    assert_eq!((report.positions.gap_open, report.positions.gap_flat), (0, 1), "no held position has a gap");
     assert_eq!(report.positions.decisions_closed, super::counts(&[("shadowed", 1)]));
 }

@@ -19,7 +19,7 @@ use crate::night;
 use crate::support::binary::{Ran, name, run_with};
 use crate::support::{config, replayed};
 
-/// Pages of a report, served on a free port until it is dropped.
+/// Pages of a report, served on a free port until this is dropped.
 struct Served {
     runtime: Runtime,
     server: Option<WebServer>,
@@ -37,7 +37,7 @@ impl Served {
         Self { runtime, server: Some(server), shared }
     }
 
-    /// Pages of a store, answered by a thread of its own as the fold does.
+    /// Serves the pages of a store. Another thread answers their questions, as the fold does.
     fn of_store(store: &Path) -> Self {
         let (ask, asked) = bounded(QUESTIONS_WAITING);
         let (engine, rows) = projection::read(store).expect("the store reads");
@@ -58,7 +58,7 @@ impl Served {
         format!("http://{}", self.address())
     }
 
-    /// Status, head and body of a page.
+    /// Returns status, head and body of a page.
     fn get(&self, path: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address()).expect("it answers");
         write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("it reads");
@@ -76,7 +76,8 @@ impl Served {
     }
 }
 
-/// The night of the incident, and ADAUSDT closed afterwards: the exchange says twice that it holds none.
+/// Writes the store of the night of the incident, in which ADAUSDT closes afterwards: the exchange states twice that
+/// it is flat.
 fn incident_store(folder: &Path) -> std::path::PathBuf {
     let store = folder.join("store");
     let flat = r#"{\"symbol\":\"ADAUSDT\",\"positionAmt\":\"0\",\"entryPrice\":\"0\"}"#;
@@ -86,7 +87,7 @@ fn incident_store(folder: &Path) -> std::path::PathBuf {
         )
     };
     let closing = folder.join("closing.jsonl");
-    // 02:12:00 and 02:13:10: more than the grace lies between.
+    // 02:12:00 and 02:13:10: more than the grace period lies between them.
     std::fs::write(&closing, format!("{}\n{}\n", line(1_770_171_120_000), line(1_770_171_190_000))).expect("written");
     let request = Request { histories: vec![night(), closing], store: Some(store.clone()), ..Request::default() };
     replayed(&request, &config(None));
@@ -94,7 +95,7 @@ fn incident_store(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn probes_answer_with_a_status_and_named_reasons() {
+fn probes_return_a_status_and_named_reasons() {
     let served = Served::new(well(), None);
     served.shared.publish(|_| {});
     assert_eq!(served.json("/healthz"), (200, serde_json::json!({"status": "ok", "reasons": []})));
@@ -102,13 +103,13 @@ fn probes_answer_with_a_status_and_named_reasons() {
     served.shared.publish(|report| report.positions.gap_open = 1);
     let (status, body) = served.json("/readyz");
     assert_eq!((status, &body["status"], &body["reasons"][0]["name"]), (503, &"failing".into(), &"gap_open".into()));
-    assert_eq!(served.json("/healthz").0, 200, "a gap is no reason to be restarted");
+    assert_eq!(served.json("/healthz").0, 200, "a gap is not a reason for a restart");
     assert_eq!(served.get("/nothing").0, 404);
     assert_eq!(served.get("/positions").0, 404, "without a fold there are no positions");
 }
 
 #[test]
-fn status_says_it_and_its_exit_code_too() {
+fn status_prints_the_concerns_and_its_exit_code_agrees() {
     let served = Served::new(well(), None);
     served.shared.publish(|_| {});
     let ask = |arguments: &[&str]| -> Ran {
@@ -117,20 +118,20 @@ fn status_says_it_and_its_exit_code_too() {
     };
     let ran = ask(&[]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.log);
-    for said in
+    for expected in
         ["leader", "Nothing needs anyone.", "44 open, 43 evaluable, 1 lack entry_price", "token 3", "apply.result"]
     {
-        assert!(ran.out.contains(said), "{said:?} is not said:\n{}", ran.out);
+        assert!(ran.out.contains(expected), "{expected:?} is missing:\n{}", ran.out);
     }
-    assert!(!ran.out.contains('\x1b'), "no colour where no terminal is");
+    assert!(!ran.out.contains('\x1b'), "no colour without a terminal");
     served.shared.publish(|report| {
         report.killed = true;
         report.inputs[1].age_ms = Some(95_000);
     });
     let ran = ask(&[]);
     assert_eq!(ran.code, Some(1), "{}", ran.log);
-    for said in ["Needs someone:", "killed", "input_silent", "KILLED"] {
-        assert!(ran.out.contains(said), "{said:?} is not said:\n{}", ran.out);
+    for expected in ["Needs someone:", "killed", "input_silent", "KILLED"] {
+        assert!(ran.out.contains(expected), "{expected:?} is missing:\n{}", ran.out);
     }
     let ran = ask(&["--json"]);
     assert_eq!(ran.code, Some(1));
@@ -142,7 +143,7 @@ fn status_says_it_and_its_exit_code_too() {
 }
 
 #[test]
-fn a_service_that_is_not_there_is_exit_code_3_and_no_address_is_2() {
+fn an_absent_service_is_exit_code_3_and_a_missing_address_is_2() {
     let served = Served::new(well(), None);
     let url = served.url();
     drop(served);
@@ -155,7 +156,7 @@ fn a_service_that_is_not_there_is_exit_code_3_and_no_address_is_2() {
 }
 
 #[test]
-fn positions_of_a_service_are_printed_as_those_of_its_store() {
+fn positions_of_a_service_and_of_its_store_are_printed_alike() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = incident_store(folder.path());
     let views: [&[&str]; 8] = [
@@ -200,26 +201,26 @@ fn positions_are_a_list_on_their_page() {
 }
 
 #[test]
-fn a_fold_that_does_not_take_questions_refuses_them_by_name() {
+fn a_service_whose_fold_takes_no_questions_names_that_in_its_refusal() {
     let (ask, asked) = bounded(1);
     let served = Served::new(well(), Some(ask));
     drop(asked);
     let (status, body) = served.json("/positions");
     assert_eq!((status, &body["error"]), (503, &"busy".into()));
     let ran = run_with(&["positions", "--url", &served.url()]);
-    assert_eq!(ran.code, Some(3), "it is there, but cannot be asked: {}", ran.log);
+    assert_eq!(ran.code, Some(3), "the service runs, but takes no questions: {}", ran.log);
 }
 
 /// A client that never ends its request must not keep the service from stopping.
 #[test]
-fn stopping_does_not_wait_for_clients() {
+fn a_stop_does_not_wait_for_clients() {
     let mut served = Served::new(well(), None);
     let address = served.address();
     let mut half = TcpStream::connect(address).expect("it answers");
     half.write_all(b"GET /status HTTP/1.1\r\nhost").expect("it reads");
-    // One that was answered shows that the server has taken the first.
+    // The answer to a second request shows that the server has accepted the first connection.
     assert_eq!(served.get("/status").0, 200);
     let server = served.server.take().expect("it runs");
     served.runtime.block_on(server.stop());
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the port is closed");
 }

@@ -1,4 +1,4 @@
-//! A report of which everything is known: for the tests, and for the page of the metrics.
+//! A report in which everything is known: for the tests, and for the page of the metrics.
 
 use harvester::service::report::{
     AccountTotals, Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past, PolicyReport, Positions,
@@ -9,7 +9,7 @@ pub fn counts(of: &[(&str, u64)]) -> std::collections::BTreeMap<String, u64> {
     of.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
 }
 
-/// A leader of whom everything is known and nothing is wrong.
+/// Returns the report of a leader about which everything is known and nothing is wrong.
 pub fn well() -> Report {
     let input = |kind: &str, stream: &str, silent_after_ms| InputReport {
         stream: stream.to_owned(),

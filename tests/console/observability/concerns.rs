@@ -1,4 +1,4 @@
-//! Alive, ready, what needs someone, and when it is said.
+//! Liveness, readiness and concerns of a service, and when they are logged.
 
 use harvester::service::report::{
     AccountRefusal, Change, Past, PositionMode, Report, Role, Watch, alive, concerns, ready,
@@ -7,21 +7,21 @@ use harvester::shell::redis::StreamFault;
 
 use super::well;
 
-/// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
+/// A situation, the change that makes it, and the names that /healthz, /readyz and `status` return.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
 const CASES: [Case; 40] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
-        "a cursor stands before something to read",
+        "a cursor does not move although there are entries to read",
         |r| r.progress_age_ms = 30_001,
         &["cursor_standing"],
         &["cursor_standing"],
         &["cursor_standing"],
     ),
     (
-        "a standby's cursor stands",
+        "the cursor of a standby does not move",
         |r| (r.role, r.progress_age_ms) = (Role::Standby, 30_001),
         &["cursor_standing"],
         &["cursor_standing"],
@@ -42,7 +42,7 @@ const CASES: [Case; 40] = [
     ("it stops", |r| (r.role, r.published_age_ms) = (Role::Stopping, 60_000), &[], &["stopping"], &[]),
     ("it rebuilds", |r| r.role = Role::Rebuilding, &[], &["rebuilding"], &["rebuilding"]),
     (
-        "a rebuild stands still",
+        "a rebuild makes no progress",
         |r| (r.role, r.progress_age_ms) = (Role::Rebuilding, 31_000),
         &["cursor_standing"],
         &["cursor_standing", "rebuilding"],
@@ -56,8 +56,8 @@ const CASES: [Case; 40] = [
         &["not_warm"],
         &[],
     ),
-    ("nobody leads", |r| (r.role, r.lease.holder) = (Role::Standby, None), &[], &[], &["no_leader"]),
-    ("killed: reading goes on", |r| r.killed = true, &[], &[], &["killed"]),
+    ("no instance leads", |r| (r.role, r.lease.holder) = (Role::Standby, None), &[], &[], &["no_leader"]),
+    ("killed: reading continues", |r| r.killed = true, &[], &[], &["killed"]),
     ("a gap is open", |r| r.positions.gap_open = 2, &[], &["gap_open"], &["gap_open"]),
     (
         "results that cannot be read",
@@ -87,7 +87,7 @@ const CASES: [Case; 40] = [
         &["decision_unknown", "decision_failed"],
     ),
     ("an input is silent", |r| r.inputs[1].age_ms = Some(30_001), &[], &[], &["input_silent"]),
-    // Incident 43: it need not have spoken before.
+    // Incident 43: the stream need not have had an entry before.
     ("an input never spoke", |r| r.inputs[1].age_ms = None, &[], &[], &["input_silent"]),
     ("an input that may be silent is", |r| r.inputs[0].age_ms = Some(86_400_000), &[], &[], &[]),
     (
@@ -134,7 +134,7 @@ const CASES: [Case; 40] = [
         &["position_mode", "exchange_refused"],
     ),
     (
-        "somebody adopted another policy, and wrote what we do not sign",
+        "another program adopted another policy, and wrote unsigned entries",
         |r| {
             r.policy.hash = "cd".repeat(32);
             let past = |entries| Past { entries, last_age_ms: 86_400_000 };
@@ -170,7 +170,7 @@ const CASES: [Case; 40] = [
         &["output_refused", "not_a_stream", "ids_exhausted"],
     ),
     (
-        "the configured policy is on its way",
+        "the configured policy is not adopted yet",
         |r| (r.policy.hash, r.policy.pending) = ("cd".repeat(32), true),
         &[],
         &[],
@@ -179,7 +179,7 @@ const CASES: [Case; 40] = [
 ];
 
 #[test]
-fn each_situation_has_its_names() {
+fn each_situation_gives_its_reasons_and_concerns() {
     for (situation, change, not_alive, not_ready, someone) in CASES {
         let mut report = well();
         change(&mut report);
@@ -197,34 +197,34 @@ fn each_situation_has_its_names() {
 
 /// Incident 43: a snapshot stream was silent for two and a half hours.
 #[test]
-fn i43_an_input_that_goes_silent_is_named_once_and_so_is_its_return() {
+fn i43_a_silent_input_is_logged_once_and_so_is_its_return() {
     let mut watch = Watch::default();
     let mut report = well();
     assert_eq!(watch.look(&report), []);
     report.inputs[1].age_ms = Some(31_000);
-    let said: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
+    let lines: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
     assert_eq!(
-        said,
+        lines,
         [
             "INPUT_SILENT stream=quantum:stream:market.tick: quantum:stream:market.tick has been silent for 31s, more than 30s"
         ]
     );
     report.inputs[1].age_ms = Some(60_000);
-    assert_eq!(watch.look(&report), [], "it is said once");
+    assert_eq!(watch.look(&report), [], "it is logged once");
     report.inputs[0].silent_after_ms = Some(500);
-    let said: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
-    assert_eq!(said.len(), 1, "another stream is another heartbeat: {said:?}");
+    let lines: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
+    assert_eq!(lines.len(), 1, "each stream is named by itself: {lines:?}");
     report.inputs[1].age_ms = Some(100);
-    let said: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
-    assert_eq!(said, ["INPUT_SILENT_OVER stream=quantum:stream:market.tick"]);
+    let lines: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
+    assert_eq!(lines, ["INPUT_SILENT_OVER stream=quantum:stream:market.tick"]);
 }
 
 #[test]
-fn a_report_comes_back_from_json_as_it_was() {
+fn a_report_reads_back_from_json_unchanged() {
     let report = well();
     let text = serde_json::to_string(&report).expect("a report is JSON");
     assert_eq!(serde_json::from_str::<Report>(&text).expect("it reads"), report);
-    // A service of another version: what it does not say is not known, what it says beyond is not ours.
+    // A service of another version: a field that it lacks is unknown, and a field that we do not know is ignored.
     let other: Report = serde_json::from_str(r#"{"role":"leader","moon":"full"}"#).expect("it reads");
     assert_eq!((other.role, other.inputs.len()), (Role::Leader, 0));
 }

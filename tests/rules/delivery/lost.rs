@@ -1,0 +1,206 @@
+//! Lost and unconfirmed entries: what delivery looks for, writes again, and holds back.
+
+use super::{CONTROL, NOTHING, RESULT, Rig, row, with_an_order};
+use crate::support::lab::entry_line;
+use harvester::domain::delivery::Settings;
+use harvester::domain::delivery::action::{Appended, Notice, OfferAnswer, Recorded, Tried};
+use harvester::domain::delivery::row::RowChange;
+use harvester::domain::event::ids::EntryId;
+
+#[test]
+fn a_server_that_lost_entries_turns_unwritten_orders_into_records() {
+    let mut rig = with_an_order();
+    rig.gap(None);
+    assert_eq!(rig.actions(), ["checkpoint"], "the gap is written to disk first");
+    assert_eq!(rig.actions(), NOTHING, "nothing else before the gap is on disk");
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions()[..2], ["append 1 Gap", "offer 1 record-only"]);
+    let changes = rig.delivery.take_changes(0);
+    assert!(changes.iter().any(|change| matches!(change, RowChange::Outbox(row) if row.record_only)));
+}
+
+/// A gap that is in the log already is counted, and not reported again. A second loss with the same entries around it
+/// is another gap: a waiting decision may have been sent before it.
+#[test]
+fn a_second_loss_with_the_same_entries_around_it_is_reported_too() {
+    let mut rig = Rig::leading(Settings { sends_orders: true, age_max_ms: 30_000, ..Settings::default() });
+    rig.gap(None);
+    rig.actions();
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["append 1 Gap"]);
+    rig.delivery.handle_appended(1, Appended::Written(EntryId::new(6, 0), None), 1, &rig.lab.engine);
+    let gap = format!(r#"{{"stream":"{CONTROL}","after":"1-0","before":"9-0","reason":"trimmed before it was read"}}"#);
+    rig.control("6-0", "history.gap", &gap);
+    rig.control("7-0", "gap.accepted", "{}");
+    rig.live = true;
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.sync();
+    rig.gap(None);
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions()[..2], ["append 2 Gap", "offer 1 record-only"]);
+}
+
+#[test]
+fn lost_decisions_are_written_again_first_and_without_their_orders() {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.written(1, 1_770_163_200_003);
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions()[0], "offer 2 after:1770163200003-0");
+    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), ["check 1"]);
+    assert_eq!(rig.actions(), NOTHING, "nothing is offered before they are written again");
+    rig.notices();
+    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 1, first: 1, last: 1 }]);
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["offer 1 again record-only, 2 needs"]);
+}
+
+#[test]
+fn a_decision_that_was_only_trimmed_is_not_looked_for_twice() {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.written(1, 1_770_163_200_003);
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    rig.delivery.handle_acknowledged();
+    rig.actions();
+    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), ["check 1"]);
+    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    assert_eq!(rig.actions(), ["offer 2"], "without the entry that was trimmed");
+}
+
+/// Another instance has written the decision after it, and both entries before that are trimmed.
+#[test]
+fn a_trimmed_decision_is_not_looked_for_twice_if_a_later_one_is_written() {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.written(1, 1_770_163_200_003);
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.decide("CUSDT", 1_770_163_400_000);
+    rig.sync();
+    rig.delivery.handle_acknowledged();
+    rig.actions();
+    rig.written(3, 1_770_163_400_003);
+    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), ["check 1 3"]);
+    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    assert_eq!(rig.actions(), ["offer 2"], "without the entry that was trimmed");
+}
+
+#[test]
+fn a_decision_in_doubt_holds_everything_after_it_for_ten_seconds() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    assert_eq!(rig.actions()[0], "offer 1, 2 needs");
+    rig.delivery.handle_offered(1, OfferAnswer::Doubtful { known: "7-0".to_owned() }, 1);
+    rig.delivery.handle_offered(2, OfferAnswer::Halted, 1);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), NOTHING);
+    assert!(matches!(&rig.notices()[..], [Notice::Doubtful { seq: 1, .. }]));
+    assert_eq!((rig.delivery.doubtful(), rig.delivery.poll_timeout(1)), (1, Some(10_001)));
+    rig.now_ms = 10_001;
+    assert_eq!(rig.actions(), ["offer 1, 2 needs"]);
+}
+
+#[test]
+fn actions_in_flight_at_a_broken_connection_are_asked_for_again() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.feed(&entry_line(RESULT, "1770163200009-0", &[("symbol", "AUSDT"), ("executed", "perhaps")]));
+    rig.gap(Some(3));
+    rig.sync();
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    let asked = rig.actions();
+    let all = "acknowledge 1770163200000-0 1770163200001-0 1770163200009-0 1770163200002-0";
+    assert_eq!(asked, ["append 1 Gap", "offer 1", all, "record 1770163200009-0"]);
+    let tried = Tried { after: EntryId::new(4, 0), fields: Vec::new(), issued_ms: 0 };
+    rig.delivery.handle_appended(1, Appended::Unknown(Some(tried)), 1, &rig.lab.engine);
+    rig.delivery.handle_disconnected();
+    assert_eq!(rig.actions(), NOTHING, "no connection");
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), ["append 1 Gap again", "offer 1", all, "record 1770163200009-0?"]);
+}
+
+/// The server loses a decision that it has acknowledged and no process has read back: no gap shows it.
+#[test]
+fn a_written_decision_is_looked_for_on_the_next_connection_and_under_the_next_lease() {
+    let written = || {
+        let mut rig = with_an_order();
+        assert_eq!(rig.actions()[0], "offer 1");
+        rig.written(1, 1_770_163_200_003);
+        rig.delivery.handle_acknowledged();
+        assert_eq!(rig.actions(), NOTHING);
+        rig
+    };
+    let mut rig = written();
+    rig.delivery.handle_disconnected();
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), ["check 1"]);
+    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["offer 1 again record-only"]);
+
+    let mut rig = written();
+    rig.lead("2 b");
+    assert_eq!(rig.actions(), ["append 1 PolicyInForce", "check 1"]);
+    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    assert_eq!(rig.actions(), NOTHING, "the server has it");
+}
+
+/// The server loses an entry of ours that no process has read: no gap shows it, only the broken connection.
+#[test]
+fn an_entry_of_ours_that_was_not_read_back_is_looked_for_on_the_next_connection() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.gap(Some(3));
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["append 1 Gap"]);
+    let id = EntryId::new(1_770_163_200_000, 0);
+    let tried = Tried { after: EntryId::new(4, 0), fields: Vec::new(), issued_ms: 0 };
+    let written = || Appended::Written(id, Some(tried.clone()));
+    rig.delivery.handle_appended(1, written(), 1, &rig.lab.engine);
+    assert_eq!(rig.actions(), NOTHING, "it is in the stream");
+    rig.delivery.handle_disconnected();
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), ["append 1 Gap again"]);
+    rig.delivery.handle_appended(1, written(), 1, &rig.lab.engine);
+    let gap = r#"{"stream":"quantum:stream:apply.result","after":"1-0","before":"9-0"}"#;
+    rig.control("1770163200000-0", "history.gap", gap);
+    rig.sync();
+    assert_eq!(rig.actions(), ["checkpoint"], "it was read back");
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["acknowledge 1770163200000-0"]);
+    rig.delivery.handle_acknowledged();
+    rig.delivery.handle_disconnected();
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), NOTHING, "an entry that was read back is not looked for");
+}
+
+#[test]
+fn a_record_that_was_not_written_waits_five_seconds_and_is_looked_for() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.feed(&entry_line(RESULT, "1770163200009-0", &[("symbol", "AUSDT"), ("executed", "perhaps")]));
+    rig.sync();
+    assert_eq!(rig.actions(), ["acknowledge 1770163200009-0", "record 1770163200009-0"]);
+    rig.delivery.handle_acknowledged();
+    rig.delivery.handle_recorded(0, Recorded::Unknown, 1);
+    assert_eq!((rig.actions(), rig.delivery.poll_timeout(1)), (Vec::new(), Some(5_001)));
+    rig.now_ms = 5_001;
+    assert_eq!(rig.actions(), ["record 1770163200009-0?"]);
+    rig.delivery.handle_recorded(0, Recorded::Written, 5_001);
+    assert!(rig.delivery.is_settled());
+}
