@@ -3,7 +3,7 @@
 //! The child that is killed is this test binary: its test `child` does nothing unless another test starts it.
 
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
