@@ -332,7 +332,7 @@ fn an_unknown_page_and_a_foreign_host_are_refused() {
 }
 
 #[test]
-fn pages_are_compressed_for_a_browser_that_takes_it() {
+fn pages_are_compressed_for_a_browser_that_accepts_it() {
     use std::io::{Read as _, Write as _};
     let console = Served::night();
     let address = console.url.trim_start_matches("http://");

@@ -30,7 +30,7 @@ fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
     let engine = console.film.state(Some(console.film.until("02:09").expect("a time")), &Stop::never()).unwrap();
     let subject = Subject::Symbol { asked: None, later: None };
     let explained = Explanation::of(&engine, "ETHUSDT", None, subject).expect("an explanation");
-    let position = explained.at_time.and_then(|seen| seen.position).expect("a position");
+    let position = explained.at_time.and_then(|at_time| at_time.position).expect("a position");
     let texts: Vec<String> = Document::read(chart).all("text").map(|text| text.text.clone()).collect();
     let entry = &position.entry_price.as_ref().expect("an entry price").value;
     assert!(texts.contains(&format!("entry {entry}")), "{texts:?}");

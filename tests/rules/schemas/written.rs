@@ -71,7 +71,7 @@ fn every_document_of_a_replay_validates() {
 }
 
 #[test]
-fn what_explain_writes_validates() {
+fn every_document_of_explain_validates() {
     let (mut of_symbols, mut of_decisions) = (0, 0);
     for (case, _) in cases() {
         let config = config(Some(&case.join("policy.toml")));
@@ -87,7 +87,7 @@ fn what_explain_writes_validates() {
             let words = ["explain", "--json", "--raw", &what, &events.display().to_string()].map(str::to_owned);
             let args = ExplainCli::try_parse_from(words).expect("the arguments are right").args;
             let mut out = Vec::new();
-            // A case about lines that do not read is refused.
+            // Cases about unreadable lines are refused.
             let Ok(()) = explain::run(&args, &config, &mut out) else { continue };
             let document: Value = serde_json::from_slice(&out).unwrap();
             expect_valid(&format!("{} {what}", case.display()), "explanation.v1", &document);
@@ -99,7 +99,7 @@ fn what_explain_writes_validates() {
 
 /// The example has every key, so that the type and the schema describe the same document.
 #[test]
-fn the_report_of_a_service_is_what_its_schema_describes() {
+fn the_report_of_a_service_agrees_with_its_schema() {
     let example = &DOCUMENTS["status.v1"]["examples"][0];
     let report: Report = serde_json::from_value(example.clone()).unwrap();
     let mut page = example.clone();
