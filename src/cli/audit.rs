@@ -19,7 +19,7 @@ use crate::domain::engine::ChainHead;
 use crate::domain::event::ids::EntryId;
 use crate::drive::film::Origin;
 use crate::drive::keys;
-use crate::drive::pipeline::single_pass_or_restart;
+use crate::drive::pipeline::{PassError, single_pass_or_restart};
 use crate::drive::scope;
 use crate::drive::stop::Stop;
 use crate::shell::history::Input;
@@ -200,7 +200,8 @@ fn judged(args: &Args, config: &Config, stop: &Stop) -> anyhow::Result<Report> {
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
     // Decisions come after their causes: the chain may go on beyond the end of the history.
     let again = || sources::open(&sources.decisions, config, None);
-    let mut report = match single_pass_or_restart(at_once, again, judge) {
+    let is_not_plain = |error: &anyhow::Error| error.downcast_ref().is_some_and(PassError::is_not_plain);
+    let mut report = match single_pass_or_restart(at_once, again, judge, is_not_plain) {
         Ok(report) => report,
         Err(error) if sources::is_damaged(&error) => {
             // The decisions cannot be recomputed, but the chain of the emitted ones is still verified.

@@ -117,7 +117,7 @@ fn of_symbol(
     let later = Later::of(engine, &name, asked.map_or(engine.globals().last.ms, |at| at.ms));
     let subject = Subject::Symbol { asked: asked.map(|at| time::iso(at.ms)), later };
     Explanation::of(engine, &name, policy_since, subject).map_err(|error| match args.short_decision() {
-        None => error,
+        None => error.into(),
         Some(digits) => anyhow!(
             "{error}; the beginning of a decision id has at least {DECISION_DIGITS_MIN} digits, and {} has {digits}: \
              give more of it",

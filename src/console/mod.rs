@@ -13,12 +13,13 @@
 //! bounded.
 //!
 //! In reading order: `site` (the addresses), `pool` (the threads), `feed` (what is shown), `running` (what a service adds),
-//! `address`, `frame` (what all pages have), `pages`, `chart`, `format`; `auditor` (audits that a page asks for); `live` and
-//! `parts` (what has changed).
+//! `address`, `frame` (what all pages have), `error`, `pages`, `chart`, `format`; `auditor` (audits that a page asks
+//! for); `live` and `parts` (what has changed).
 
 mod address;
 mod auditor;
 mod chart;
+mod error;
 mod feed;
 mod format;
 mod frame;
@@ -33,6 +34,7 @@ pub use auditor::{Audit, Audited};
 pub use chart::alone;
 #[cfg(feature = "png")]
 pub use chart::{PngError, png};
+pub use error::PageError;
 pub use feed::Begin;
 pub use pages::{audit_file, equity_of, whatif_file};
 pub use running::{Finding, Present, PresentInput, Running};
@@ -45,7 +47,7 @@ use crate::drive::film::Film;
 use crate::drive::stop::Stop;
 
 /// Draws the chart of a position at a moment. `name` is a position id or a symbol. [`alone`] makes a file of it.
-pub fn chart_of(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Result<String> {
+pub fn chart_of(film: &Film, name: &str, at: Option<EntryId>) -> Result<String, PageError> {
     let stop = Stop::never();
     let engine: Arc<_> = film.state(at, &stop)?;
     let here = address::Address::default();

@@ -62,7 +62,7 @@ pub fn pass(
         }
         let changes = engine.take_changes();
         executions.see_closed(engine, &changes);
-        Ok(())
+        anyhow::Ok(())
     })?;
     let engine = driver.engine;
     executions.see_all(&engine);

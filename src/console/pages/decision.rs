@@ -2,10 +2,11 @@
 
 use askama::Template;
 
+use super::Link;
 use super::decisions::{Row, rows};
 use super::message::not_yet;
-use super::{Link, Missing};
 use crate::codec::time;
+use crate::console::error::PageError;
 use crate::console::format::When;
 use crate::console::frame::{Frame, Scene};
 use crate::domain::event::ids::EntryId;
@@ -45,11 +46,11 @@ struct DecisionPage {
 }
 
 /// Makes the page.
-pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let Some(row) = rows(scene).into_iter().find(|row| row.decision_id == wanted) else {
         let later = scene.film.decisions.links.iter().find(|link| link.decision_id() == wanted);
-        let later = later.ok_or_else(|| Missing(format!("No decision has the id {wanted}.")))?;
+        let later = later.ok_or_else(|| PageError::NotFound(format!("No decision has the id {wanted}.")))?;
         let at = later.cause().map_or(later.id, |(_, cause)| cause);
         let says = format!("This decision of {} was made later, at {}.", later.text("symbol"), time::iso(at.ms));
         return Ok(not_yet(scene, &says, Some(later.text("symbol")))?);
@@ -65,7 +66,9 @@ pub fn decision(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         explanation.origins = origins(&explanation, film.origin.sources(), false, config, stop)?;
     }
     let Explanation { arithmetic, scene: seen, subject, origins, .. } = explanation;
-    let Subject::Decision(decided) = subject else { anyhow::bail!("the explanation of {wanted} is not of a decision") };
+    let Subject::Decision(decided) = subject else {
+        return Err(PageError::failed(format!("the explanation of {wanted} is not of a decision")));
+    };
     let cause = decided.decision["cause"].as_str().unwrap_or_default().to_owned();
     let cause_id = cause.rsplit_once('/').map_or("", |(_, id)| id).to_owned();
     // Ages are those of then, as the arithmetic is.

@@ -9,6 +9,7 @@ use crate::codec::chain::Link;
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
+use crate::console::error::PageError;
 use crate::console::format::{self, Number, When};
 use crate::console::frame::{Frame, Part, Scene};
 use crate::drive::explain::{Outcome, decision::outcomes};
@@ -112,7 +113,7 @@ pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
 }
 
 /// Makes the page.
-pub fn decisions(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
+pub fn decisions(scene: &Scene<'_>, _: &Asked, _: &Stop) -> Result<String, PageError> {
     let chain = &scene.film.decisions;
     let all = rows(scene);
     let (verdict, verdict_text) = verdict(scene);

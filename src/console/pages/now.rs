@@ -11,6 +11,7 @@ use super::{age_ms, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
+use crate::console::error::PageError;
 use crate::console::format::When;
 use crate::console::frame::{Frame, Scene};
 use crate::console::running::{Present, PresentInput};
@@ -97,7 +98,7 @@ struct NowPage {
 }
 
 /// Makes the page.
-pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn now(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> Result<String, PageError> {
     let sheet = scene.sheet(false)?;
     let (engine, film) = (&scene.engine, scene.film);
     let since = held_since(engine, scene.now_ms());

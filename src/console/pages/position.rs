@@ -7,13 +7,14 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::message::not_yet;
-use super::{Field, Link, Missing, age_ms, book_of, meaning_of, tone_of};
+use super::{Field, Link, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::shown;
 use crate::codec::time;
 use crate::codec::view::{Fill, PositionView};
 use crate::console::address::Address;
 use crate::console::chart::{self, Lines, Mark, MarkKind, PositionChart, RungLine, Size};
+use crate::console::error::PageError;
 use crate::console::format::{self, Number, When};
 use crate::console::frame::{Frame, Scene};
 use crate::domain::event::ids::EntryId;
@@ -126,7 +127,7 @@ struct PositionPage {
 }
 
 /// Makes the page.
-pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let sheet = scene.sheet(true)?;
     // The name of a symbol leads to its open position, else to the last one.
@@ -138,7 +139,7 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         let later = all
             .iter()
             .find(|position| position.position_id == wanted || position.symbol == wanted.trim().to_uppercase());
-        let later = later.ok_or_else(|| Missing(format!("There is no position {wanted}.")))?;
+        let later = later.ok_or_else(|| PageError::NotFound(format!("There is no position {wanted}.")))?;
         let opened = When::of_text(&later.opened).unwrap_or_default();
         let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
         return Ok(not_yet(scene, &says, Some(&later.symbol))?);
@@ -154,7 +155,7 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
         explanation.origins = origins(&explanation, film.origin.sources(), false, &film.config, stop)?;
     }
     let Explanation { arithmetic, scene: seen, origins, .. } = explanation;
-    let seen = seen.ok_or_else(|| anyhow::anyhow!("{} has no explanation", view.symbol))?;
+    let seen = seen.ok_or_else(|| PageError::failed(format!("{} has no explanation", view.symbol)))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
     let none = Origins::new();
     let since = held_since(&scene.engine, scene.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
@@ -394,16 +395,16 @@ fn of_siblings(scene: &Scene<'_>, all: &[PositionView], view: &PositionView) -> 
 }
 
 /// Draws the chart of a position, or of the open or last position of a symbol.
-pub fn chart_of(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
+pub fn chart_of(scene: &Scene<'_>, name: &str, stop: &Stop) -> Result<String, PageError> {
     let sheet = scene.sheet(true)?;
     let found = found(&sheet, name);
-    let view = found.ok_or_else(|| Missing(format!("No position {name} is known at that moment.")))?;
+    let view = found.ok_or_else(|| PageError::NotFound(format!("No position {name} is known at that moment.")))?;
     let subject = Subject::Symbol { asked: None, later: None };
     let explanation = Explanation::of(&scene.engine, book_of(view), None, subject)?;
     let cost_bps = explanation.scene.map(|seen| seen.policy.cost_bps).unwrap_or_default();
     let (lived, range_ms) = lived(scene, view, stop)?;
     let charts = draw(scene, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
-    Ok(charts.into_iter().next().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?)
+    Ok(charts.into_iter().next().ok_or_else(|| PageError::NotFound("A store has no past to draw.".to_owned()))?)
 }
 
 /// Returns a position by its id, or the open or last one of a symbol.
@@ -415,8 +416,8 @@ fn found<'a>(sheet: &'a Sheet, name: &str) -> Option<&'a PositionView> {
 }
 
 /// Returns the life of a position up to the moment, and the times that its chart spans. [ms since 1970]
-fn lived(scene: &Scene<'_>, view: &PositionView, stop: &Stop) -> anyhow::Result<(Arc<Life>, (u64, u64))> {
-    let opened: EntryId = view.opened.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+fn lived(scene: &Scene<'_>, view: &PositionView, stop: &Stop) -> Result<(Arc<Life>, (u64, u64)), PageError> {
+    let opened: EntryId = view.opened.parse().map_err(PageError::failed)?;
     let closed: Option<EntryId> = view.closed.as_ref().and_then(|id| id.parse().ok());
     let until = closed.unwrap_or_else(|| scene.until()).min(scene.until());
     let lived = life(scene.film, book_of(view), &view.position_id, (opened, until), stop)?;

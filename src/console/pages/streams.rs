@@ -7,6 +7,7 @@ use super::age_ms;
 use crate::codec::shown;
 use crate::codec::time;
 use crate::console::address::Address;
+use crate::console::error::PageError;
 use crate::console::format::When;
 use crate::console::frame::{Frame, Scene};
 use crate::drive::quarantine::{Now, tried};
@@ -72,7 +73,7 @@ struct StreamsPage {
 }
 
 /// Makes the page.
-pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn streams(scene: &Scene<'_>, _: &Asked, stop: &Stop) -> Result<String, PageError> {
     let (engine, film, until) = (&scene.engine, scene.film, scene.until());
     let counts = scene.counts(stop)?;
     let rows = engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {

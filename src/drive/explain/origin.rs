@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::ExplainError;
 use super::document::{Explanation, Origin, Origins};
 use crate::codec::line;
 use crate::config::Config;
@@ -22,7 +23,7 @@ pub fn origins(
     raw: bool,
     config: &Config,
     stop: &Stop,
-) -> anyhow::Result<Option<Origins>> {
+) -> Result<Option<Origins>, ExplainError> {
     let Some(position) = explanation.scene.as_ref().and_then(|scene| scene.position.as_ref()) else { return Ok(None) };
     let fields = position.inputs().into_iter().filter_map(|(_, field)| Some(&field?.entry));
     let named = fields.chain(position.fills.iter().map(|fill| &fill.entry));

@@ -316,5 +316,6 @@ fn catch_up(starting: &mut Starting, publisher: &Publisher) -> anyhow::Result<()
         processor.delivery.handle_synced(to);
     }
     // The rows of a new store, and what the start itself has changed.
-    backing.commit(processor.checkpoint().rows)
+    backing.commit(processor.checkpoint().rows)?;
+    Ok(())
 }
