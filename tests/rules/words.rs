@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::wall::files;
 use crate::support::root;
+use crate::support::rust::files;
 
 /// A word that is not used, and the word of `docs/glossary.md` for its meaning.
 const REPLACED: [(&str, &str); 36] = [
