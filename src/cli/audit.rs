@@ -46,17 +46,12 @@ pub struct Args {
     command: Option<Command>,
     #[command(flatten)]
     from: SourceArgs,
-    /// Judge the decisions that were caused from this entry or time on; the fold begins at the start all the
-    /// same: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of
-    /// the history), or how long before its last entry ("2 hours ago")
-    #[arg(long, value_name = "ID|TIME")]
+    #[arg(long, value_name = "ID|TIME", help = moment::help_since("Judge the decisions that were caused"))]
     since: Option<String>,
-    /// Stop after this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the
-    /// latest before the end of the history), or how long before its last entry ("2 hours ago"). A time of day counts
-    /// whole, a date is exact
-    #[arg(long, value_name = "ID|TIME")]
+    #[arg(long, value_name = "ID|TIME", help = moment::help("Stop after this entry or time"))]
     until: Option<String>,
-    /// Only the findings about decisions of this account; "" is the account without a name. The fold sees everything
+    /// Only the findings about decisions of this account; "" is the account without a name. Entries of all
+    /// accounts are still applied
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Verify chain and signatures alone, without a history

@@ -43,7 +43,7 @@ pub struct Args {
     /// Ignore decisions in the histories: derive all of them anew
     #[arg(long)]
     derive: bool,
-    /// Only the fields of this account; "" is the account without a name. The fold sees everything
+    /// Only the fields of this account; "" is the account without a name. Entries of all accounts are still applied
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// One JSON document

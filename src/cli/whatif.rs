@@ -34,7 +34,7 @@ pub struct Args {
     /// Skip and count lines that are not entries, instead of stopping at them
     #[arg(long)]
     skip_bad_lines: bool,
-    /// Only the decisions of this account; "" is the account without a name. The fold sees everything
+    /// Only the decisions of this account; "" is the account without a name. Entries of all accounts are still applied
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Write every decision of every policy as a table
