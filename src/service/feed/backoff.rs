@@ -1,4 +1,7 @@
 //! The delay before the next try: longer each time, with jitter.
+//!
+//! It is written by hand, as the delays of `run` and of a cluster's redirections are: each is a few lines, and crates
+//! (`backon`) also bring the loop, which here is a thread, a task or a chain of redirections, each with its own end.
 
 use std::time::Duration;
 

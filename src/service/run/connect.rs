@@ -65,7 +65,8 @@ fn may_pass(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref().is_some_and(ServerError::may_pass))
 }
 
-/// Delays that double, with jitter, so that two processes do not retry in step.
+/// Delays that double, with jitter, so that two processes do not retry in step. It is written by hand for the reason at
+/// the head of `feed/backoff.rs`.
 #[derive(Debug, Default)]
 pub struct RetryDelay {
     failures: u32,
