@@ -19,7 +19,7 @@ use crate::domain::engine::ChainHead;
 use crate::domain::event::ids::EntryId;
 use crate::drive::film::Origin;
 use crate::drive::keys;
-use crate::drive::pipeline::single_pass_or_restart;
+use crate::drive::pipeline::{PassError, single_pass_or_restart};
 use crate::drive::scope;
 use crate::drive::stop::Stop;
 use crate::shell::history::Input;
@@ -46,15 +46,9 @@ pub struct Args {
     command: Option<Command>,
     #[command(flatten)]
     from: SourceArgs,
-    /// Judge the decisions that were caused from this entry or time on. The history is read from its beginning in
-    /// any case. An entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of
-    /// the history), or how long before its last entry ("2 hours ago")
-    #[arg(long, value_name = "ID|TIME")]
+    #[arg(long, value_name = "ID|TIME", help = moment::help_since("Judge the decisions that were caused"))]
     since: Option<String>,
-    /// Stop after this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the
-    /// latest before the end of the history), or how long before its last entry ("2 hours ago"). A time of day counts
-    /// whole, a date is exact
-    #[arg(long, value_name = "ID|TIME")]
+    #[arg(long, value_name = "ID|TIME", help = moment::help("Stop after this entry or time"))]
     until: Option<String>,
     /// Only the findings about decisions of this account; "" is the account without a name. Entries of all accounts are
     /// still applied
@@ -201,7 +195,8 @@ fn judged(args: &Args, config: &Config, stop: &Stop) -> anyhow::Result<Report> {
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
     // Decisions come after their causes, so the chain may continue beyond the end of the history.
     let again = || sources::open(&sources.decisions, config, None);
-    let mut report = match single_pass_or_restart(at_once, again, judge) {
+    let is_not_plain = |error: &anyhow::Error| error.downcast_ref().is_some_and(PassError::is_not_plain);
+    let mut report = match single_pass_or_restart(at_once, again, judge, is_not_plain) {
         Ok(report) => report,
         Err(error) if sources::is_damaged(&error) => {
             // The decisions cannot be recomputed. The chain of the emitted ones is still verified.

@@ -116,7 +116,7 @@ async fn split(cells: &Cells, write: bool) -> anyhow::Result<Outcome> {
 async fn make(cells: &Cells, servers: &mut [Server], write: bool) -> anyhow::Result<Outcome> {
     let folder = beside(&cells.new[0].run.journal, ".ends");
     let ends = ends(cells, servers, &folder).await;
-    let outcome = ends.and_then(|ends| cells.split(&ends, unfinished));
+    let outcome = ends.and_then(|ends| Ok(cells.split(&ends, unfinished)?));
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::moment;
 use super::whatif::{named, range_ms};
 use crate::config::Config;
 use crate::console;
@@ -29,10 +30,7 @@ pub enum Command {
         /// The journal of a service instead of a history
         #[arg(long, value_name = "DIR", conflicts_with = "histories")]
         journal: Option<PathBuf>,
-        /// Draw up to this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC
-        /// (02:07; the latest before the end of the history), or how long before its last entry ("2 hours
-        /// ago"). A time of day counts whole, a date is exact
-        #[arg(long, value_name = "ID|TIME")]
+        #[arg(long, value_name = "ID|TIME", help = moment::help("Draw up to this entry or time"))]
         at: Option<String>,
         /// The file to write; .png is drawn with the fonts of this machine
         #[arg(long, value_name = "FILE.svg|FILE.png", value_parser = picture)]

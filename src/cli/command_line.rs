@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use super::moment;
 use crate::config::Cells;
 use crate::service;
 
@@ -51,15 +52,9 @@ pub enum Command {
         /// Take a snapshot of the state after every N entries, and at the end, into DIR.snapshots
         #[arg(long, value_name = "N", requires = "store", value_parser = clap::value_parser!(u64).range(1..))]
         snapshot_every: Option<u64>,
-        /// Report from this entry or time on. The history is read from its beginning in any case. An entry id, a time
-        /// (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of the history), or
-        /// how long before its last entry ("2 hours ago")
-        #[arg(long, value_name = "ID|TIME")]
+        #[arg(long, value_name = "ID|TIME", help = moment::help_since("Report"))]
         since: Option<String>,
-        /// Stop after this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC
-        /// (02:07; the latest before the end of the history), or how long before its last entry ("2 hours
-        /// ago"). A time of day counts whole, a date is exact
-        #[arg(long, value_name = "ID|TIME")]
+        #[arg(long, value_name = "ID|TIME", help = moment::help("Stop after this entry or time"))]
         until: Option<String>,
         /// Ignore decisions in the history: derive all of them anew
         #[arg(long)]

@@ -98,7 +98,9 @@ pub fn serve(
         }
     };
     let audited = config.clone();
-    let console = console.with_audit(Arc::new(move |origin, stop| super::audit::of_origin(origin, &audited, stop)));
+    let console = console.with_audit(Arc::new(move |origin, stop| {
+        super::audit::of_origin(origin, &audited, stop).map_err(|error| format!("{error:#}"))
+    }));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let site = Site::default().known_as(&config.run.hosts);

@@ -42,10 +42,7 @@ pub struct Args {
     /// Folder of the store, as it is now, instead of a history
     #[arg(long, value_name = "DIR", conflicts_with_all = ["histories", "journal", "at"])]
     store: Option<PathBuf>,
-    /// Explain the state at this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC
-    /// (02:07; the latest before the end of the history), or how long before its last entry ("2 hours ago"). A
-    /// time of day counts whole, a date is exact
-    #[arg(long, value_name = "ID|TIME")]
+    #[arg(long, value_name = "ID|TIME", help = moment::help("Explain the state at this entry or time"))]
     at: Option<String>,
     /// Show the entries that the numbers come from, as they were written
     #[arg(long)]
@@ -117,7 +114,7 @@ fn of_symbol(
     let later = Later::of(engine, &name, asked.map_or(engine.globals().last.ms, |at| at.ms));
     let subject = Subject::Symbol { asked: asked.map(|at| time::iso(at.ms)), later };
     Explanation::of(engine, &name, policy_since, subject).map_err(|error| match args.short_decision() {
-        None => error,
+        None => error.into(),
         Some(digits) => anyhow!(
             "{error}; the beginning of a decision id has at least {DECISION_DIGITS_MIN} digits, and {} has {digits}: \
              give more of it",

@@ -29,15 +29,9 @@ pub struct Args {
     /// Journal of the service
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
-    /// Show changes from this entry or time on. The history is read from its beginning in any case. An entry id, a time
-    /// (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of the history), or how long
-    /// before its last entry ("2 hours ago")
-    #[arg(long, value_name = "ID|TIME")]
+    #[arg(long, value_name = "ID|TIME", help = moment::help_since("Show changes"))]
     since: Option<String>,
-    /// Stop after this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the
-    /// latest before the end of the history), or how long before its last entry ("2 hours ago"). A time of day counts
-    /// whole, a date is exact
-    #[arg(long, value_name = "ID|TIME")]
+    #[arg(long, value_name = "ID|TIME", help = moment::help("Stop after this entry or time"))]
     until: Option<String>,
     /// One JSON document
     #[arg(long)]

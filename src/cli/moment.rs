@@ -2,13 +2,23 @@
 
 use anyhow::{Context as _, bail};
 
-use crate::codec::moment::Moment;
+use crate::codec::moment::{FORMS, Moment};
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
 use crate::drive::scope;
 use crate::shell::history::{History, Input, Options};
 
-/// Returns the first entry of a range whose begin is the value of an option.
+/// Returns the help of an option that takes a time. `what` says what the option does.
+pub fn help(what: &str) -> String {
+    format!("{what}: {FORMS}")
+}
+
+/// Returns the help of an option that takes the beginning of a range.
+pub fn help_since(what: &str) -> String {
+    format!("{what} from this entry or time on: {FORMS}. The history is read from its beginning in any case")
+}
+
+/// Returns the first entry of a range that begins at the value of an option.
 pub fn since(option: &str, text: &str, end_ms: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<EntryId> {
     let (moment, end_ms) = parsed(option, text, end_ms)?;
     Ok(moment.since(end_ms))

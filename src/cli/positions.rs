@@ -24,6 +24,9 @@ mod shown;
 pub use crate::drive::sheet::Sheet;
 pub use shown::{age_ms, away, hold_tone, rounded_price};
 
+const AS_OF: &str = "Show the state at this entry or time (default: the end). Needs --journal, --history, or --store \
+                     with a snapshot of that state. It is";
+
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("whose").required(true).multiple(true).args(["store", "url", "journal", "histories"])))]
 #[command(after_help = "Examples: harvester positions --store state ARCUSDT
@@ -39,11 +42,7 @@ pub struct Args {
     /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Show the state at this entry or time (default: the end). Needs --journal, --history, or --store with a
-    /// snapshot of that state: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest
-    /// before the end of the history), or how long before its last entry ("2 hours ago"). A time of day
-    /// counts whole, a date is exact
-    #[arg(long, value_name = "ID|TIME")]
+    #[arg(long, value_name = "ID|TIME", help = moment::help(AS_OF))]
     as_of: Option<String>,
     /// Journal to compute the state from; it may be in use
     #[arg(long, value_name = "DIR")]

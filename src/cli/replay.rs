@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::ids::{EntryId, SortKey};
 use crate::drive::commits::decision_line;
-use crate::drive::pipeline::single_pass_or_restart;
+use crate::drive::pipeline::{PassError, single_pass_or_restart};
 use crate::drive::projection::Projection;
 use crate::drive::scope;
 use crate::shell::history::{Extent, History, HistoryError, Input, Options};
@@ -67,12 +67,14 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn DecisionSi
         if may_start_over { History::in_one_pass(&inputs, &[], &config.streams, options.clone())? } else { None };
     let again = || Ok(History::open(&inputs, &config.streams, options)?);
     let mut notices = Vec::new();
-    let mut replayed = single_pass_or_restart(at_once, again, |history| {
+    let read = |history: History| {
         if !history.is_in_one_pass() {
             decisions.start_over()?;
         }
         attempt(request, span, config, history, decisions, &mut notices)
-    })?;
+    };
+    let is_not_plain = |error: &anyhow::Error| error.downcast_ref().is_some_and(PassError::is_not_plain);
+    let mut replayed = single_pass_or_restart(at_once, again, read, is_not_plain)?;
     // A restart may repeat notices.
     notices.dedup();
     replayed.notices.splice(0..0, notices);
@@ -107,14 +109,14 @@ fn opened(
     notices: &mut Vec<String>,
 ) -> anyhow::Result<Projection> {
     let decisions = if request.derive { Decisions::Derived } else { Decisions::Recorded };
-    let Some(dir) = &request.store else { return Projection::in_memory(config, decisions) };
+    let Some(dir) = &request.store else { return Ok(Projection::in_memory(config, decisions)?) };
     if request.rebuild {
-        return Projection::rebuild(dir, config, decisions);
+        return Ok(Projection::rebuild(dir, config, decisions)?);
     }
     let mut projection = Projection::open(dir, config, decisions, notices)?;
     if history.is_in_one_pass() {
         if !projection.is_new() || projection.is_rebuild() {
-            bail!(HistoryError::NotPlain { file: dir.display().to_string() });
+            bail!(PassError::History(HistoryError::NotPlain { file: dir.display().to_string() }));
         }
         projection.stage(state::provisional_row(Some(history.first().map_or(EntryId::default(), id_of))));
         return Ok(projection);
@@ -130,7 +132,7 @@ fn opened(
                 dir.display()
             ));
             drop(projection);
-            return Projection::rebuild(dir, config, decisions);
+            return Ok(Projection::rebuild(dir, config, decisions)?);
         }
         projection.stage(state::provisional_row(None));
     }
@@ -153,7 +155,7 @@ fn attempt(
     let mut projection = opened(request, config, &history, notices)?;
     let bad_fields = match fold(request, span, config, &mut history, &mut projection, decisions) {
         // A history that cannot be read leaves no store, in one pass as in two.
-        Err(error) if history.is_in_one_pass() && error.is::<HistoryError>() => {
+        Err(error) if history.is_in_one_pass() && matches!(error.downcast_ref(), Some(PassError::History(_))) => {
             projection.discard()?;
             return Err(error);
         }
@@ -205,7 +207,7 @@ fn fold(
         if let Some((entry, _)) = batch.entries.last() {
             progress.at(seen, || time::iso(entry.id.ms));
         }
-        Ok(())
+        anyhow::Ok(())
     })?;
     progress.finish();
     if !reported {

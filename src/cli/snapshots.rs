@@ -8,6 +8,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::exit_code::Found;
+use crate::codec::causes::with_causes;
 use crate::codec::plural::plural;
 use crate::codec::snapshot::{self, BadSnapshot, Head};
 use crate::codec::time;
@@ -79,7 +80,7 @@ impl Looked {
             Err(error) => (None, Some(error)),
         };
         if fault.is_none() && whole {
-            fault = restored(&path, config).err().map(|error| format!("{error:#}"));
+            fault = restored(&path, config).err().map(|error| with_causes(&error));
         }
         Self { path, head, fault }
     }

@@ -1,6 +1,7 @@
 //! Bytes ↔ domain, pure. It is the only place that knows shapes, field names and schemas.
 
 pub mod bounded;
+pub mod causes;
 pub mod depth;
 pub mod moment;
 pub mod number;

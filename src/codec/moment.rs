@@ -1,4 +1,7 @@
 //! Times that people type: one parser for the options of all commands (docs/spec/commands.md, "Times").
+//!
+//! It is written by hand: parsers of spans and of times such as "2 hours ago" count from the clock of the machine, and
+//! these times count from the end of a history. A time of day also has a length.
 
 use std::str::FromStr;
 

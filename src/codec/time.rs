@@ -1,4 +1,8 @@
 //! Event times as producers write them, and times that people type.
+//!
+//! The spellings are read by hand: producers mix four units of epochs, ISO-8601 with and without separators, fractions
+//! after a comma, and names of zones, which no parser of `chrono` accepts together. `chrono` has the calendar, and
+//! reads RFC 2822.
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime};
 use rust_decimal::Decimal;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Config, ConfigError};
+use crate::codec::moment::FORMS;
 
 /// Parses a time in seconds, such as `0.5`.
 pub fn seconds(text: &str) -> Result<Duration, String> {
@@ -11,6 +12,14 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         .filter(|seconds| seconds.is_finite() && (0.0..1e9).contains(seconds))
         .map(Duration::from_secs_f64)
         .ok_or_else(|| "want seconds, 0 or more".to_owned())
+}
+
+/// Returns the help of `--from`.
+fn from(what: &str) -> String {
+    format!(
+        "Where a new {what} starts: earliest (the first entry of each stream), latest (the next one), after an entry, \
+         or at a time: {FORMS}"
+    )
 }
 
 /// The server, for commands that take nothing else of a service's settings.
@@ -37,9 +46,7 @@ pub struct RecordFlags {
     /// Folder of the journal
     #[arg(long, value_name = "DIR")]
     journal: Option<String>,
-    /// Where a new journal starts: earliest (the first entry of each stream), latest (the next one), after an entry id,
-    /// at a time (2026-02-04T02:07Z), at a time of day in UTC (02:07; the latest before now), or "90m ago"
-    #[arg(long, value_name = "earliest|latest|ID|TIME")]
+    #[arg(long, value_name = "earliest|latest|ID|TIME", help = from("journal"))]
     from: Option<String>,
 }
 
@@ -69,9 +76,7 @@ pub struct RunFlags {
     /// Name of the consumer within the group; it must stay the same
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
-    /// Where a new store starts: earliest (the first entry of each stream), latest (the next one), after an entry
-    /// id, at a time (2026-02-04T02:07Z), at a time of day in UTC (02:07; the latest before now), or "90m ago"
-    #[arg(long, value_name = "earliest|latest|ID|TIME")]
+    #[arg(long, value_name = "earliest|latest|ID|TIME", help = from("store"))]
     from: Option<String>,
     /// Address of the pages for health, metrics and positions; "" turns them off
     #[arg(long, value_name = "ADDR")]

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::drive::film::Film;
+use crate::codec::causes::with_causes;
+use crate::drive::film::{Film, FilmError};
 use crate::drive::reel::Reel;
 use crate::drive::stop::Stop;
 
@@ -28,7 +29,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(1);
 const REST_AFTER: Duration = Duration::from_secs(600);
 
 /// Reads a history from its beginning, or from a snapshot.
-pub type Begin = Arc<dyn Fn(&Stop) -> anyhow::Result<Reel> + Send + Sync>;
+pub type Begin = Arc<dyn Fn(&Stop) -> Result<Reel, FilmError> + Send + Sync>;
 
 /// Why no film can be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +130,7 @@ impl Feed {
             Err(error) => {
                 following.reel = None;
                 *locked(&self.shown) = None;
-                return Err(NotYet::Failed(format!("{error:#}")));
+                return Err(NotYet::Failed(with_causes(&error)));
             }
         }
         (following.looked, following.took) = (Instant::now(), begun.elapsed());
@@ -153,7 +154,7 @@ impl Feed {
                     *locked(&feed.shown) = Some(film);
                     following.reel = Some(reel);
                 }
-                Err(error) => following.failed = Some(format!("{error:#}")),
+                Err(error) => following.failed = Some(with_causes(&error)),
             }
             follow.is_reading.store(false, Ordering::Release);
         };

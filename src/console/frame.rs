@@ -7,9 +7,10 @@ use super::auditor::Auditor;
 use super::chart;
 use super::format::When;
 use super::running::Present;
+use crate::codec::state::BadRow;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
-use crate::drive::film::Film;
+use crate::drive::film::{Film, FilmError};
 use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 
@@ -70,12 +71,12 @@ impl PageContext<'_> {
     }
 
     /// Returns the entries of each stream up to the moment, in the order of the film. [1]
-    pub fn counts(&self, stop: &Stop) -> anyhow::Result<Arc<[u64]>> {
+    pub fn counts(&self, stop: &Stop) -> Result<Arc<[u64]>, FilmError> {
         self.film.counts(self.at, stop)
     }
 
     /// Returns the positions at the moment.
-    pub fn sheet(&self, closed_too: bool) -> anyhow::Result<Sheet> {
+    pub fn sheet(&self, closed_too: bool) -> Result<Sheet, BadRow> {
         let sheet = Sheet::of_at(&self.engine, &self.film.rows, None, closed_too, self.now_ms())?;
         Ok(sheet.expect("all symbols were asked for"))
     }

@@ -19,6 +19,7 @@
 mod address;
 mod auditor;
 mod chart;
+mod error;
 mod feed;
 mod format;
 mod frame;
@@ -33,6 +34,7 @@ pub use auditor::{Audit, Audited};
 pub use chart::alone;
 #[cfg(feature = "png")]
 pub use chart::{PngError, png};
+pub use error::PageError;
 pub use feed::Begin;
 pub use pages::{audit_file, equity_of, whatif_file};
 pub use running::{Finding, Present, PresentInput, Running};
@@ -45,7 +47,7 @@ use crate::drive::film::Film;
 use crate::drive::stop::Stop;
 
 /// Draws the chart of a position at a moment. `name` is a position id or a symbol. [`alone`] makes it a file.
-pub fn chart_of(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Result<String> {
+pub fn chart_of(film: &Film, name: &str, at: Option<EntryId>) -> Result<String, PageError> {
     let stop = Stop::never();
     let engine: Arc<_> = film.state(at, &stop)?;
     let here = address::Address::default();

@@ -8,17 +8,19 @@ use serde::Serialize;
 
 use super::address::Address;
 use super::auditor::{Audit, Auditor};
+use super::error::PageError;
 use super::feed::{Begin, Feed, NotYet};
 use super::frame::PageContext;
 use super::live::{Drawn, Live};
-use super::pages::{self, Missing};
+use super::pages;
 use super::parts;
 use super::pool::{NotAnswered, Pool};
 use super::running::{Present, Running};
+use crate::codec::causes::with_causes;
 use crate::codec::shown::shown;
-use crate::drive::film::{Film, TooEarly};
+use crate::drive::film::Film;
 use crate::drive::reel::Reel;
-use crate::drive::stop::{Stop, Stopped};
+use crate::drive::stop::Stop;
 use crate::shell::web::{Asked, Guard, Page, Site};
 
 const STYLE: &str = include_str!("assets/console.css");
@@ -43,7 +45,7 @@ pub struct Console {
 }
 
 /// Makes a page. `Asked` has the open part of its path.
-type Make = fn(&PageContext<'_>, &Asked, &Stop) -> anyhow::Result<String>;
+type Make = fn(&PageContext<'_>, &Asked, &Stop) -> Result<String, PageError>;
 
 /// A page that has an address of its own.
 #[derive(Clone, Copy)]
@@ -194,18 +196,10 @@ impl Console {
         }
         match self.answer(film, route, (asked, at), stop) {
             Ok(body) => Page::html(200, body),
-            Err(error) => {
-                if let Some(missing) = error.downcast_ref::<Missing>() {
-                    return self.message(404, "Not here", &missing.to_string());
-                }
-                if let Some(early) = error.downcast_ref::<TooEarly>() {
-                    return self.message(404, "Not here", &early.to_string());
-                }
-                if let Some(stopped) = error.downcast_ref::<Stopped>() {
-                    return self.message(503, "Too long", &stopped.to_string());
-                }
-                self.message(500, "This page failed", &format!("{error:#}"))
-            }
+            Err(PageError::NotFound(why)) => self.message(404, "Not here", &why),
+            Err(PageError::TooEarly(early)) => self.message(404, "Not here", &early.to_string()),
+            Err(PageError::Stopped(stopped)) => self.message(503, "Too long", &stopped.to_string()),
+            Err(PageError::Failed(error)) => self.message(500, "This page failed", &with_causes(&*error)),
         }
     }
 
@@ -215,7 +209,7 @@ impl Console {
         route: Route,
         (asked, at): (&Asked, Option<crate::domain::event::ids::EntryId>),
         stop: &Stop,
-    ) -> anyhow::Result<String> {
+    ) -> Result<String, PageError> {
         let engine = film.state(at, stop)?;
         let name = asked.name.as_deref().map(super::address::part).unwrap_or_default();
         let path = route.path.replace("{id}", &name);

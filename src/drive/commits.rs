@@ -11,7 +11,7 @@ use crate::codec::state::{self, Quarantined, Row};
 use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::Entry;
 use crate::domain::event::streams::StreamKind;
-use crate::shell::store::{Rebuild, Store};
+use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
 
 /// Maximum number of entries between two commits of a replay. [1]
 const COMMIT_ENTRIES: u64 = 100_000;
@@ -31,7 +31,7 @@ pub enum Backing {
 
 impl Backing {
     /// Writes rows as one commit.
-    pub fn commit(&mut self, rows: Vec<Row>) -> anyhow::Result<()> {
+    pub fn commit(&mut self, rows: Vec<Row>) -> Result<(), StoreError> {
         match self {
             Self::Memory => {}
             Self::Store(store) => store.commit(rows.into_iter())?,
@@ -41,7 +41,7 @@ impl Backing {
     }
 
     /// Replaces the old store with a rebuilt one. Returns the new path of the old store.
-    pub fn finish(self) -> anyhow::Result<Option<PathBuf>> {
+    pub fn finish(self) -> Result<Option<PathBuf>, OpenError> {
         match self {
             Self::Rebuild(rebuild) => Ok(rebuild.swap()?),
             Self::Memory | Self::Store(_) => Ok(None),
@@ -128,7 +128,7 @@ impl Commits {
 
 impl Folding<'_> {
     /// Folds one entry, and commits if enough has accumulated. Returns the sealed decisions that the entry caused.
-    pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Vec<Sealed>> {
+    pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Result<Vec<Sealed>, StoreError> {
         let folded = self.fold(entry, raw);
         if !matches!(self.commits.backing, Backing::Memory) && self.commits.is_due() {
             self.commit()?;
@@ -144,7 +144,7 @@ impl Folding<'_> {
     }
 
     /// Writes every change in one batch: state, cursors and decisions.
-    pub(super) fn commit(&mut self) -> anyhow::Result<()> {
+    pub(super) fn commit(&mut self) -> Result<(), StoreError> {
         if !matches!(self.commits.backing, Backing::Memory) {
             let rows = self.commits.pending.take(self.engine);
             self.commits.backing.commit(rows)?;

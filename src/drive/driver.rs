@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::keys;
+use super::keys::{self, KeyError};
 use super::look_ahead::{self, LookAhead};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::{self, Fields};
@@ -90,12 +90,12 @@ pub struct Driver {
 
 impl Driver {
     /// Creates a driver before the first entry, under the configured policy.
-    pub fn new(config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, decisions: Decisions) -> Result<Self, KeyError> {
         Self::going_on(engine_of(config, config.policy.clone()), config, decisions)
     }
 
     /// Creates a driver that continues from a state.
-    pub fn going_on(engine: Engine, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
+    pub fn going_on(engine: Engine, config: &Config, decisions: Decisions) -> Result<Self, KeyError> {
         Ok(Self::with_key(engine.with_decisions(decisions), keys::configured(config)?))
     }
 
@@ -121,7 +121,7 @@ impl Driver {
         config: &Config,
         decisions: Decisions,
         until: Option<EntryId>,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, KeyError> {
         let mut driver = Self::new(config, decisions)?;
         driver.engine.ignore_changes();
         driver.look_ahead(history, until);

@@ -20,10 +20,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::driver::{Driver, Stepped};
+use super::keys::KeyError;
 use super::life::Life;
-use super::projection;
+use super::pipeline::PassError;
+use super::projection::{self, ProjectionError, ReadError};
 use super::reel::{self, Bounds, Reel};
-use super::stop::Stop;
+use super::scope::ScopesDiffer;
+use super::stop::{Stop, Stopped};
 use crate::codec::chain::{self, Chain, Found};
 use crate::codec::moment::{Moment, NotAMoment};
 use crate::codec::state::{self, BadRow, Quarantined, Rows, StoredRow};
@@ -32,8 +35,9 @@ use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::EntryId;
-use crate::shell::history::{History, Input, Options};
-use crate::shell::journal::Journal;
+use crate::shell::history::{History, HistoryError, Input, Options};
+use crate::shell::journal::{Journal, JournalError};
+use crate::shell::snapshots::SnapshotsError;
 
 /// States at a time, and lives, that are kept for the next page. [1]
 pub(super) const STATES_KEPT: usize = 8;
@@ -65,6 +69,31 @@ pub struct ChangePoint {
 pub struct TooEarly {
     first: EntryId,
     arguments: String,
+}
+
+/// A film that cannot be made, or a past state of it that cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum FilmError {
+    #[error(transparent)]
+    TooEarly(#[from] TooEarly),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    #[error(transparent)]
+    Scope(#[from] ScopesDiffer),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
+    #[error(transparent)]
+    Store(#[from] ProjectionError),
+    #[error(transparent)]
+    Rows(#[from] ReadError),
 }
 
 /// The entries of one stream.
@@ -160,7 +189,7 @@ pub struct Film {
 
 impl Film {
     /// Reads a history once.
-    pub fn read(origin: Origin, config: Arc<Config>, stop: &Stop) -> anyhow::Result<Self> {
+    pub fn read(origin: Origin, config: Arc<Config>, stop: &Stop) -> Result<Self, FilmError> {
         if let Origin::Store(dir) = &origin {
             return Self::of_store(dir, Arc::clone(&config), origin.clone());
         }
@@ -168,7 +197,7 @@ impl Film {
     }
 
     /// Reads a store: its present state, without a past.
-    fn of_store(dir: &Path, config: Arc<Config>, origin: Origin) -> anyhow::Result<Self> {
+    fn of_store(dir: &Path, config: Arc<Config>, origin: Origin) -> Result<Self, FilmError> {
         let (engine, store) = projection::read(dir)?;
         let rows = KeptRows(state::closed_rows(&store)?.into_iter().collect());
         let quarantined = state::quarantined(&store)?;
@@ -227,18 +256,17 @@ impl Film {
         Ok(text.parse::<Moment>()?.until(self.last.ms))
     }
 
-    /// Returns the state after the last entry up to `at`; the last state if `at` is `None`.
-    pub fn state(&self, at: Option<EntryId>, stop: &Stop) -> anyhow::Result<Arc<Engine>> {
+    /// Returns the state after the last entry up to `at`; without a bound, the last state.
+    pub fn state(&self, at: Option<EntryId>, stop: &Stop) -> Result<Arc<Engine>, FilmError> {
         Ok(self.past(at, stop)?.0)
     }
 
-    /// Returns the entries of each stream up to `at`, in the order of [`Self::streams`]; all of them if `at` is `None`.
-    /// [1]
-    pub fn counts(&self, at: Option<EntryId>, stop: &Stop) -> anyhow::Result<Arc<[u64]>> {
+    /// Returns the entries of each stream up to `at`, in the order of [`Self::streams`]; without a bound, all. [1]
+    pub fn counts(&self, at: Option<EntryId>, stop: &Stop) -> Result<Arc<[u64]>, FilmError> {
         Ok(self.past(at, stop)?.1)
     }
 
-    fn past(&self, at: Option<EntryId>, stop: &Stop) -> anyhow::Result<Past> {
+    fn past(&self, at: Option<EntryId>, stop: &Stop) -> Result<Past, FilmError> {
         let Some(at) = at.filter(|at| *at < self.last && self.has_past()) else {
             let counts = self.streams.iter().map(|stream| stream.entries).collect();
             return Ok((Arc::clone(&self.latest), counts));
@@ -249,7 +277,7 @@ impl Film {
         if let Some(past) = known(&mut self.states.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(past);
         }
-        let (mut driver, counts) = self.fold(None, Some(at), stop, |_, _, _, _| Ok(()))?;
+        let (mut driver, counts) = self.fold(None, Some(at), stop, |_, _, _, _| {})?;
         driver.engine.ignore_changes();
         let past: Past = (Arc::new(driver.engine), counts.into());
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
@@ -267,8 +295,8 @@ impl Film {
         from: Option<EntryId>,
         until: Option<EntryId>,
         stop: &Stop,
-        mut each: impl FnMut(&Engine, &Entry, &[u8], &Stepped) -> anyhow::Result<()>,
-    ) -> anyhow::Result<(Driver, Vec<u64>)> {
+        mut each: impl FnMut(&Engine, &Entry, &[u8], &Stepped),
+    ) -> Result<(Driver, Vec<u64>), FilmError> {
         let is_before = |frame: &&Arc<Frame>| from.is_none_or(|from| frame.engine.globals().last < from);
         let options = Options { until, ..Options::default() };
         let (frame, mut history, position) = if let Origin::Journal(dir) = &self.origin {
@@ -307,10 +335,10 @@ impl Film {
                 if reel::position_of(&firsts, *place).is_none_or(|of| of >= position) {
                     counts[usize::from(entry.stream.0)] += 1;
                     let folded = Stepped::by(engine, entry);
-                    each(engine, entry, &batch.bytes[range.clone()], &folded)?;
+                    each(engine, entry, &batch.bytes[range.clone()], &folded);
                 }
             }
-            Ok(())
+            Ok::<_, FilmError>(())
         })?;
         Ok((driver, counts))
     }
@@ -320,7 +348,7 @@ impl Film {
     }
 
     /// Opens the lines up to an entry; those of a journal from the last frame before it on.
-    fn lines_until(&self, id: EntryId) -> anyhow::Result<History> {
+    fn lines_until(&self, id: EntryId) -> Result<History, FilmError> {
         let options = Options { until: Some(id), ..Options::default() };
         let inputs = match &self.origin {
             Origin::Journal(dir) => {
@@ -349,7 +377,7 @@ impl Film {
     }
 
     /// Returns the lines of all entries with an id.
-    pub fn lines(&self, id: EntryId, stop: &Stop) -> anyhow::Result<Vec<EntryLine>> {
+    pub fn lines(&self, id: EntryId, stop: &Stop) -> Result<Vec<EntryLine>, FilmError> {
         let mut lines = Vec::new();
         if !self.has_past() {
             return Ok(lines);
@@ -390,7 +418,7 @@ pub struct EntryLine {
 }
 
 /// Returns the files of a journal, beginning with the one that contains a position.
-pub(super) fn files_from(dir: &Path, position: u64) -> anyhow::Result<Vec<Input>> {
+pub(super) fn files_from(dir: &Path, position: u64) -> Result<Vec<Input>, JournalError> {
     Ok(Journal::files_from(dir, position)?.into_iter().map(Input::Path).collect())
 }
 

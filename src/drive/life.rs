@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use rust_decimal::Decimal;
 
-use super::film::{Film, STATES_KEPT};
+use super::film::{Film, FilmError, STATES_KEPT};
 use super::stop::Stop;
 use super::story::{Change, Watch};
 use crate::codec::view;
@@ -80,7 +80,7 @@ pub fn life(
     position_id: &str,
     (opened, until): (EntryId, EntryId),
     stop: &Stop,
-) -> anyhow::Result<Arc<Life>> {
+) -> Result<Arc<Life>, FilmError> {
     let lives = || film.lives.lock().unwrap_or_else(PoisonError::into_inner);
     let known =
         lives().iter().find(|((of, end), _)| *of == position_id && *end == until).map(|(_, life)| Arc::clone(life));
@@ -104,7 +104,7 @@ fn read(
     position_id: &str,
     (opened, until): (EntryId, EntryId),
     stop: &Stop,
-) -> anyhow::Result<Life> {
+) -> Result<Life, FilmError> {
     let mut life = Life::default();
     if !film.has_past() {
         return Ok(life);
@@ -116,9 +116,9 @@ fn read(
         watch.look(engine, entry);
         let is_of_symbol = entry.symbol.is_some_and(|id| *engine.symbol(id).name == *symbol);
         if !is_of_symbol || entry.id < opened {
-            return Ok(());
+            return;
         }
-        let Some(found) = view::named_one(engine, book) else { return Ok(()) };
+        let Some(found) = view::named_one(engine, book) else { return };
         if let Some(mark) = found.symbol.mark.filter(|mark| mark.entry == entry.id) {
             life.price(PricePoint { ms: entry.id.ms, price: mark.price.get() });
         }
@@ -142,7 +142,6 @@ fn read(
         {
             life.holds.push(HoldPoint { since: last.since, hold: last.hold.map(|hold| hold.name()) });
         }
-        Ok(())
     })?;
     life.obstacles.extend(obstacles.into_iter().map(|(what, from_ms)| Obstacle { what, from_ms, until_ms: until.ms }));
     life.obstacles.sort_by_key(|obstacle| obstacle.from_ms);

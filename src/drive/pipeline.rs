@@ -4,8 +4,6 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use anyhow::bail;
-
 use super::driver::{Driver, Stepped};
 use crate::codec::decode::{Decoder, NewNames};
 use crate::domain::engine::Engine;
@@ -23,16 +21,40 @@ const BATCH_BYTES: usize = 1 << 18;
 /// Batches that wait between two threads. They keep reading and decoding busy while a commit is written to disk.
 const BATCHES_WAITING: usize = 12;
 
+/// A history that could not be folded.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A line whose fields cannot be read. `location` is `FILE:LINE`.
+    #[error("{location}: {why}")]
+    BadFields { location: String, why: String },
+    #[error("the decoder panicked")]
+    DecoderPanicked,
+    #[error("the reader panicked")]
+    ReaderPanicked,
+}
+
+impl PassError {
+    /// Returns true if a single pass was insufficient.
+    pub fn is_not_plain(&self) -> bool {
+        matches!(self, Self::History(HistoryError::NotPlain { .. }))
+    }
+}
+
 /// Applies `read` to a history: to `at_once` if it can be read in a single pass, and to a restart from its beginning if
 /// it cannot, or if the single pass turns out to be insufficient.
 ///
 /// Usually a history must be read twice, because decisions and skipped entries concern earlier entries. Most histories
 /// from the field contain neither, and can be folded in the first pass.
-pub fn single_pass_or_restart<H, T>(
+///
+/// `is_not_plain` returns true for the error that means this: see [`PassError::is_not_plain`].
+pub fn single_pass_or_restart<H, T, E>(
     at_once: Option<H>,
-    again: impl FnOnce() -> anyhow::Result<H>,
-    mut read: impl FnMut(H) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+    again: impl FnOnce() -> Result<H, E>,
+    mut read: impl FnMut(H) -> Result<T, E>,
+    is_not_plain: impl Fn(&E) -> bool,
+) -> Result<T, E> {
     if let Some(history) = at_once {
         match read(history) {
             Err(error) if is_not_plain(&error) => {}
@@ -40,11 +62,6 @@ pub fn single_pass_or_restart<H, T>(
         }
     }
     read(again()?)
-}
-
-/// Returns true if a single pass was insufficient.
-fn is_not_plain(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(HistoryError::NotPlain { .. }))
 }
 
 /// Consecutive lines as they were read.
@@ -104,12 +121,12 @@ struct BadFields {
 impl Driver {
     /// Reads, decodes and folds on three threads. `fold` gets the engine and each batch, whose symbols the engine
     /// knows. Returns the number of lines whose fields cannot be read.
-    pub fn pipeline(
+    pub fn pipeline<E: From<PassError>>(
         &mut self,
         history: &mut History,
         skip_bad_lines: bool,
-        mut fold: impl FnMut(&mut Engine, &EntryBatch) -> anyhow::Result<()>,
-    ) -> anyhow::Result<u64> {
+        mut fold: impl FnMut(&mut Engine, &EntryBatch) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let Self { decoder, engine } = self;
         run(history, decoder, skip_bad_lines, |batch| {
             batch.begin(engine);
@@ -123,35 +140,35 @@ impl Driver {
         &mut self,
         history: &mut History,
         mut each: impl FnMut(&Engine, &Entry, &[u8], &Stepped),
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), PassError> {
         self.pipeline(history, false, |engine, batch| {
             for (entry, range) in &batch.entries {
                 let folded = Stepped::by(engine, entry);
                 each(engine, entry, &batch.bytes[range.clone()], &folded);
             }
-            Ok(())
+            Ok::<_, PassError>(())
         })?;
         Ok(())
     }
 
     /// Reads and decodes on two threads, for engines of the caller ([`Self::fork`]): `take` gets each batch. The memory
     /// of a returned batch is reused for the next one.
-    pub fn decode_all(
+    pub fn decode_all<E: From<PassError>>(
         &mut self,
         history: &mut History,
         skip_bad_lines: bool,
-        take: impl FnMut(EntryBatch) -> anyhow::Result<Option<EntryBatch>>,
-    ) -> anyhow::Result<u64> {
+        take: impl FnMut(EntryBatch) -> Result<Option<EntryBatch>, E>,
+    ) -> Result<u64, E> {
         run(history, &mut self.decoder, skip_bad_lines, take)
     }
 }
 
-fn run(
+fn run<E: From<PassError>>(
     history: &mut History,
     decoder: &mut Decoder,
     skip_bad_lines: bool,
-    mut take: impl FnMut(EntryBatch) -> anyhow::Result<Option<EntryBatch>>,
-) -> anyhow::Result<u64> {
+    mut take: impl FnMut(EntryBatch) -> Result<Option<EntryBatch>, E>,
+) -> Result<u64, E> {
     let (bad, folded, read) = thread::scope(|scope| {
         let (to_decoder, lines) = sync_channel(BATCHES_WAITING);
         let (to_fold, entries) = sync_channel(BATCHES_WAITING);
@@ -164,17 +181,17 @@ fn run(
             if let Some(batch) = take(batch)? {
                 let _ = to_reader.try_send(batch.emptied());
             }
-            anyhow::Ok(())
+            Ok::<_, E>(())
         });
         (decoding.join(), folded, reader.join())
     });
     folded?;
-    let bad = bad.map_err(|_| anyhow::anyhow!("the decoder panicked"))?;
-    let bad = match bad {
-        Ok(bad) => bad,
-        Err(BadFields { file, number, why }) => bail!("{}: {why}", history.location(file, number)),
-    };
-    read.map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    let bad = bad.map_err(|_| PassError::DecoderPanicked)?;
+    let bad = bad.map_err(|BadFields { file, number, why }| PassError::BadFields {
+        location: history.location(file, number),
+        why,
+    })?;
+    read.map_err(|_| PassError::ReaderPanicked)?.map_err(PassError::History)?;
     Ok(bad)
 }
 
@@ -182,7 +199,7 @@ fn read_lines(
     history: &mut History,
     to_decoder: SyncSender<LineBatch>,
     emptied: Receiver<LineBatch>,
-) -> anyhow::Result<()> {
+) -> Result<(), HistoryError> {
     let mut batch = LineBatch::default();
     while let Some(line) = history.next_line()? {
         let start = batch.bytes.len();

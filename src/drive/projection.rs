@@ -1,18 +1,19 @@
 //! The driver together with its store: opens both, and folds entries into them.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-
 use super::commits::{Backing, Commits, Folding, PendingRows};
 use super::driver::{Driver, Stepped, is_under_configured};
-use super::pipeline::EntryBatch;
+use super::keys::KeyError;
+use super::pipeline::{EntryBatch, PassError};
 use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, Rows, StoredRow};
 use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine, RULES_VERSION};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::EntryId;
+use crate::domain::event::selection::Selection;
 use crate::domain::event::streams::Streams;
 use crate::shell::history::History;
 use crate::shell::process;
@@ -25,6 +26,46 @@ pub enum ReadError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Row(#[from] BadRow),
+}
+
+/// A projection that cannot be opened, written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Rows(#[from] ReadError),
+    #[error("moving the damaged store {} aside", dir.display())]
+    MovingAside { dir: PathBuf, source: io::Error },
+    #[error("emptying the unfinished store {}", dir.display())]
+    Emptying { dir: PathBuf, source: io::Error },
+    #[error("the store {} is empty", dir.display())]
+    Empty { dir: PathBuf },
+    #[error("the streams of the store do not read")]
+    NoStreams,
+    #[error(
+        "the store {} was folded from {folded_from}, and {wanted} are to be read now: which accounts a store has is \
+         fixed. Give back run.accounts or run.shard as it was, or give the new cell a store and a journal of its own",
+        dir.display()
+    )]
+    OtherAccounts { dir: PathBuf, folded_from: Selection, wanted: Selection },
+    /// `under` names the policy of the store.
+    #[error(
+        "the store {} was folded under {under}: give it the former, append `policy.adopted` to the history, or replay \
+         into a new store",
+        dir.display()
+    )]
+    OtherPolicy { dir: PathBuf, under: String },
+    #[error(
+        "the store {} was folded by rules {folded_by}, these are rules {RULES_VERSION}: rebuild it (harvester replay \
+         JOURNAL --store {0})",
+        dir.display()
+    )]
+    OtherRules { dir: PathBuf, folded_by: String },
 }
 
 impl Rows for Store {
@@ -59,7 +100,7 @@ impl DerefMut for Projection {
 
 impl Projection {
     /// Creates a projection without a store.
-    pub fn in_memory(config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
+    pub fn in_memory(config: &Config, decisions: Decisions) -> Result<Self, KeyError> {
         let mut driver = Driver::new(config, decisions)?;
         driver.engine.ignore_changes();
         Ok(Self::with(driver, Backing::Memory))
@@ -74,13 +115,19 @@ impl Projection {
     ///
     /// A damaged store is moved aside, and a store of other rules is rebuilt, both from the history that follows. The
     /// notices report it.
-    pub fn open(dir: &Path, config: &Config, decisions: Decisions, notices: &mut Vec<String>) -> anyhow::Result<Self> {
+    pub fn open(
+        dir: &Path,
+        config: &Config,
+        decisions: Decisions,
+        notices: &mut Vec<String>,
+    ) -> Result<Self, ProjectionError> {
         close_to_others(dir);
         let damaged = |why: String, notices: &mut Vec<String>| {
-            let aside =
-                Store::move_aside(dir).with_context(|| format!("moving the damaged store {} aside", dir.display()))?;
+            let failed = |source| ProjectionError::MovingAside { dir: dir.to_owned(), source };
+            let aside = Store::move_aside(dir).map_err(failed)?;
             notices.push(format!("{why}: moved to {}, rebuilding from the history given", aside.display()));
-            Self::begun(Driver::new(config, decisions)?, Backing::Store(Store::open(dir, FORMAT_VERSION)?), config)
+            let driver = Driver::new(config, decisions)?;
+            Ok(Self::begun(driver, Backing::Store(Store::open(dir, FORMAT_VERSION)?), config))
         };
         let store = match Store::open(dir, FORMAT_VERSION) {
             Ok(store) => store,
@@ -99,7 +146,7 @@ impl Projection {
             }
         };
         let Some(meta) = meta else {
-            return Self::begun(Driver::new(config, decisions)?, Backing::Store(store), config);
+            return Ok(Self::begun(Driver::new(config, decisions)?, Backing::Store(store), config));
         };
         check_selection(dir, &meta, config)?;
         if meta.rules_version != RULES_VERSION {
@@ -112,14 +159,14 @@ impl Projection {
             return Ok(Self { folded_with: meta.streams(), ..Self::rebuild(dir, config, decisions)? });
         }
         let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
-        let made_with = meta.streams().context("the streams of the store do not read")?;
+        let made_with = meta.streams().ok_or(ProjectionError::NoStreams)?;
         if let Err(error) = state::load(&store, &made_with, &mut engine) {
             drop(store);
             return damaged(error.to_string(), notices);
         }
         check_policy(dir, &engine, config)?;
         let driver = Driver::going_on(engine, config, decisions)?;
-        Ok(Self { folded_with: Some(made_with), ..Self::begun(driver, Backing::Store(store), config)? })
+        Ok(Self { folded_with: Some(made_with), ..Self::begun(driver, Backing::Store(store), config) })
     }
 
     /// Returns the streams of the existing store as of its last fold, if there was a store.
@@ -133,7 +180,7 @@ impl Projection {
     }
 
     /// Returns the first entry of a provisional fold, which a single pass began and did not finish.
-    pub fn provisional_from(&self) -> anyhow::Result<Option<EntryId>> {
+    pub fn provisional_from(&self) -> Result<Option<EntryId>, ReadError> {
         match &self.commits.backing {
             Backing::Store(store) => Ok(state::provisional_from(store)?),
             Backing::Memory | Backing::Rebuild(_) => Ok(None),
@@ -141,11 +188,11 @@ impl Projection {
     }
 
     /// Discards the projection, and empties its store.
-    pub fn discard(self) -> anyhow::Result<()> {
+    pub fn discard(self) -> Result<(), ProjectionError> {
         match self.commits.backing {
             Backing::Store(store) => {
                 let dir = store.dir().to_owned();
-                store.empty().with_context(|| format!("emptying the unfinished store {}", dir.display()))
+                store.empty().map_err(|source| ProjectionError::Emptying { dir, source })
             }
             // A rebuild removes its own folder when it is dropped.
             Backing::Memory | Backing::Rebuild(_) => Ok(()),
@@ -153,27 +200,27 @@ impl Projection {
     }
 
     /// Creates a projection next to the store in use. It replaces that store at the end.
-    pub fn rebuild(dir: &Path, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
+    pub fn rebuild(dir: &Path, config: &Config, decisions: Decisions) -> Result<Self, ProjectionError> {
         let backing = Backing::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?);
-        Self::begun(Driver::new(config, decisions)?, backing, config)
+        Ok(Self::begun(Driver::new(config, decisions)?, backing, config))
     }
 
     /// Creates a projection whose first commit writes the metadata of the store.
-    fn begun(driver: Driver, backing: Backing, config: &Config) -> anyhow::Result<Self> {
+    fn begun(driver: Driver, backing: Backing, config: &Config) -> Self {
         let mut projection = Self::with(driver, backing);
         for (key, value) in state::meta_rows(&Meta::of(&config.streams, &config.policy)) {
             projection.commits.pending.stage((key, Some(value)));
         }
-        Ok(projection)
+        projection
     }
 
     /// Folds a history like [`Driver::pipeline`]. `fold` gets the half that folds, and each batch.
-    pub fn pipeline(
+    pub fn pipeline<E: From<PassError>>(
         &mut self,
         history: &mut History,
         skip_bad_lines: bool,
-        mut fold: impl FnMut(&mut Folding<'_>, &EntryBatch) -> anyhow::Result<()>,
-    ) -> anyhow::Result<u64> {
+        mut fold: impl FnMut(&mut Folding<'_>, &EntryBatch) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let Self { driver, commits, .. } = self;
         driver.pipeline(history, skip_bad_lines, |engine, batch| fold(&mut Folding { engine, commits }, batch))
     }
@@ -189,7 +236,7 @@ impl Projection {
     }
 
     /// Writes every change in one batch: state, cursors and decisions.
-    pub fn commit(&mut self) -> anyhow::Result<()> {
+    pub fn commit(&mut self) -> Result<(), StoreError> {
         self.folding().commit()
     }
 
@@ -219,41 +266,35 @@ impl Projection {
     /// Writes the remaining changes and, after a rebuild, replaces the old store with the new one.
     ///
     /// Returns the new path of the old store.
-    pub fn finish(mut self) -> anyhow::Result<(Engine, Option<PathBuf>)> {
+    pub fn finish(mut self) -> Result<(Engine, Option<PathBuf>), ProjectionError> {
         self.commit()?;
         Ok((self.driver.engine, self.commits.backing.finish()?))
     }
 }
 
 /// Checks that the accounts that are read now are those from which the store was folded.
-fn check_selection(dir: &Path, meta: &Meta, config: &Config) -> anyhow::Result<()> {
+fn check_selection(dir: &Path, meta: &Meta, config: &Config) -> Result<(), ProjectionError> {
     if meta.selection != *config.streams.selection() {
-        bail!(
-            "the store {} was folded from {}, and {} are to be read now: which accounts a store has is fixed. Give back \
-             run.accounts or run.shard as it was, or give the new cell a store and a journal of its own",
-            dir.display(),
-            meta.selection,
-            config.streams.selection()
-        );
+        return Err(ProjectionError::OtherAccounts {
+            dir: dir.to_owned(),
+            folded_from: meta.selection.clone(),
+            wanted: config.streams.selection().clone(),
+        });
     }
     Ok(())
 }
 
 /// Checks that the store was folded under the policies of the configuration.
-fn check_policy(dir: &Path, engine: &Engine, config: &Config) -> anyhow::Result<()> {
+fn check_policy(dir: &Path, engine: &Engine, config: &Config) -> Result<(), ProjectionError> {
     if is_under_configured(engine, config) {
         return Ok(());
     }
     let (folded, configured) = (&engine.globals().policy.hash[..12], &config.policy.hash[..12]);
-    let which = match folded == configured {
+    let under = match folded == configured {
         true => "the policy of an account that the configuration no longer has so".to_owned(),
         false => format!("the configured policy {folded}, the configuration now says {configured}"),
     };
-    bail!(
-        "the store {} was folded under {which}: give it the former, append `policy.adopted` to the history, or replay into \
-         a new store",
-        dir.display(),
-    )
+    Err(ProjectionError::OtherPolicy { dir: dir.to_owned(), under })
 }
 
 /// Closes a folder of account data to other users. A failure is logged, and the work continues.
@@ -264,26 +305,21 @@ pub fn close_to_others(dir: &Path) {
 }
 
 /// Returns the quarantined entries of a store, with its streams. A store of any rules version can be read.
-pub fn quarantined(dir: &Path) -> anyhow::Result<(Streams, Vec<Quarantined>)> {
+pub fn quarantined(dir: &Path) -> Result<(Streams, Vec<Quarantined>), ProjectionError> {
     let store = Store::open_existing(dir, FORMAT_VERSION)?;
-    let meta = state::meta(&store)?.with_context(|| format!("the store {} is empty", dir.display()))?;
-    let streams = meta.streams().context("the streams of the store do not read")?;
+    let meta = state::meta(&store)?.ok_or_else(|| ProjectionError::Empty { dir: dir.to_owned() })?;
+    let streams = meta.streams().ok_or(ProjectionError::NoStreams)?;
     Ok((streams, state::quarantined(&store)?))
 }
 
 /// Reads the projection of a store without changing it.
-pub fn read(dir: &Path) -> anyhow::Result<(Engine, Store)> {
+pub fn read(dir: &Path) -> Result<(Engine, Store), ProjectionError> {
     let store = Store::open_existing(dir, FORMAT_VERSION)?;
-    let meta = state::meta(&store)?.with_context(|| format!("the store {} is empty", dir.display()))?;
+    let meta = state::meta(&store)?.ok_or_else(|| ProjectionError::Empty { dir: dir.to_owned() })?;
     if meta.rules_version != RULES_VERSION {
-        bail!(
-            "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuild it (harvester replay JOURNAL \
-             --store {0})",
-            dir.display(),
-            meta.rules_version
-        );
+        return Err(ProjectionError::OtherRules { dir: dir.to_owned(), folded_by: meta.rules_version });
     }
-    let streams = meta.streams().context("the streams of the store do not read")?;
+    let streams = meta.streams().ok_or(ProjectionError::NoStreams)?;
     let mut engine = Engine::new(streams.clone(), crate::domain::exit::policy::Policy::default());
     state::load(&store, &streams, &mut engine)?;
     Ok((engine, store))

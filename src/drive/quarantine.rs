@@ -1,7 +1,7 @@
 //! Quarantined entries: the result of the present decoder for each.
 
 use super::driver::Driver;
-use super::keys;
+use super::keys::{self, KeyError};
 use crate::codec::state::Quarantined;
 use crate::config::Config;
 use crate::domain::engine::Engine;
@@ -17,7 +17,7 @@ pub enum Now {
 }
 
 /// Decodes quarantined entries again. Changes nothing.
-pub fn tried(streams: Streams, all: Vec<Quarantined>, config: &Config) -> anyhow::Result<Vec<(Quarantined, Now)>> {
+pub fn tried(streams: Streams, all: Vec<Quarantined>, config: &Config) -> Result<Vec<(Quarantined, Now)>, KeyError> {
     let mut driver = Driver::with_key(Engine::new(streams, Policy::default()), keys::configured(config)?);
     let each = |quarantined: Quarantined| {
         let now = decoded(&mut driver, &quarantined);

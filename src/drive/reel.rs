@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use super::commits::decision_line;
 use super::driver::{Driver, Stepped};
-use super::film::{ChangePoint, Film, Frame, KeptRows, Origin, PARTS, StreamCount, files_from};
+use super::film::{ChangePoint, Film, FilmError, Frame, KeptRows, Origin, PARTS, StreamCount, files_from};
 use super::keys;
 use super::scope;
 use super::snapshots;
@@ -33,7 +33,7 @@ use crate::domain::event::ids::{EntryId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, Entry, Event};
 use crate::shell::history::{History, Input, Options};
-use crate::shell::journal::{self, Tail};
+use crate::shell::journal::{self, JournalError, Tail};
 use crate::shell::snapshots as files_of_snapshots;
 
 /// Maximum number of states that are kept along the way. [1]
@@ -82,7 +82,7 @@ pub struct Reel {
 
 impl Reel {
     /// Reads a history once.
-    pub fn read(origin: Origin, config: Arc<Config>, bounds: &Bounds, stop: &Stop) -> anyhow::Result<Self> {
+    pub fn read(origin: Origin, config: Arc<Config>, bounds: &Bounds, stop: &Stop) -> Result<Self, FilmError> {
         let inputs: Vec<Input> = origin.sources().into_iter().map(Input::from).collect();
         let config = match scope::over(&config, &inputs)? {
             Cow::Borrowed(_) => Arc::clone(&config),
@@ -121,7 +121,7 @@ impl Reel {
                     index.note(engine, entry, &batch.bytes[range.clone()], &folded);
                 }
             }
-            Ok(())
+            Ok::<_, FilmError>(())
         })?;
         index.notices.extend(history.notices());
         let tail = match &origin {
@@ -144,7 +144,7 @@ impl Reel {
 
     /// Reads the entries that the journal has received since the last call. Returns true if there were any. If `stop`
     /// ends the pass, the next call continues where it stopped.
-    pub fn read_on(&mut self, stop: &Stop) -> anyhow::Result<bool> {
+    pub fn read_on(&mut self, stop: &Stop) -> Result<bool, JournalError> {
         let Some(tail) = &mut self.tail else { return Ok(false) };
         let before = self.index.position;
         while stop.check_now().is_ok()
@@ -222,7 +222,7 @@ struct Begin {
 
 /// Returns the newest snapshot after which a journal has as many entries as `bounds` asks for, or else the oldest
 /// snapshot. Returns `None` if the journal is read from its beginning.
-fn begin(dir: &Path, bounds: &Bounds, config: &Config, notices: &mut Vec<String>) -> anyhow::Result<Option<Begin>> {
+fn begin(dir: &Path, bounds: &Bounds, config: &Config, notices: &mut Vec<String>) -> Result<Option<Begin>, FilmError> {
     let (Some(folder), Some((first, end))) = (&bounds.snapshots, journal::extent(dir)?) else { return Ok(None) };
     if first == 0 && end <= bounds.entries {
         return Ok(None);

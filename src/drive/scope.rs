@@ -4,31 +4,39 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use anyhow::bail;
-
 use crate::codec::scope::Scope;
 use crate::config::Config;
 use crate::shell::history::Input;
 use crate::shell::journal::Journal;
 
-/// Returns the configuration for a history, with the scope that the journals among its inputs state. Errors if two of
-/// them state different scopes.
-pub fn over<'c>(config: &'c Config, inputs: &[Input]) -> anyhow::Result<Cow<'c, Config>> {
+/// Two journals of one history state different things.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the journals {} ({one_is}) and {} ({other_is}) are of different cells: give those of one cell",
+    one.display(),
+    other.display()
+)]
+pub struct ScopesDiffer {
+    one: PathBuf,
+    one_is: Scope,
+    other: PathBuf,
+    other_is: Scope,
+}
+
+/// Returns the configuration for a history: that of the journals among its inputs, where they state what they are for.
+/// Errors if two of them state different things.
+pub fn over<'c>(config: &'c Config, inputs: &[Input]) -> Result<Cow<'c, Config>, ScopesDiffer> {
     let mut stated: Option<(Scope, PathBuf)> = None;
     for input in inputs {
         let Input::Path(path) = input else { continue };
         // An input that cannot be read is reported when it is opened.
         let Some(scope) = Journal::scope_of(path).ok().flatten() else { continue };
-        if let Some((other, of)) = &stated
-            && *other != scope
-        {
-            bail!(
-                "the journals {} ({other}) and {} ({scope}) are of different cells: give those of one cell",
-                of.display(),
-                path.display()
-            );
+        match stated {
+            Some((one_is, one)) if one_is != scope => {
+                return Err(ScopesDiffer { one, one_is, other: path.clone(), other_is: scope });
+            }
+            Some(_) | None => stated = Some((scope, path.clone())),
         }
-        stated = Some((scope, path.clone()));
     }
     Ok(match stated {
         None => Cow::Borrowed(config),

@@ -2,20 +2,35 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-
 use super::driver::is_under_configured;
 use super::projection::close_to_others;
-use crate::codec::snapshot::{self, Head, Snapshot};
+use crate::codec::causes::with_causes;
+use crate::codec::snapshot::{self, BadSnapshot, Head, Snapshot};
 use crate::codec::time;
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
+use crate::domain::event::selection::Selection;
 use crate::domain::exit::policy::Policy;
-use crate::shell::snapshots;
+use crate::shell::snapshots::{self, SnapshotsError};
 
 /// Snapshots that a message names. [1]
 const NAMED_MAX: usize = 3;
+
+/// A snapshot that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error(transparent)]
+    Unreadable(#[from] SnapshotsError),
+    #[error(transparent)]
+    Bad(#[from] BadSnapshot),
+    #[error("it was made of {made_of}, and {wanted} are to be read now")]
+    OtherAccounts { made_of: Selection, wanted: Selection },
+    #[error("it was folded under another configured policy")]
+    OtherPolicy,
+    #[error("its name is not that of its latest entry, {last}")]
+    OtherName { last: EntryId },
+}
 
 /// Returns the snapshot folder of a store.
 pub fn folder_of(store: &Path) -> PathBuf {
@@ -26,7 +41,7 @@ pub fn folder_of(store: &Path) -> PathBuf {
 
 /// Writes a snapshot of an engine, durable on return. `journal` is the number of journal entries in the state;
 /// `configured` is the policy that applies until one is adopted.
-pub fn take(dir: &Path, engine: &Engine, configured: &Policy, journal: Option<u64>) -> anyhow::Result<Head> {
+pub fn take(dir: &Path, engine: &Engine, configured: &Policy, journal: Option<u64>) -> Result<Head, SnapshotsError> {
     let (head, bytes) = snapshot::write(engine, configured, journal);
     close_to_others(dir);
     snapshots::write(dir, &snapshot::file_name(engine.globals().last), &bytes)?;
@@ -36,7 +51,7 @@ pub fn take(dir: &Path, engine: &Engine, configured: &Policy, journal: Option<u6
 
 /// Removes all but the newest `kept` snapshots, the newest of which is valid. The service keeps these for positions at
 /// a past time.
-pub fn keep(dir: &Path, kept: usize) -> anyhow::Result<()> {
+pub fn keep(dir: &Path, kept: usize) -> Result<(), SnapshotsError> {
     let files = snapshots::list(dir, snapshot::last_of_name)?;
     for (_, path) in files.iter().take(files.len().saturating_sub(kept.max(1))) {
         snapshots::remove(path)?;
@@ -45,7 +60,7 @@ pub fn keep(dir: &Path, kept: usize) -> anyhow::Result<()> {
 }
 
 /// Returns the last entry of the newest snapshot of a folder.
-pub fn newest(dir: &Path) -> anyhow::Result<Option<EntryId>> {
+pub fn newest(dir: &Path) -> Result<Option<EntryId>, SnapshotsError> {
     Ok(snapshots::list(dir, snapshot::last_of_name)?.pop().map(|(last, _)| last))
 }
 
@@ -65,12 +80,12 @@ pub fn nearest(
     at: Option<EntryId>,
     config: &Config,
     notices: &mut Vec<String>,
-) -> anyhow::Result<Option<RestoredState>> {
+) -> Result<Option<RestoredState>, SnapshotsError> {
     let files = snapshots::list(dir, snapshot::last_of_name)?;
     for (_, path) in files.into_iter().rev().filter(|(last, _)| at.is_none_or(|at| *last <= at)) {
         match restored(&path, config) {
             Ok((engine, snapshot)) => return Ok(Some(RestoredState { engine, snapshot, path })),
-            Err(error) => notices.push(format!("the snapshot {} is not used: {error:#}", path.display())),
+            Err(error) => notices.push(format!("the snapshot {} is not used: {}", path.display(), with_causes(&error))),
         }
     }
     Ok(None)
@@ -78,7 +93,7 @@ pub fn nearest(
 
 /// Describes the snapshots of a folder that contain no entry later than `at`, for a message: the newest ones, and their
 /// use.
-pub fn choice(dir: Option<&Path>, at: Option<EntryId>) -> anyhow::Result<String> {
+pub fn choice(dir: Option<&Path>, at: Option<EntryId>) -> Result<String, SnapshotsError> {
     let Some(dir) = dir else { return Ok(String::new()) };
     let mut files = snapshots::list(dir, snapshot::last_of_name)?;
     let total = files.len();
@@ -101,18 +116,21 @@ pub fn choice(dir: Option<&Path>, at: Option<EntryId>) -> anyhow::Result<String>
 }
 
 /// Loads a snapshot and verifies it.
-pub fn restored(path: &Path, config: &Config) -> anyhow::Result<(Engine, Snapshot)> {
+pub fn restored(path: &Path, config: &Config) -> Result<(Engine, Snapshot), RestoreError> {
     let snapshot = snapshot::read(&snapshots::read(path)?)?;
     let made_with = snapshot.made_with()?;
     if made_with.selection() != config.streams.selection() {
-        bail!("it was made of {}, and {} are to be read now", made_with.selection(), config.streams.selection());
+        return Err(RestoreError::OtherAccounts {
+            made_of: made_with.selection().clone(),
+            wanted: config.streams.selection().clone(),
+        });
     }
     let engine = snapshot.engine(&config.streams, &config.policy)?;
     if !is_under_configured(&engine, config) {
-        bail!("it was folded under another configured policy");
+        return Err(RestoreError::OtherPolicy);
     }
     if path.file_name().and_then(|name| name.to_str()) != Some(&*snapshot::file_name(engine.globals().last)) {
-        bail!("its name is not that of its latest entry, {}", engine.globals().last);
+        return Err(RestoreError::OtherName { last: engine.globals().last });
     }
     Ok((engine, snapshot))
 }

@@ -18,8 +18,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
-
 use super::driver::{Driver, Stepped};
 use super::keys;
 use crate::codec::line;
@@ -34,7 +32,10 @@ use deal::{Dealer, Owner, Target};
 use facts::Facts;
 
 mod deal;
+mod error;
 mod facts;
+
+pub use error::SplitError;
 
 /// Lines between two commits of the new journals. [1]
 const COMMIT_LINES: u64 = 10_000;
@@ -77,18 +78,15 @@ const fn is_own(kind: StreamKind) -> bool {
 
 impl Cells {
     /// Checks that the new cells have names of their own, and read the same streams as the old ones.
-    pub fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.old.is_empty() && !self.new.is_empty(), "there are no cells");
+    pub fn check(&self) -> Result<(), SplitError> {
+        if self.old.is_empty() || self.new.is_empty() {
+            return Err(SplitError::NoCells);
+        }
         for config in &self.new {
             for (_, stream) in config.streams.iter().filter(|(_, stream)| is_own(stream.kind)) {
                 let is_known = self.old.iter().any(|old| old.streams.id_of(&stream.name).is_some());
                 if is_known && stream.kind != StreamKind::Control {
-                    bail!(
-                        "the new cells would go on in {}, which an old cell has written: give streams.{} a name of its own, as \
-                         quantum:{{v2-cell-%cell%}}:…",
-                        stream.name,
-                        stream.kind.name()
-                    );
+                    return Err(SplitError::OldStream { stream: stream.name.clone(), kind: stream.kind });
                 }
             }
             for (name, of_new, of_old) in [
@@ -96,10 +94,10 @@ impl Cells {
                 ("run.journal", &config.run.journal, self.old.iter().map(|old| &old.run.journal).collect()),
             ] {
                 if of_old.contains(&of_new) {
-                    bail!("{name} {} of a new cell is that of an old one: give it a name of its own", of_new.display());
+                    return Err(SplitError::OldFolder { setting: name, dir: of_new.clone() });
                 }
                 if of_new.exists() {
-                    bail!("{name} {} of a new cell exists already: move it aside", of_new.display());
+                    return Err(SplitError::FolderExists { setting: name, dir: of_new.clone() });
                 }
             }
         }
@@ -112,12 +110,11 @@ impl Cells {
             for new in self.new.iter().filter(needs) {
                 let read = new.streams.id_of(&stream.name).map(|id| new.streams.get(id));
                 if read.is_none_or(|read| (read.kind, &read.account) != (stream.kind, &stream.account)) {
-                    bail!(
-                        "the old cells read {} (streams.{}), and the new cell {} does not read it in the same way",
-                        stream.name,
-                        stream.kind.name(),
-                        new.run.cell.unwrap_or_default()
-                    );
+                    return Err(SplitError::NotRead {
+                        stream: stream.name.clone(),
+                        kind: stream.kind,
+                        cell: new.run.cell.unwrap_or_default(),
+                    });
                 }
             }
         }
@@ -132,7 +129,7 @@ impl Cells {
     }
 
     /// Returns the last id of each own stream of an old cell in its journal.
-    pub fn ends_of(&self, cell: usize) -> anyhow::Result<BTreeMap<String, EntryId>> {
+    pub fn ends_of(&self, cell: usize) -> Result<BTreeMap<String, EntryId>, SplitError> {
         let config = &self.old[cell];
         let mut history =
             History::open(&[Input::Path(config.run.journal.clone())], &config.streams, Options::default())?;
@@ -150,7 +147,7 @@ impl Cells {
     /// Deals the journals of the old cells to the new cells, and also the entries of their own streams that the
     /// journals do not have yet (`ends`, history files). Writes the journal of a new cell into the folder that
     /// `journal_of` returns, and compares the states.
-    pub fn split(&self, ends: &[PathBuf], journal_of: impl Fn(&Config) -> PathBuf) -> anyhow::Result<Outcome> {
+    pub fn split(&self, ends: &[PathBuf], journal_of: impl Fn(&Config) -> PathBuf) -> Result<Outcome, SplitError> {
         self.check_journals()?;
         let journals = self.old.iter().map(|old| &old.run.journal);
         let inputs: Vec<Input> = journals.chain(ends).cloned().map(Input::Path).collect();
@@ -184,26 +181,23 @@ impl Cells {
     }
 
     /// Checks that each old journal was written by its cell, and begins where the cell began.
-    fn check_journals(&self) -> anyhow::Result<()> {
+    fn check_journals(&self) -> Result<(), SplitError> {
         for old in &self.old {
             let dir = &old.run.journal;
             let Some(scope) = Journal::scope_of(dir)? else {
-                bail!("the journal {} is of no cell", dir.display());
+                return Err(SplitError::OfNoCell { dir: dir.clone() });
             };
             if !scope.is_followed_by(&old.scope()) {
-                bail!("the journal {} is of {scope}, and its configuration reads {}", dir.display(), old.scope());
+                return Err(SplitError::OfOtherCell { dir: dir.clone(), scope, wanted: old.scope() });
             }
             let report = Journal::verify(dir)?;
             if let Some(finding) = report.findings.first() {
-                bail!("{}: {} (harvester journal verify {})", finding.file.display(), finding.what, dir.display());
+                let (file, what) = (finding.file.clone(), finding.what.clone());
+                return Err(SplitError::Damaged { dir: dir.clone(), file, what });
             }
-            let first = report.first().with_context(|| format!("the journal {} is empty", dir.display()))?;
+            let first = report.first().ok_or_else(|| SplitError::Empty { dir: dir.clone() })?;
             if first > 0 {
-                bail!(
-                    "the journal {} begins with entry {first}: what was before is only in snapshots, and a split needs the \
-                     whole journal. Give the older files back",
-                    dir.display()
-                );
+                return Err(SplitError::NotWhole { dir: dir.clone(), first });
             }
         }
         Ok(())
@@ -214,7 +208,7 @@ impl Cells {
         inputs: &[Input],
         before: &[Engine],
         journal_of: &impl Fn(&Config) -> PathBuf,
-    ) -> anyhow::Result<Outcome> {
+    ) -> Result<Outcome, SplitError> {
         let streams = self.streams_together()?;
         let key = keys::configured(&self.new[0])?;
         let mut targets = Vec::new();
@@ -265,29 +259,28 @@ impl Cells {
     }
 
     /// Returns the streams of all old cells together, for all accounts.
-    fn streams_together(&self) -> anyhow::Result<Streams> {
+    fn streams_together(&self) -> Result<Streams, SplitError> {
         let mut all: Vec<Stream> = Vec::new();
         for (_, stream) in self.old.iter().flat_map(|old| old.streams.iter()) {
             if all.iter().all(|known| known.name != stream.name) {
                 all.push(stream.clone());
             }
         }
-        let streams = Streams::new(all).map_err(|stream| anyhow::anyhow!("{} is read twice", stream.name))?;
+        let streams = Streams::new(all).map_err(|stream| SplitError::ReadTwice { stream: stream.name })?;
         Ok(streams.with_symbols_max(self.new[0].streams.symbols_max()).with_selection(Selection::All))
     }
 }
 
-fn opened(dir: &Path, config: &Config) -> anyhow::Result<Journal> {
+fn opened(dir: &Path, config: &Config) -> Result<Journal, SplitError> {
     if dir.exists() {
-        std::fs::remove_dir_all(dir)
-            .with_context(|| format!("removing what an earlier split left in {}", dir.display()))?;
+        std::fs::remove_dir_all(dir).map_err(|source| SplitError::Removing { dir: dir.to_owned(), source })?;
     }
     let limits = Limits { rotate_bytes: config.journal.rotate_bytes };
     Ok(Journal::open(dir, limits)?.with_scope(&config.scope())?)
 }
 
 /// Folds a history as a cell reads it. Only recorded decisions take effect.
-fn folded(inputs: &[Input], config: &Config) -> anyhow::Result<Engine> {
+fn folded(inputs: &[Input], config: &Config) -> Result<Engine, SplitError> {
     let mut history = History::open(inputs, &config.streams, Options::default())?;
     let mut driver = Driver::over(&history, config, Decisions::Recorded, None)?;
     driver.engine.follow_recorded_decisions_only();
@@ -296,7 +289,7 @@ fn folded(inputs: &[Input], config: &Config) -> anyhow::Result<Engine> {
         for (entry, _) in &batch.entries {
             Stepped::by(engine, entry);
         }
-        Ok(())
+        Ok::<_, SplitError>(())
     })?;
     Ok(driver.engine)
 }

@@ -2,17 +2,38 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
-
 use super::driver::Driver;
-use super::scope;
+use super::keys::KeyError;
+use super::pipeline::PassError;
+use super::scope::{self, ScopesDiffer};
 use super::snapshots::{self, RestoredState};
 use crate::codec::state::{BadRow, Rows, StoredRow};
 use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::ids::EntryId;
-use crate::shell::history::{History, Input, Options};
-use crate::shell::journal::Journal;
+use crate::shell::history::{History, HistoryError, Input, Options};
+use crate::shell::journal::{Journal, JournalError};
+use crate::shell::snapshots::SnapshotsError;
+
+/// A past state that cannot be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateAtError {
+    #[error(transparent)]
+    Scope(#[from] ScopesDiffer),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
+    #[error("reading on from the snapshot")]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// `choice` describes the snapshots that there are, as [`snapshots::choice`] returns it.
+    #[error("a state of the past is made from a history: give --journal DIR or --history HISTORY{choice}")]
+    NoHistory { choice: String },
+}
 
 /// The inputs from which a past state can be computed.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +55,7 @@ pub struct PastState {
 }
 
 /// Returns the state after the last entry whose id is at or before `at`; the state at the end if `at` is `None`.
-pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyhow::Result<PastState> {
+pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> Result<PastState, StateAtError> {
     let mut notices = Vec::new();
     let stated: Vec<Input> = sources.histories.iter().chain(&sources.journal).cloned().map(Input::from).collect();
     let config = &*scope::over(config, &stated)?;
@@ -63,12 +84,12 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
 
 /// Returns the inputs after a snapshot. Journal files that end before its position are left out. Other histories are
 /// read completely; the entries that the snapshot already contains have no effect.
-fn inputs(sources: &Sources, restored: Option<&RestoredState>) -> anyhow::Result<Vec<Input>> {
+fn inputs(sources: &Sources, restored: Option<&RestoredState>) -> Result<Vec<Input>, JournalError> {
     let mut inputs: Vec<Input> = sources.histories.iter().cloned().map(Input::from).collect();
     if let Some(journal) = &sources.journal {
         match restored.and_then(|restored| restored.snapshot.head.journal) {
             Some(position) => {
-                let files = Journal::files_from(journal, position).context("reading on from the snapshot")?;
+                let files = Journal::files_from(journal, position)?;
                 inputs.extend(files.into_iter().map(Input::Path));
             }
             None => inputs.push(Input::Path(journal.clone())),
@@ -84,7 +105,7 @@ fn without_history(
     restored: Option<RestoredState>,
     at: Option<EntryId>,
     mut notices: Vec<String>,
-) -> anyhow::Result<PastState> {
+) -> Result<PastState, StateAtError> {
     match restored {
         Some(RestoredState { engine, path, .. }) if at == Some(engine.globals().last) => {
             notices.push(format!(
@@ -93,10 +114,7 @@ fn without_history(
             ));
             Ok(PastState { engine, snapshot: Some(path), entries: 0, notices })
         }
-        _ => bail!(
-            "a state of the past is made from a history: give --journal DIR or --history HISTORY{}",
-            snapshots::choice(sources.snapshots.as_deref(), at)?
-        ),
+        Some(_) | None => Err(StateAtError::NoHistory { choice: snapshots::choice(sources.snapshots.as_deref(), at)? }),
     }
 }
 

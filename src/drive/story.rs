@@ -1,10 +1,11 @@
 //! The story of a symbol: every change of its positions, in order, with the entry that caused it.
 
-use anyhow::bail;
 use serde::{Serialize, Serializer};
 
 use super::driver::Driver;
-use super::scope;
+use super::keys::KeyError;
+use super::pipeline::PassError;
+use super::scope::{self, ScopesDiffer};
 use crate::codec::fields::{self, Field, FieldDifference};
 use crate::codec::{time, view};
 use crate::config::Config;
@@ -14,7 +15,22 @@ use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::Policy;
-use crate::shell::history::{History, Input, Options};
+use crate::shell::history::{History, HistoryError, Input, Options};
+
+/// A story that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StoryError {
+    #[error(transparent)]
+    Scope(#[from] ScopesDiffer),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error("the history names no symbol {wanted}")]
+    NoSymbol { wanted: String },
+}
 
 /// One field that an entry changed.
 #[derive(Clone, Debug, Serialize)]
@@ -36,14 +52,19 @@ fn time_of<S: Serializer>(id: &EntryId, to: S) -> Result<S::Ok, S::Error> {
 }
 
 /// Returns the story of a symbol or book up to a time.
-pub fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Config) -> anyhow::Result<Vec<Change>> {
+pub fn changes(
+    wanted: &str,
+    inputs: &[Input],
+    until: Option<EntryId>,
+    config: &Config,
+) -> Result<Vec<Change>, StoryError> {
     let config = &*scope::over(config, inputs)?;
     let mut history = History::open(inputs, &config.streams, Options { until, ..Options::default() })?;
     let mut driver = Driver::over(&history, config, Decisions::Recorded, until)?;
     let mut watch = Watch::new(wanted);
     driver.fold_all(&mut history, |engine, entry, _, _| watch.look(engine, entry))?;
     if view::named(&driver.engine, wanted).is_empty() {
-        bail!("the history names no symbol {wanted}");
+        return Err(StoryError::NoSymbol { wanted: wanted.to_owned() });
     }
     Ok(watch.changes)
 }

@@ -10,27 +10,51 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, channel, sync_channel};
 use std::thread;
 
-use anyhow::Context as _;
-
 use super::driver::Driver;
-use super::pipeline::{EntryBatch, single_pass_or_restart};
-use super::scope;
-use super::stop::Stop;
+use super::keys::KeyError;
+use super::pipeline::{EntryBatch, PassError, single_pass_or_restart};
+use super::scope::{self, ScopesDiffer};
+use super::stop::{Stop, Stopped};
 use crate::codec::chain;
 use crate::codec::policy::knowing;
 use crate::config::Config;
 use crate::domain::engine::Decisions;
 use crate::domain::exit::policy::Policy;
-use crate::shell::history::{History, Input, Options};
+use crate::shell::history::{History, HistoryError, Input, Options};
 
 mod document;
 mod variant;
 
-pub use document::{DecisionResult, Document, PolicyResult, Sums, SymbolSums, ids, sums};
+pub use document::{DecisionResult, Document, PolicyResult, Sums, SumsError, SymbolSums, ids, sums};
 pub use variant::{FILL_MODEL, Fill, Made, Variant};
 
 /// Maximum number of batches that wait for each thread of policies. [1]
 const BATCHES_WAITING: usize = 4;
+
+/// A comparison that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum WhatIfError {
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    #[error(transparent)]
+    Scope(#[from] ScopesDiffer),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The thread of a policy has ended.
+    #[error("a policy could not be folded")]
+    PolicyFailed,
+}
+
+impl WhatIfError {
+    /// Returns true if a single pass was insufficient.
+    fn is_not_plain(&self) -> bool {
+        matches!(self, Self::Pass(error) if error.is_not_plain())
+    }
+}
 
 /// All policies, folded over one history.
 pub struct Compared {
@@ -58,8 +82,8 @@ pub fn fold_all(
     skip_bad_lines: bool,
     config: &Config,
     stop: &Stop,
-) -> anyhow::Result<Compared> {
-    // The set of accounts does not depend on the policies that are compared.
+) -> Result<Compared, WhatIfError> {
+    // Which accounts there are is no question of the policies that are compared.
     let known = |(name, policy)| (name, knowing(policy, config.account_names()));
     let policies: Vec<(String, Policy)> = policies.into_iter().map(known).collect();
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
@@ -67,7 +91,8 @@ pub fn fold_all(
     let options = Options { skip_bad_lines, ..Options::default() };
     let at_once = History::in_one_pass(&inputs, &[], &config.streams, options.clone())?;
     let again = || Ok(History::open(&inputs, &config.streams, options)?);
-    single_pass_or_restart(at_once, again, |history| fold(history, policies.clone(), skip_bad_lines, config, stop))
+    let read = |history| fold(history, policies.clone(), skip_bad_lines, config, stop);
+    single_pass_or_restart(at_once, again, read, WhatIfError::is_not_plain)
 }
 
 fn fold(
@@ -76,7 +101,7 @@ fn fold(
     skip_bad_lines: bool,
     config: &Config,
     stop: &Stop,
-) -> anyhow::Result<Compared> {
+) -> Result<Compared, WhatIfError> {
     let mut driver = Driver::over(&history, config, Decisions::Derived, None)?;
     let recorded = Arc::new(recorded(&history));
     let mut variants: Vec<Variant> = policies
@@ -110,9 +135,9 @@ fn fold(
             entries += batch.entries.len() as u64;
             let batch = Arc::new(batch);
             for to_variant in &to_variants {
-                to_variant.send(Arc::clone(&batch)).ok().context("a policy could not be folded")?;
+                to_variant.send(Arc::clone(&batch)).map_err(|_| WhatIfError::PolicyFailed)?;
             }
-            Ok(emptied.try_recv().ok())
+            Ok::<_, WhatIfError>(emptied.try_recv().ok())
         })
     })?;
     Ok(Compared { variants, recorded: Arc::unwrap_or_clone(recorded), entries })

@@ -50,8 +50,8 @@ pub fn with_console(
         tracing::warn!("{why}");
     }
     let audited = config.clone();
-    let console =
-        of_service(config, shared.clone()).with_audit(Arc::new(move |origin, stop| audit(origin, &audited, stop)));
+    let console = of_service(config, shared.clone())
+        .with_audit(Arc::new(move |origin, stop| audit(origin, &audited, stop).map_err(|error| format!("{error:#}"))));
     let rests = console.clone();
     runtime.spawn(async move {
         loop {

@@ -18,5 +18,6 @@ mod split;
 mod story;
 mod tables;
 mod takeover;
+mod venues;
 mod wall;
 mod words;

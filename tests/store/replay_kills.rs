@@ -87,7 +87,7 @@ fn opens_midway(store: &Path) -> bool {
             last_ms > BEGIN_MS && last_ms < at_ms(ENTRIES - 1)
         }
         Err(error) => {
-            let error = format!("{error:#}");
+            let error = error.to_string();
             let is_young = error.contains("there is no store") || error.contains("is empty");
             assert!(is_young, "killed, it does not open: {error}");
             false

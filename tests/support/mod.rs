@@ -17,6 +17,7 @@ pub mod orders;
 pub mod power;
 pub mod proxy;
 pub mod redis;
+pub mod rust;
 pub mod service;
 
 use std::collections::BTreeMap;

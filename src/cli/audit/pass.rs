@@ -52,7 +52,7 @@ pub fn pass(
         }
         let changes = engine.take_changes();
         seen.executions.see_closed(engine, &changes);
-        Ok(())
+        anyhow::Ok(())
     })?;
     let engine = driver.engine;
     let Seen { ledger, coverage, mut executions, unreadable_gaps } = seen;

@@ -13,6 +13,7 @@ use crate::codec::plural::plural;
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
+use crate::drive::pipeline::PassError;
 use crate::service::server;
 use crate::shell::history::{History, HistoryError, Input, Options};
 use crate::shell::journal::Journal;
@@ -241,7 +242,11 @@ async fn dump_streams(config: &Config, only_decisions: bool, folder: &Path) -> a
 
 /// Returns true if a history is so damaged that no line of a file can be read.
 pub fn is_damaged(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(HistoryError::Damaged { .. } | HistoryError::JournalGap { .. }))
+    let error = match error.downcast_ref() {
+        Some(PassError::History(error)) => Some(error),
+        Some(_) | None => error.downcast_ref(),
+    };
+    matches!(error, Some(HistoryError::Damaged { .. } | HistoryError::JournalGap { .. }))
 }
 
 /// A history that was opened although it has faulty lines.

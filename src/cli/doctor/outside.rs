@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::check::Check;
+use crate::codec::causes::with_causes;
 use crate::codec::plural::plural;
 use crate::codec::time::span;
 use crate::domain::engine::RULES_VERSION;
-use crate::drive::projection;
+use crate::drive::projection::{self, ProjectionError};
 use crate::service::report::CLOCKS_APART_MS;
 use crate::shell::store::OpenError;
 
@@ -40,13 +41,13 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
             }
             checks
         }
+        Err(ProjectionError::Open(OpenError::InUse { .. })) => {
+            vec![Check::ok(AREA, name, format!("{size}, in use by a running service"))]
+        }
         Err(error) => {
-            let is_in_use = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(OpenError::InUse { .. })));
-            if is_in_use {
-                return vec![Check::ok(AREA, name, format!("{size}, in use by a running service"))];
-            }
+            let error = with_causes(&error);
             let next = "fold it anew from the journal: harvester replay JOURNAL --store DIR moves the old one aside";
-            vec![Check::problem(AREA, name, format!("{size}: {error:#}"), next)]
+            vec![Check::problem(AREA, name, format!("{size}: {error}"), next)]
         }
     }
 }

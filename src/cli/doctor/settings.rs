@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::check::Check;
 use super::traps;
+use crate::codec::causes::with_causes;
 use crate::codec::policy::ReadError;
 use crate::config::{Config, ConfigError, Origin};
 use crate::domain::exit::policy::{Mode, Policy, PolicyError};
@@ -62,7 +63,7 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     }
     if let Err(error) = keys::configured(config) {
         let next = "no service starts with it: make the file readable, or make a key: openssl rand -hex 32";
-        checks.push(Check::problem(AREA, "signing key", format!("{error:#}"), next));
+        checks.push(Check::problem(AREA, "signing key", with_causes(&error), next));
     }
     checks.extend(console(config));
     checks.extend(traps::checks(config));

@@ -48,6 +48,7 @@ impl<'a> Snapshots<'a> {
     }
 
     fn take(&self, engine: &Engine) -> anyhow::Result<()> {
-        snapshots::take(&self.dir, engine, self.configured, self.position).map(|_| ())
+        snapshots::take(&self.dir, engine, self.configured, self.position)?;
+        Ok(())
     }
 }

@@ -65,7 +65,7 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
 /// Shows the policies side by side.
 pub fn show(compared: &Compared, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let plain = |text: String| (text, Tone::Plain);
-    let all = compared.variants.iter().map(sums).collect::<anyhow::Result<Vec<_>>>()?;
+    let all = compared.variants.iter().map(sums).collect::<Result<Vec<_>, _>>()?;
     screen.heading(&format!("{}, {}", plural(compared.entries, "entry"), plural(compared.variants.len(), "policy")))?;
     screen.line(&format!("  fill model: {FILL_MODEL}"))?;
     screen.line("")?;

@@ -1,4 +1,5 @@
-//! A small cache of symbol names, faster than a map.
+//! A small cache of symbol names, faster than a map: without it a replay takes 13 % more instructions
+//! (docs/decisions/0010).
 
 use crate::domain::event::ids::SymbolId;
 

@@ -1,4 +1,5 @@
 //! The fast path for a plain position snapshot: flat fields, the side in upper case, the quantity without a sign.
+//! Without it a replay takes 16 % more instructions (docs/decisions/0010).
 //!
 //! It follows the rules of [`super::tick`]: every other line goes to the general decoder.
 

@@ -1,4 +1,5 @@
-//! The fast path for the most frequent line: a price in `payload`, well formed and plain.
+//! The fast path for the most frequent line: a price in `payload`, well formed and plain. Without it a replay takes five
+//! times as many instructions (docs/decisions/0010).
 //!
 //! It makes no decision of its own. A line that is not exactly as expected goes to the general decoder
 //! ([`crate::codec::line::fields`] and [`super::Decoder::decode`]), and both must return the same entry (a test and the

@@ -5,6 +5,7 @@ use askama::Template;
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::auditor::{Audited, Stage};
+use crate::console::error::PageError;
 use crate::console::frame::{Frame, PageContext};
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
@@ -50,7 +51,7 @@ struct AuditFile<'a> {
 }
 
 /// Makes the page. An audit begins on request (`?run=1235`: an audit of the history that has so many entries).
-pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
+pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<String, PageError> {
     let auditor = context.auditor.filter(|_| context.film.has_past());
     let wanted = asked.value("run").filter(|name| !name.is_empty());
     let stage = auditor.zip(wanted).map(|(auditor, name)| auditor.stage(&name, &context.film.origin));
@@ -93,7 +94,7 @@ impl Running {
 }
 
 /// Makes one self-contained file of an audit.
-pub fn audit_file(audited: &Audited, source: &str) -> anyhow::Result<String> {
+pub fn audit_file(audited: &Audited, source: &str) -> Result<String, PageError> {
     Ok(AuditFile { audited, style: STYLE, source }.render()?)
 }
 

@@ -3,10 +3,11 @@
 
 use askama::Template;
 
+use super::Link;
 use super::decisions::{Row, rows};
 use super::message::not_yet;
-use super::{Link, Missing};
 use crate::codec::time;
+use crate::console::error::PageError;
 use crate::console::format::When;
 use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
@@ -46,11 +47,11 @@ struct DecisionPage {
 }
 
 /// Makes the page.
-pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let Some(row) = rows(context).into_iter().find(|row| row.decision_id == wanted) else {
         let later = context.film.decisions.links.iter().find(|link| link.decision_id() == wanted);
-        let later = later.ok_or_else(|| Missing(format!("No decision has the id {wanted}.")))?;
+        let later = later.ok_or_else(|| PageError::NotFound(format!("No decision has the id {wanted}.")))?;
         let at = later.cause().map_or(later.id, |(_, cause)| cause);
         let says = format!("This decision of {} was made later, at {}.", later.text("symbol"), time::iso(at.ms));
         return Ok(not_yet(context, &says, Some(later.text("symbol")))?);
@@ -66,7 +67,9 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow
         explanation.origins = origins(&explanation, film.origin.sources(), false, config, stop)?;
     }
     let Explanation { arithmetic, at_time: seen, subject, origins, .. } = explanation;
-    let Subject::Decision(decided) = subject else { anyhow::bail!("the explanation of {wanted} is not of a decision") };
+    let Subject::Decision(decided) = subject else {
+        return Err(PageError::failed(format!("the explanation of {wanted} is not of a decision")));
+    };
     let cause = decided.decision.text("cause").to_owned();
     let cause_id = cause.rsplit_once('/').map_or("", |(_, id)| id).to_owned();
     // The ages are those at the time of the decision, as in the arithmetic.

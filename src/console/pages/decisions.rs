@@ -9,6 +9,7 @@ use crate::codec::chain::Link;
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
+use crate::console::error::PageError;
 use crate::console::format::{self, Number, When};
 use crate::console::frame::{Frame, PageContext, Part};
 use crate::drive::explain::{Outcome, decision::outcomes};
@@ -113,7 +114,7 @@ pub fn verdict(context: &PageContext<'_>) -> (&'static str, String) {
 }
 
 /// Makes the page.
-pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
+pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<String, PageError> {
     let chain = &context.film.decisions;
     let all = rows(context);
     let (verdict, verdict_text) = verdict(context);

@@ -3,9 +3,9 @@
 use askama::Template;
 use serde_json::Value;
 
-use super::Missing;
 use crate::codec::shown;
 use crate::console::address::Address;
+use crate::console::error::PageError;
 use crate::console::format::When;
 use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
@@ -34,9 +34,9 @@ struct EntryPage {
 }
 
 /// Makes the page.
-pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
-    let id: EntryId = wanted.parse().map_err(|error| Missing(format!("{error}.")))?;
+    let id: EntryId = wanted.parse().map_err(|error| PageError::NotFound(format!("{error}.")))?;
     let mut lines = context.film.lines(id, stop)?;
     if lines.is_empty() {
         // A store contains raw entries of its quarantine only.
@@ -53,7 +53,7 @@ pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::R
     if lines.is_empty() {
         let why =
             if context.film.has_past() { "The history has no such entry." } else { "A store has no raw entries." };
-        return Err(Missing(format!("Entry {id} is not here. {why}")).into());
+        return Err(PageError::NotFound(format!("Entry {id} is not here. {why}")).into());
     }
     let page = EntryPage {
         when: When::of(id),

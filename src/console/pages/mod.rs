@@ -23,11 +23,6 @@ pub use positions::positions;
 pub use streams::streams;
 pub use whatif::{equity_of, whatif, whatif_file};
 
-/// The page has nothing to show: a position, decision or entry does not exist at the moment.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Missing(pub String);
-
 use super::address::Address;
 use super::format::{Number, When};
 use super::frame::PageContext;

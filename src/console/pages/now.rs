@@ -11,6 +11,7 @@ use super::{age_ms, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
+use crate::console::error::PageError;
 use crate::console::format::When;
 use crate::console::frame::{Frame, PageContext};
 use crate::console::running::{Present, PresentInput};
@@ -98,7 +99,7 @@ struct NowPage {
 }
 
 /// Makes the page.
-pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, PageError> {
     let sheet = context.sheet(false)?;
     let (engine, film) = (&context.engine, context.film);
     let all = rows(context);
@@ -162,7 +163,7 @@ fn holds(context: &PageContext<'_>, sheet: &Sheet) -> Vec<HoldRow> {
     holds
 }
 
-fn inputs(context: &PageContext<'_>, stop: &Stop) -> anyhow::Result<Vec<InputRow>> {
+fn inputs(context: &PageContext<'_>, stop: &Stop) -> Result<Vec<InputRow>, PageError> {
     let counts = context.counts(stop)?;
     let streams = context.engine.streams().iter().zip(&context.film.streams).zip(counts.iter());
     let rows = streams.map(|(((id, stream), count), entries)| {

@@ -7,13 +7,14 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::message::not_yet;
-use super::{Field, Link, Missing, age_ms, book_of, meaning_of, tone_of};
+use super::{Field, Link, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::shown;
 use crate::codec::time;
 use crate::codec::view::{Fill, PositionView, Rung};
 use crate::console::address::Address;
 use crate::console::chart::{self, Lines, Mark, MarkKind, PositionChart, RungLine, Size};
+use crate::console::error::PageError;
 use crate::console::format::{self, Number, When};
 use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
@@ -126,7 +127,7 @@ struct PositionPage {
 }
 
 /// Makes the page.
-pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let sheet = context.sheet(true)?;
     // The name of a symbol leads to its open position, else to the last one.
@@ -144,7 +145,7 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow
         explanation.origins = origins(&explanation, film.origin.sources(), false, &film.config, stop)?;
     }
     let Explanation { arithmetic, at_time: seen, origins, .. } = explanation;
-    let seen = seen.ok_or_else(|| anyhow::anyhow!("{} has no explanation", view.symbol))?;
+    let seen = seen.ok_or_else(|| PageError::failed(format!("{} has no explanation", view.symbol)))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
     let none = Origins::new();
     let since = held_since(&context.engine, context.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
@@ -188,12 +189,12 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow
 }
 
 /// Makes the page of a position that was opened after the moment. Errors if there is none.
-fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> anyhow::Result<String> {
+fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> Result<String, PageError> {
     let end = context.film.state(None, stop)?;
     let all = Sheet::of(&end, &context.film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
     let symbol = wanted.trim().to_uppercase();
     let later = all.iter().find(|position| position.position_id == wanted || position.symbol == symbol);
-    let later = later.ok_or_else(|| Missing(format!("There is no position {wanted}.")))?;
+    let later = later.ok_or_else(|| PageError::NotFound(format!("There is no position {wanted}.")))?;
     let opened = When::of_text(&later.opened).unwrap_or_default();
     let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
     Ok(not_yet(context, &says, Some(&later.symbol))?)
@@ -398,16 +399,16 @@ fn of_siblings(
 }
 
 /// Draws the chart of a position, or of the open or last position of a symbol.
-pub fn chart_of(context: &PageContext<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
+pub fn chart_of(context: &PageContext<'_>, name: &str, stop: &Stop) -> Result<String, PageError> {
     let sheet = context.sheet(true)?;
     let found = found(&sheet, name);
-    let view = found.ok_or_else(|| Missing(format!("No position {name} is known at that moment.")))?;
+    let view = found.ok_or_else(|| PageError::NotFound(format!("No position {name} is known at that moment.")))?;
     let subject = Subject::Symbol { asked: None, later: None };
     let explanation = Explanation::of(&context.engine, book_of(view), None, subject)?;
     let cost_bps = explanation.at_time.map(|seen| seen.policy.cost_bps).unwrap_or_default();
     let (lived, range_ms) = lived(context, view, stop)?;
     let charts = draw(context, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
-    Ok(charts.into_iter().next().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?)
+    Ok(charts.into_iter().next().ok_or_else(|| PageError::NotFound("A store has no past to draw.".to_owned()))?)
 }
 
 /// Returns a position by its id, or the open or last one of a symbol.
@@ -419,8 +420,8 @@ fn found<'a>(sheet: &'a Sheet, name: &str) -> Option<&'a PositionView> {
 }
 
 /// Returns the life of a position up to the moment, and the times that its chart spans. [ms since 1970]
-fn lived(context: &PageContext<'_>, view: &PositionView, stop: &Stop) -> anyhow::Result<(Arc<Life>, (u64, u64))> {
-    let opened: EntryId = view.opened.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+fn lived(context: &PageContext<'_>, view: &PositionView, stop: &Stop) -> Result<(Arc<Life>, (u64, u64)), PageError> {
+    let opened: EntryId = view.opened.parse().map_err(PageError::failed)?;
     let closed: Option<EntryId> = view.closed.as_ref().and_then(|id| id.parse().ok());
     let until = closed.unwrap_or_else(|| context.until()).min(context.until());
     let lived = life(context.film, book_of(view), &view.position_id, (opened, until), stop)?;

@@ -11,6 +11,7 @@ use crate::codec::time;
 use crate::codec::view::PositionView;
 use crate::console::address::Address;
 use crate::console::chart::{self, Tick};
+use crate::console::error::PageError;
 use crate::console::format::{self, Number};
 use crate::console::frame::{Frame, PageContext, Part};
 use crate::domain::event::ids::EntryId;
@@ -116,7 +117,7 @@ struct PositionsPage {
 }
 
 /// Makes the page.
-pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
+pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<String, PageError> {
     let closed = asked.is_on("closed");
     let sheet = context.sheet(closed)?;
     let since = held_since(&context.engine, context.now_ms());

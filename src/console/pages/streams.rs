@@ -10,6 +10,7 @@ use crate::codec::shown;
 use crate::codec::state::Quarantined;
 use crate::codec::time;
 use crate::console::address::Address;
+use crate::console::error::PageError;
 use crate::console::format::When;
 use crate::console::frame::{Frame, PageContext};
 use crate::drive::quarantine::{Now, tried};
@@ -75,7 +76,7 @@ struct StreamsPage {
 }
 
 /// Makes the page.
-pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, PageError> {
     let (engine, film) = (&context.engine, context.film);
     let past: Vec<_> = film.quarantined.iter().filter(|entry| entry.id <= context.until()).cloned().collect();
     let total = past.len();
@@ -100,7 +101,7 @@ pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> anyhow::Res
     Ok(page.render()?)
 }
 
-fn stream_rows(context: &PageContext<'_>, stop: &Stop) -> anyhow::Result<Vec<StreamRow>> {
+fn stream_rows(context: &PageContext<'_>, stop: &Stop) -> Result<Vec<StreamRow>, PageError> {
     let (engine, film) = (&context.engine, context.film);
     let counts = context.counts(stop)?;
     let rows = engine.streams().iter().zip(&film.streams).zip(counts.iter()).map(|(((id, stream), count), entries)| {

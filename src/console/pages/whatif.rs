@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::codec::policy;
 use crate::console::address::Address;
 use crate::console::chart::{self, Series, Size};
+use crate::console::error::PageError;
 use crate::console::format::{self, Number, When};
 use crate::console::frame::{Frame, PageContext};
 use crate::domain::exit::policy::Policy;
@@ -89,7 +90,7 @@ struct WhatifFile {
 }
 
 /// Makes the page. Without policies in the address it shows the form alone.
-pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
     let film = context.film;
     let is_asked = ["a", "b", "compare"].into_iter().any(|name| asked.value(name).is_some());
     let text = |name: &str| asked.value(name).unwrap_or_default();
@@ -126,13 +127,13 @@ pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> anyhow::
 }
 
 /// Makes one self-contained file of a comparison.
-pub fn whatif_file(compared: &Compared, range_ms: (u64, u64), source: &str) -> anyhow::Result<String> {
+pub fn whatif_file(compared: &Compared, range_ms: (u64, u64), source: &str) -> Result<String, PageError> {
     let outcome = Outcome::of(compared, range_ms, |_| Address::default())?;
     Ok(WhatifFile { outcome, style: super::audit::STYLE, source: source.to_owned() }.render()?)
 }
 
 /// Draws the curves of a comparison.
-pub fn equity_of(compared: &Compared, range_ms: (u64, u64)) -> anyhow::Result<String> {
+pub fn equity_of(compared: &Compared, range_ms: (u64, u64)) -> Result<String, PageError> {
     let document = Document::of(compared)?;
     Ok(chart::equity(&series(&document), range_ms, Size::Wide))
 }
@@ -172,7 +173,7 @@ fn series(document: &Document<'_>) -> Vec<Series> {
 }
 
 impl Outcome {
-    fn of(compared: &Compared, range_ms: (u64, u64), entry: impl Fn(&str) -> Address) -> anyhow::Result<Self> {
+    fn of(compared: &Compared, range_ms: (u64, u64), entry: impl Fn(&str) -> Address) -> Result<Self, PageError> {
         let document = Document::of(compared)?;
         let totals = document.policies.iter().map(|result| Total {
             name: result.name.to_owned(),

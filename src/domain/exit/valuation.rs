@@ -129,7 +129,7 @@ impl Gain {
         let Exposure { cost, entry_risk, gain_min } = *exposure;
         let pnl = price.minus(entry.price)?.for_qty(open.totals.qty)?;
         let net = pnl.minus(cost)?;
-        net.check_in_r(entry_risk)?;
+        net.in_r(entry_risk)?;
         Ok(Self { pnl, net, entry_risk, gain_min })
     }
 

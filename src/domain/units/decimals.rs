@@ -96,14 +96,6 @@ pub(super) fn scaled(value: Decimal, scale: u32) -> Option<i128> {
     Some(i128::from(i64::try_from(value.mantissa()).ok()?) * i128::from(*power))
 }
 
-/// Returns true if the quotient is certainly in range, by the lengths of both numbers. [bits, places]
-pub(super) fn surely_divides(a: Decimal, b: Decimal) -> bool {
-    let bits = |value: Decimal| i64::from(u128::BITS - value.mantissa().unsigned_abs().leading_zeros());
-    // One more place is a factor of 10, which is less than 3.4 bits.
-    let scale = i64::from(b.scale()) - i64::from(a.scale());
-    !b.is_zero() && 10 * (bits(a) - bits(b) + 1) + 34 * scale.max(0) < 10 * 95
-}
-
 /// Returns the quotient in 6 places, half to even, rounded once.
 pub(super) fn div_to_6_places(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     let quotient = a.checked_div(b).ok_or(OutOfRange)?;

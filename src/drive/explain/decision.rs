@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
 
+use super::ExplainError;
 use super::document::{Decided, Emission, Emitted, Explanation, Outcome, OutcomeEvent, OutcomeFill, Subject};
 use super::position_at_time::{fold, quantity_line};
 use crate::codec::chain::{self, Link};
@@ -21,7 +21,12 @@ use crate::drive::{projection, scope};
 use crate::shell::history::{History, Input, Options};
 
 /// Explains a decision that the rules make, or that the history contains.
-pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config, stop: &Stop) -> anyhow::Result<Explanation> {
+pub fn of_history(
+    wanted: &str,
+    sources: &[PathBuf],
+    config: &Config,
+    stop: &Stop,
+) -> Result<Explanation, ExplainError> {
     let emitted = emitted(wanted, sources, config)?;
     let cause = emitted.as_ref().and_then(|link| Some((link.cause()?.0.to_owned(), link.cause()?.1)));
     let mut found = None;
@@ -57,9 +62,8 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config, stop: &Sto
         found = Some((explanation, decision_id));
         Ok(())
     })?;
-    let (mut explanation, decision_id) = found.with_context(|| {
-        format!("no decision of the history has an id that begins with {wanted}: give a longer history, or the journal")
-    })?;
+    let none = || ExplainError::NotInHistory { wanted: wanted.to_owned() };
+    let (mut explanation, decision_id) = found.ok_or_else(none)?;
     if let Subject::Decision(decided) = &mut explanation.subject {
         decided.outcome = Outcome::of(folded.engine.books().flat_map(|book| book.book.positions()), &decision_id);
     }
@@ -67,7 +71,7 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config, stop: &Sto
 }
 
 /// Returns the decision entry of a history.
-fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result<Option<Link>> {
+fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> Result<Option<Link>, ExplainError> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let config = &*scope::over(config, &inputs)?;
     let history = History::open(&inputs, &config.streams, Options::default())?;
@@ -79,24 +83,22 @@ fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result
     let mut links = chain.links.into_iter().filter(|link| link.decision_id().starts_with(wanted));
     let link = links.next();
     if let (Some(link), Some(other)) = (&link, links.next()) {
-        bail!(
-            "{wanted} is the beginning of several decision ids, {} and {}: give more digits",
-            link.decision_id(),
-            other.decision_id()
-        );
+        return Err(ExplainError::Several {
+            wanted: wanted.to_owned(),
+            one: link.decision_id().to_owned(),
+            other: other.decision_id().to_owned(),
+        });
     }
     Ok(link)
 }
 
-/// Explains a decision of a store: the numbers in its entry, and its result.
-pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> {
+/// Explains a decision of a store: the numbers that it was written with, and its result.
+pub fn of_store(wanted: &str, dir: &Path) -> Result<Explanation, ExplainError> {
     let (engine, rows) = projection::read(dir)?;
     let lines = state::decisions(&rows)?;
     let mut payloads = lines.iter().filter_map(|line| Some(Payload::of_line(line)?.1));
     let decision = payloads.find(|payload| payload.decision_id().starts_with(wanted));
-    let decision = decision.with_context(|| {
-        format!("no decision of the store has an id that begins with {wanted}: give a history, or the journal")
-    })?;
+    let decision = decision.ok_or_else(|| ExplainError::NotInStore { wanted: wanted.to_owned() })?;
     let text = |field: &str| decision.text(field);
     let symbol = text("symbol").to_owned();
     let book = book_of(&decision);

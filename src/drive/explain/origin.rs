@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::ExplainError;
 use super::document::{Explanation, Origin, Origins};
 use crate::codec::line;
 use crate::config::Config;
@@ -22,7 +23,7 @@ pub fn origins(
     raw: bool,
     config: &Config,
     stop: &Stop,
-) -> anyhow::Result<Option<Origins>> {
+) -> Result<Option<Origins>, ExplainError> {
     let Some(position) = explanation.at_time.as_ref().and_then(|at_time| at_time.position.as_ref()) else {
         return Ok(None);
     };

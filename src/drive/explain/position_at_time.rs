@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::ExplainError;
 use super::document::{Explanation, HoldSince, Holds, Later, PolicyInForce, PositionAtTime, Subject};
 use super::reasons;
 use crate::codec::view::{self, PositionView};
@@ -19,10 +20,23 @@ use crate::domain::units::Ratio;
 use crate::drive::driver::Driver;
 use crate::drive::{keys, scope};
 use crate::shell::history::{History, Input, Options};
-use anyhow::bail;
 
 /// Maximum number of changes of the hold that are shown. [1]
 const CHANGES_SHOWN: usize = 8;
+
+/// No entry names a symbol that is to be explained.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no entry up to {} names the symbol {name}{}", time::iso(last.ms), suggested(near.as_deref()))]
+pub struct UnknownSymbol {
+    last: EntryId,
+    name: String,
+    /// A symbol with a similar name.
+    near: Option<String>,
+}
+
+fn suggested(near: Option<&str>) -> String {
+    near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"))
+}
 
 /// A history, folded up to a time.
 pub struct AuditedState {
@@ -36,8 +50,8 @@ pub fn fold(
     sources: &[PathBuf],
     config: &Config,
     until: Option<EntryId>,
-    mut look: impl FnMut(&Engine, &Entry, (&[Decision], Option<EntryId>)) -> anyhow::Result<()>,
-) -> anyhow::Result<AuditedState> {
+    mut look: impl FnMut(&Engine, &Entry, (&[Decision], Option<EntryId>)) -> Result<(), ExplainError>,
+) -> Result<AuditedState, ExplainError> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let config = &*scope::over(config, &inputs)?;
     let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
@@ -54,21 +68,25 @@ pub fn fold(
             }
             look(engine, entry, (&step.decisions, policy_since))?;
         }
-        Ok(())
+        Ok::<_, ExplainError>(())
     })?;
     Ok(AuditedState { engine: driver.engine, policy_since })
 }
 
 impl Explanation {
     /// Describes a book. Errors if its symbol was never seen.
-    pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>, subject: Subject) -> anyhow::Result<Self> {
+    pub fn of(
+        engine: &Engine,
+        name: &str,
+        policy_since: Option<EntryId>,
+        subject: Subject,
+    ) -> Result<Self, UnknownSymbol> {
         let Some(book) = view::named_one(engine, name) else {
             let near = policy::nearest(name, engine.symbols().map(|symbol| &*symbol.name));
             // Most names end in the same quote asset, so only a typing error counts as near.
             let near = near.filter(|near| near.len().abs_diff(name.len()) <= 1 && near.get(..2) == name.get(..2));
-            let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
-            let last = time::iso(engine.globals().last.ms);
-            bail!("no entry up to {last} names the symbol {name}{near}");
+            let (name, near) = (name.to_owned(), near.map(str::to_owned));
+            return Err(UnknownSymbol { last: engine.globals().last, name, near });
         };
         let now_ms = engine.evaluated_ms();
         let (last, policy) = (engine.globals().last, engine.policy_of(book.account));

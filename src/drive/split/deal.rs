@@ -13,10 +13,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::bail;
 use serde_json::{Map, Value};
 
-use super::NewCell;
+use super::{NewCell, SplitError};
 use crate::codec::line::{self, FieldValue, Fields};
 use crate::codec::seal::chained;
 use crate::codec::signing::{SigningKey, control_text};
@@ -104,11 +103,11 @@ impl<'c> Target<'c> {
     }
 
     /// Appends an entry of an old stream to the new cell's stream of the same kind. The ids of a stream only grow.
-    fn carry(&mut self, from: &Stream, id: EntryId, fields: &Fields<'_>) -> anyhow::Result<()> {
+    fn carry(&mut self, from: &Stream, id: EntryId, fields: &Fields<'_>) -> Result<(), SplitError> {
         let to = self.stream_of(from.kind);
         let last = self.own.get(to).map_or(EntryId::default(), |(last, _)| *last);
         let free = if id > last { Some(id) } else { last.next() };
-        let Some(free) = free else { bail!("{to} has no id left after {last}") };
+        let Some(free) = free else { return Err(SplitError::NoIdLeft { stream: to.to_owned(), last }) };
         if free != id {
             self.moved.insert((from.name.clone(), id), free);
         }
@@ -119,7 +118,7 @@ impl<'c> Target<'c> {
     }
 
     /// Closes the journal.
-    pub fn finish(self) -> anyhow::Result<NewCell> {
+    pub fn finish(self) -> Result<NewCell, SplitError> {
         self.journal.close()?;
         let own = self.own.into_iter().map(|(stream, (last, count))| (stream, last, count)).collect();
         Ok(NewCell { accounts: 0, open: 0, entries: self.entries, decisions: self.chain.seq, own })
@@ -147,7 +146,7 @@ impl Dealer {
         account: &str,
         fields: &Fields<'_>,
         to: &mut Target<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), SplitError> {
         match &entry.content {
             Ok(Event::Decision(fact)) if fact.is_sealed && !fact.is_early => {
                 self.decided.insert(fact.decision_id.clone(), account.into());
@@ -172,8 +171,8 @@ impl Dealer {
     }
 
     /// Returns a decision as the next one of the new chain, with its payload unchanged.
-    fn sealed<'f>(&self, fields: &Fields<'f>, id: EntryId, to: &mut Target<'_>) -> anyhow::Result<Fields<'f>> {
-        let Some(FieldValue::Text(payload)) = fields.get("payload") else { bail!("the decision {id} has no payload") };
+    fn sealed<'f>(&self, fields: &Fields<'f>, id: EntryId, to: &mut Target<'_>) -> Result<Fields<'f>, SplitError> {
+        let Some(FieldValue::Text(payload)) = fields.get("payload") else { return Err(SplitError::NoPayload { id }) };
         let hash = chained(&to.chain.hash, payload);
         let mut sealed = fields.clone();
         sealed.pairs.retain(|(name, _)| !["signature", "again"].contains(&&**name));
@@ -194,7 +193,7 @@ impl Dealer {
         (control, account): (&Control, &str),
         fields: &Fields<'_>,
         to: &mut Target<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), SplitError> {
         let of_account = |account: &str, to: &Target<'_>| account.is_empty() || self.is_of_both(stream, account, to);
         let (renamed, is_for_it) = match control {
             Control::PolicyAdopted(_) | Control::KillChanged { .. } => (None, of_account(account, to)),
@@ -238,7 +237,7 @@ impl Dealer {
         id: EntryId,
         fields: &Fields<'_>,
         to: &mut Target<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), SplitError> {
         let owners = self.owners.iter().filter(|owner| owner.streams.id_of(&stream.name).is_some());
         let accounts: BTreeSet<&Box<str>> = owners.flat_map(|owner| &owner.accounts).collect();
         let selection = to.selection();
@@ -292,14 +291,14 @@ fn in_payload(fields: &Fields<'_>, name: &str) -> Option<String> {
 }
 
 /// Sets a value where the entry has its values: in the payload, or as a field if it has none.
-fn set_in_payload(fields: &mut Fields<'_>, name: &'static str, value: String) -> anyhow::Result<()> {
+fn set_in_payload(fields: &mut Fields<'_>, name: &'static str, value: String) -> Result<(), SplitError> {
     match payload_of(fields) {
         Some(mut payload) => {
             payload.insert(name.to_owned(), value.into());
             set(fields, "payload", Value::Object(payload).to_string());
         }
         None if !fields.has("payload") => set(fields, name, value),
-        None => bail!("the payload of a control entry is no JSON object"),
+        None => return Err(SplitError::NoObject),
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use super::Compared;
@@ -50,8 +49,17 @@ impl SymbolSums {
     }
 }
 
+/// Sums of a policy that do not fit a decimal.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the sums of {name} do not fit a decimal")]
+pub struct SumsError {
+    /// Name of the policy.
+    name: String,
+    source: OutOfRange,
+}
+
 /// Returns a policy's sums: all, and by symbol.
-pub fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, SymbolSums>)> {
+pub fn sums(variant: &Variant) -> Result<(Sums, BTreeMap<String, SymbolSums>), SumsError> {
     let mut all = Sums::default();
     let mut symbols: BTreeMap<String, SymbolSums> = BTreeMap::new();
     for made in &variant.made {
@@ -60,7 +68,7 @@ pub fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, SymbolS
             .or_default()
             .add(made)
             .and_then(|()| all.add(made));
-        fits.with_context(|| format!("the sums of {} do not fit a decimal", variant.name))?;
+        fits.map_err(|source| SumsError { name: variant.name.clone(), source })?;
     }
     Ok((all, symbols))
 }
@@ -100,7 +108,7 @@ pub struct DecisionResult<'a> {
 }
 
 impl<'a> Document<'a> {
-    pub fn of(compared: &'a Compared) -> anyhow::Result<Self> {
+    pub fn of(compared: &'a Compared) -> Result<Self, SumsError> {
         let first = compared.variants.first().map(ids).unwrap_or_default();
         let result = |variant: &'a Variant| {
             let (total, symbols) = sums(variant)?;
@@ -127,7 +135,7 @@ impl<'a> Document<'a> {
             entries: compared.entries,
             fill_model: FILL_MODEL,
             recorded: compared.recorded.len(),
-            policies: compared.variants.iter().map(result).collect::<anyhow::Result<_>>()?,
+            policies: compared.variants.iter().map(result).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::codec::causes::with_causes;
 use crate::codec::time::DAY_MS;
 use crate::config::Config;
 use crate::domain::engine::Engine;
@@ -59,7 +60,7 @@ impl Snapshots {
         (self.last, self.is_due) = (position, false);
         let taken = snapshots::take(&self.dir, engine, &self.configured, Some(position));
         if let Err(error) = taken.and_then(|_| snapshots::keep(&self.dir, KEPT)) {
-            tracing::warn!("no snapshot: {error:#}");
+            tracing::warn!("no snapshot: {}", with_causes(&error));
             return None;
         }
         Some((position, engine.globals().last.ms.saturating_sub(self.retention_ms?)))

@@ -318,5 +318,6 @@ fn catch_up(starting: &mut Starting, publisher: &Publisher) -> anyhow::Result<()
         processor.delivery.handle_synced(to);
     }
     // The rows of a new store, and the changes of the start itself.
-    backing.commit(processor.checkpoint().rows)
+    backing.commit(processor.checkpoint().rows)?;
+    Ok(())
 }

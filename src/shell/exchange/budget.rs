@@ -1,4 +1,7 @@
 //! The remaining weight: a token bucket of our own, and the weight that the address has used according to the exchange.
+//!
+//! It is written by hand: the exchange's report corrects it, which the buckets of crates (`governor`) have no way for,
+//! and it reads no clock, so that its tests do not wait.
 
 use crate::codec::exchange::VenueTerms;
 

@@ -85,7 +85,9 @@ fn the_forms_of_what_if_and_audit_keep_the_moment() {
 /// Starts a console over the night, with the audit of the command line.
 fn audited() -> Served {
     let config = config(None);
-    let audit = Arc::new(move |origin: &Origin, stop: &Stop| harvester::cli::audit::of_origin(origin, &config, stop));
+    let audit = Arc::new(move |origin: &Origin, stop: &Stop| {
+        harvester::cli::audit::of_origin(origin, &config, stop).map_err(|error| format!("{error:#}"))
+    });
     Served::by(film_of(&[night()], &self::config(None)), |film| Console::new(film, "a test", "").with_audit(audit))
 }
 

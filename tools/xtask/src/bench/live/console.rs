@@ -122,7 +122,7 @@ fn opened(config: &Config, symbol: &str, ms: u64, text: &mut String) -> anyhow::
 }
 
 fn film(path: &Path, config: &Config) -> anyhow::Result<Film> {
-    Film::read(Origin::Histories(vec![PathBuf::from(path)]), Arc::new(config.clone()), &Stop::never())
+    Ok(Film::read(Origin::Histories(vec![PathBuf::from(path)]), Arc::new(config.clone()), &Stop::never())?)
 }
 
 async fn pages(path: &Path, config: &Config) -> anyhow::Result<(Vec<(&'static str, f64, f64, usize)>, usize)> {
