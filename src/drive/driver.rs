@@ -83,6 +83,28 @@ pub(super) fn is_under_configured(engine: &Engine, config: &Config) -> bool {
 }
 
 /// Decoder, engine and chain. It can be split: [`Self::pipeline`] decodes on one thread and folds on another.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use harvester::config::Config;
+/// use harvester::domain::engine::{Decisions, Disposition};
+/// use harvester::domain::event::ids::EntryId;
+/// use harvester::drive::driver::Driver;
+///
+/// let config = Config::from_parts(None, BTreeMap::new())?;
+/// let mut driver = Driver::new(&config, Decisions::Derived)?;
+/// let ticks = driver.streams().id_of("quantum:stream:market.tick").expect("it is read by default");
+/// let fields = r#"{"symbol":"SOLUSDT","price":"100"}"#;
+/// let line = format!(r#"{{"stream":"quantum:stream:market.tick","id":"1770163200000-0","fields":{fields}}}"#);
+///
+/// let entry = driver.decode_line(ticks, EntryId::new(1_770_163_200_000, 0), line.as_bytes())?;
+/// assert_eq!(driver.fold(&entry).disposition, Disposition::Applied);
+/// // Without a position there is nothing to decide. The same entry again changes nothing.
+/// let again = driver.fold(&entry);
+/// assert_eq!((again.disposition, again.decided.len()), (Disposition::Duplicate, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Driver {
     pub(super) decoder: Decoder,
     pub engine: Engine,

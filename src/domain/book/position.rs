@@ -63,6 +63,39 @@ pub struct RescaledRisk {
 }
 
 /// One life of a book, from open to flat.
+///
+/// ```
+/// use harvester::domain::book::change::{Cause, EntryPrice, PositionChange};
+/// use harvester::domain::book::order::OrderKey;
+/// use harvester::domain::book::position::Position;
+/// use harvester::domain::event::Direction;
+/// use harvester::domain::event::ids::{EntryId, EntryRef, PositionId};
+/// use harvester::domain::event::streams::StreamKind;
+/// use harvester::domain::exit::policy::EntrySource;
+/// use harvester::domain::units::{Price, Qty};
+///
+/// let fill = |order: &str, qty: i64, price: i64, ms: u64| {
+///     let entry = EntryRef::new(StreamKind::Result, EntryId::new(ms, 0));
+///     let price = EntryPrice { price: Price::new(price.into()), source: EntrySource::Fill, entry };
+///     let cause = Cause::Fill { order: OrderKey::Id(order.into()), part: 0 };
+///     PositionChange::new(cause, Qty::new(qty.into()), Some(price), entry)
+/// };
+/// let opening = fill("1", 10, 100, 1000);
+/// let id = PositionId { opened: opening.entry.id, nth: 1 };
+/// let mut position = Position::new(id, Direction::Long, opening.entry);
+/// position.apply(opening)?;
+/// position.apply(fill("2", 5, 103, 2000))?;
+/// position.apply(fill("3", -3, 105, 3000))?;
+///
+/// let totals = position.totals;
+/// // 10 + 5 − 3 = 12; at most 10 + 5 = 15
+/// assert_eq!((totals.qty, totals.qty_largest), (Qty::new(12.into()), Qty::new(15.into())));
+/// // (10 × 100 + 5 × 103) / 15 = 1515 / 15 = 101
+/// assert_eq!(totals.entry.map(|entry| entry.price), Some(Price::new(101.into())));
+/// // 3 × (105 − 101) = 12
+/// assert_eq!(totals.realized.map(|realized| realized.to_string()).as_deref(), Some("12"));
+/// # Ok::<(), harvester::domain::units::OutOfRange>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     pub id: PositionId,

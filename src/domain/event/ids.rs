@@ -10,6 +10,20 @@ use super::streams::StreamKind;
 pub use super::streams::StreamId;
 
 /// Id of a Redis stream entry, `ms-seq`, compared as two numbers.
+///
+/// ```
+/// use harvester::domain::event::ids::EntryId;
+///
+/// let id: EntryId = "1770163200000-9".parse()?;
+/// assert_eq!((id.ms, id.seq), (1_770_163_200_000, 9));
+///
+/// // As texts, "…-10" would come before "…-9".
+/// assert!(EntryId::new(1_770_163_200_000, 10) > id);
+/// assert_eq!(id.next(), Some(EntryId::new(1_770_163_200_000, 10)));
+/// assert_eq!(id.to_string(), "1770163200000-9");
+/// assert!("1770163200000".parse::<EntryId>().is_err());
+/// # Ok::<(), harvester::domain::event::ids::NotAnEntryId>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryId {
     /// Milliseconds since 1970, set by the server that wrote the entry. [ms]
@@ -113,6 +127,24 @@ impl BookId {
 }
 
 /// Sort key of an entry in canonical order: milliseconds, then stream rank, then sequence.
+///
+/// ```
+/// use harvester::domain::event::ids::{EntryId, SortKey};
+/// use harvester::domain::event::streams::Streams;
+///
+/// let streams = Streams::default();
+/// let key = |stream: &str, ms, seq| {
+///     let stream = streams.id_of(stream).expect("a stream that is read by default");
+///     SortKey::new(stream, EntryId::new(ms, seq))
+/// };
+/// let plan = key("quantum:stream:apply.plan", 1000, 5);
+/// let result = key("quantum:stream:apply.result", 1000, 0);
+/// let price = key("quantum:stream:market.tick", 999, 7);
+///
+/// // 999 ms is before 1000 ms. Within a millisecond a plan is before its result, whatever their sequences are: plans
+/// // have a lower rank.
+/// assert!(price < plan && plan < result);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SortKey {
     pub ms: u64,

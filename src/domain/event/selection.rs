@@ -12,6 +12,19 @@ pub const NO_NAME: &str = "(none)";
 pub const SHARDS_MAX: u32 = 4096;
 
 /// The accounts whose entries are read. Entries of other accounts are skipped and counted.
+///
+/// ```
+/// use harvester::domain::event::selection::Selection;
+///
+/// let listed = Selection::listed(["main", "(none)"]);
+/// assert!(listed.contains("main") && !listed.contains("hedged"));
+/// // The account without a name is listed as "(none)".
+/// assert!(listed.contains(""));
+///
+/// // Two services must not read one account: these share "main".
+/// let other = Selection::listed(["main", "hedged"]);
+/// assert_eq!(listed.shared_with(&other).as_deref(), Some("main"));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Selection {
     #[default]
@@ -33,6 +46,20 @@ pub struct Shard {
 
 impl Shard {
     /// Parses `3/16`.
+    ///
+    /// ```
+    /// use harvester::domain::event::selection::Shard;
+    ///
+    /// let shard = Shard::parse("3/16").expect("a shard");
+    /// assert_eq!((shard.index, shard.of), (3, 16));
+    ///
+    /// // Shards count from 0: of 16, the last one is 15.
+    /// assert!(Shard::parse("15/16").is_some() && Shard::parse("16/16").is_none());
+    ///
+    /// // Each account is in exactly one of four.
+    /// let four = (0..4).map(|index| Shard { index, of: 4 });
+    /// assert_eq!(four.filter(|shard| shard.contains("main")).count(), 1);
+    /// ```
     pub fn parse(text: &str) -> Option<Self> {
         let (index, of) = text.split_once('/')?;
         let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u32>().ok())?;

@@ -166,6 +166,25 @@ pub enum PolicyError {
 
 impl Policy {
     /// Checks the values together: order and sum of the ladder, signs, limits.
+    ///
+    /// ```
+    /// use harvester::domain::exit::policy::{LadderStep, Policy, PolicyError};
+    /// use harvester::domain::units::{RMultiple, Ratio};
+    ///
+    /// let step = |r: &str, fraction: &str| LadderStep {
+    ///     r: RMultiple::new(r.parse().expect("a number")),
+    ///     fraction: Ratio::new(fraction.parse().expect("a number")),
+    /// };
+    /// let with = |ladder: &[LadderStep]| Policy { ladder: ladder.to_vec(), ..Policy::default() }.checked();
+    ///
+    /// // 0.25 + 0.25 + 0.5 = 1: all of the position
+    /// assert!(with(&[step("0.5", "0.25"), step("1", "0.25"), step("2", "0.5")]).is_ok());
+    /// // 0.5 + 0.6 = 1.1
+    /// let refused = PolicyError::Ladder("fractions sum up to more than 1");
+    /// assert_eq!(with(&[step("0.5", "0.5"), step("1", "0.6")]), Err(refused));
+    /// let refused = PolicyError::Ladder("r must be positive and ascending");
+    /// assert_eq!(with(&[step("1", "0.25"), step("0.5", "0.25")]), Err(refused));
+    /// ```
     pub fn checked(mut self) -> Result<Self, PolicyError> {
         if self.ladder.is_empty() {
             return Err(PolicyError::Ladder("at least one rung is needed"));

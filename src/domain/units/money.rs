@@ -17,6 +17,22 @@ impl Quote {
     }
 
     /// Returns the amount as a multiple of a risk, 6 places, half to even. [R]
+    ///
+    /// ```
+    /// use harvester::domain::units::{Price, Qty, RMultiple, Ratio};
+    ///
+    /// let number = |text: &str| text.parse().expect("a number");
+    /// let (entry, mark, qty) = (Price::new(number("100")), Price::new(number("101.1")), Qty::new(number("10")));
+    ///
+    /// // ATR 2 × volatility factor 1 is the risk of one SOL; 10 SOL risk 20 USDT.
+    /// let risk = Price::new(number("2")).for_qty(qty)?;
+    /// // (101.1 − 100) × 10 = 11 USDT; 10 basis points of 100 × 10 are 1 USDT; 11 − 1 = 10 USDT.
+    /// let cost = entry.for_qty(qty)?.times(Ratio::from_bps(Ratio::new(number("10")))?)?;
+    /// let gain = mark.minus(entry)?.for_qty(qty)?.minus(cost)?;
+    /// // 10 / 20 = 0.5
+    /// assert_eq!(gain.in_r(risk)?, RMultiple::new(number("0.5")));
+    /// # Ok::<(), harvester::domain::units::OutOfRange>(())
+    /// ```
     pub fn in_r(self, risk: Quote) -> Result<RMultiple, OutOfRange> {
         div_to_6_places(self.0, risk.0).map(|r| RMultiple(r.normalize()))
     }

@@ -14,6 +14,17 @@ impl Qty {
     }
 
     /// Returns the value rounded down to a whole number of steps.
+    ///
+    /// ```
+    /// use harvester::domain::units::Qty;
+    ///
+    /// let qty = |text: &str| Qty::new(text.parse().expect("a number"));
+    ///
+    /// // A quarter of 49.396 SOL is 12.349 SOL; 1234 steps of 0.01 SOL are 12.34 SOL.
+    /// assert_eq!(qty("12.349").floor_to(qty("0.01")), Ok(qty("12.34")));
+    /// assert_eq!(qty("0.009").floor_to(qty("0.01")), Ok(Qty::ZERO));
+    /// assert!(qty("12.349").floor_to(Qty::ZERO).is_err());
+    /// ```
     pub fn floor_to(self, step: Qty) -> Result<Self, OutOfRange> {
         let rest = self.0.checked_rem(step.0).ok_or(OutOfRange)?;
         self.minus(Self(rest))

@@ -53,6 +53,27 @@ impl<'a> Line<'a> {
 ///
 /// A journal (recognised by its file names) keeps its own order, in which its entries were applied: an entry with a
 /// smaller sort key than an earlier one gets the sort key of that one. All bounds and sort keys follow this rule.
+///
+/// ```
+/// use harvester::domain::event::streams::Streams;
+/// use harvester::shell::history::{History, Input, Options};
+///
+/// let line = |stream: &str, id: &str| format!(r#"{{"stream":"quantum:stream:{stream}","id":"{id}","fields":{{}}}}"#);
+/// let folder = tempfile::tempdir()?;
+/// let ticks = line("market.tick", "1000-0") + "\n" + &line("market.tick", "3000-0");
+/// std::fs::write(folder.path().join("a.jsonl"), ticks)?;
+/// std::fs::write(folder.path().join("b.jsonl"), line("apply.plan", "2000-0"))?;
+///
+/// // 1000 ms and 3000 ms from one file, 2000 ms from the other
+/// let inputs = [Input::Path(folder.path().to_owned())];
+/// let mut history = History::open(&inputs, &Streams::default(), Options::default())?;
+/// let mut read = Vec::new();
+/// while let Some(line) = history.next_line()? {
+///     read.push(line.id.to_string());
+/// }
+/// assert_eq!(read, ["1000-0", "2000-0", "3000-0"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct History {
     context: Context,
     streams: Streams,

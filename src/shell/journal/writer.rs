@@ -24,6 +24,28 @@ pub struct Limits {
 }
 
 /// A journal, open for writing by this process alone.
+///
+/// ```
+/// use harvester::shell::journal::{Journal, Limits};
+///
+/// let folder = tempfile::tempdir()?;
+/// let dir = folder.path().join("journal");
+/// let mut journal = Journal::open(&dir, Limits { rotate_bytes: 1 << 20 })?;
+/// let line = r#"{"stream":"quantum:stream:market.tick","id":"1000-0","fields":{"symbol":"SOLUSDT","price":"100"}}"#;
+///
+/// // An appended line is durable after the commit: the position counts committed lines.
+/// journal.append(line, 1000);
+/// assert_eq!(journal.position(), 0);
+/// assert_eq!(journal.commit()?, 1);
+/// journal.close()?;
+///
+/// // A closed journal has no fault, and is read from any position on.
+/// assert!(Journal::verify(&dir)?.findings.is_empty());
+/// let journal = Journal::open(&dir, Limits { rotate_bytes: 1 << 20 })?;
+/// let lines: Vec<_> = journal.read_from(0)?.collect::<Result<_, _>>()?;
+/// assert_eq!(lines, [line]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Journal {
     dir: PathBuf,
     limits: Limits,
