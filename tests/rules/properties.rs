@@ -17,7 +17,6 @@ use harvester::config::Config;
 use harvester::domain::event::ids::SortKey;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;

@@ -3,7 +3,7 @@
 //!
 //! Lints ban types and methods; this test reads every name in the code. Comments and texts do not count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 

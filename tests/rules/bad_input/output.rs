@@ -1,10 +1,9 @@
 //! Output of commands: decisions, documents, closed pipes and full disks.
 
 use std::fs;
-use std::io::Write as _;
 use std::process::Command;
 
-use super::{Folder, good, price, with};
+use super::{Folder, good, price};
 use crate::support::binary::{harvester, name, piped, run, run_with};
 use crate::support::histories::{DECISION, TICK};
 use crate::support::lab::entry_line;

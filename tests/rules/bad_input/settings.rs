@@ -1,12 +1,10 @@
 //! Wrong stores, configurations and arguments.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
-use super::{Folder, good, price};
+use super::{Folder, good};
 use crate::support::binary::{harvester, name, run, run_with};
-use serde_json::json;
 
 #[test]
 fn a_store_in_use_is_refused_in_one_sentence() {

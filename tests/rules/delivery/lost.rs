@@ -1,6 +1,6 @@
 //! Lost and unconfirmed entries: what delivery looks for, writes again, and holds back.
 
-use super::{CONTROL, NOTHING, RESULT, Rig, row, with_an_order};
+use super::{CONTROL, NOTHING, RESULT, Rig, with_an_order};
 use crate::support::lab::entry_line;
 use harvester::domain::delivery::Settings;
 use harvester::domain::delivery::action::{Appended, Notice, OfferAnswer, Recorded, Tried};

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{cases, payload};
+use super::cases;
 use crate::support;
 use crate::support::exact;
 use crate::support::histories::{OBSERVATION, RESULT};
 use crate::support::lab::Lab;
 use crate::support::orders::{Model, OrderReport};
-use harvester::cli::positions;
 use harvester::codec::view;
 use harvester::domain::book::counters::Count;
 use proptest::prelude::*;
-use proptest::strategy::ValueTree as _;
 use rust_decimal::Decimal;
 use serde_json::json;
 

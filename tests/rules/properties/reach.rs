@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{came, cases};
+use super::cases;
 use crate::support::histories::{Style, play, scripts};
 use crate::support::lab::Lab;
-use harvester::cli::positions;
-use harvester::codec::line;
 use harvester::domain::book::change::Cause;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;

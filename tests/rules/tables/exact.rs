@@ -9,7 +9,6 @@ use harvester::domain::event::Reason;
 use harvester::domain::units::{OutOfRange, Price, Qty, Quote};
 use rust_decimal::Decimal;
 use serde_json::json;
-use sha2::Digest as _;
 
 #[test]
 fn a_product_too_small_for_a_decimal_is_refused() {
