@@ -4,6 +4,7 @@
 mod support;
 
 mod fixture;
+mod former_stream;
 mod journal;
 mod lines;
 mod live;

@@ -20,6 +20,7 @@ mod operations;
 mod outbox;
 mod pairs;
 mod pending_list;
+mod renamed_stream;
 mod run;
 mod start;
 mod streams;

@@ -31,6 +31,8 @@ pub struct DecisionFact {
     pub is_sealed: bool,
     /// There is no key, and its cause is later than its own entry: nothing proves what it states about later entries.
     pub is_early: bool,
+    /// It is of a former decision stream: it takes its rungs, and has no place in the chain.
+    pub is_former: bool,
     pub cause_stream: Box<str>,
     pub cause_id: EntryId,
 }
