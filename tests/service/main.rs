@@ -25,6 +25,7 @@ mod run;
 mod start;
 mod streams;
 mod takeover;
+mod takeover_again;
 mod tamper;
 mod trust;
 mod web;
