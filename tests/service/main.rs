@@ -19,6 +19,7 @@ mod losses;
 mod operations;
 mod outbox;
 mod pairs;
+mod paused;
 mod pending_list;
 mod renamed_stream;
 mod run;
