@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod endless_line;
 mod fixture;
 mod former_stream;
 mod journal;
