@@ -440,7 +440,7 @@ fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
-fn words(code: &str) -> Vec<&str> {
+pub(super) fn words(code: &str) -> Vec<&str> {
     tokens(code).into_iter().filter(|token| is_name(token)).collect()
 }
 
@@ -469,7 +469,7 @@ fn ships(text: &str) -> &str {
 }
 
 /// What ships of a file: without tests, comments, texts, characters and lifetimes.
-fn code_of(text: &str) -> String {
+pub(super) fn code_of(text: &str) -> String {
     let text = ships(text);
     let bytes: Vec<char> = text.chars().collect();
     let mut code = String::with_capacity(text.len());

@@ -15,6 +15,7 @@ mod feeds;
 mod full_disk;
 mod import;
 mod kills;
+mod log_lines;
 mod losses;
 mod operations;
 mod outbox;
