@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memmem;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -97,6 +98,12 @@ fn decoded(encoded: Fields<'_>) -> Result<Fields<'_>, serde_json::Error> {
         pairs.push((name, value));
     }
     Ok(Fields { pairs })
+}
+
+/// Returns true if a line may be a decision, whatever its stream is called. The entries of harvester have the type as it
+/// is looked for here.
+pub fn may_be_decision(line: &[u8]) -> bool {
+    memmem::find(line, b"harvest.decision").is_some()
 }
 
 /// Returns the history line of an entry, with `fields_b64` if a value is not UTF-8.

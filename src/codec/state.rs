@@ -9,7 +9,7 @@ mod row;
 mod value;
 mod write;
 
-pub use load::{closed_positions, closed_rows, load};
+pub use load::{closed_positions, closed_rows, cursors, load};
 pub use meta::{Meta, meta, meta_row, meta_rows, provisional_from, provisional_row};
 pub use records::{Quarantined, decision_one, decision_row, decisions, quarantine_row, quarantined, quarantined_one};
 pub use row::{BadRow, Row, Rows, StoredRow};

@@ -201,10 +201,23 @@ fn i69_an_environment_sets_all_addresses_and_each_can_be_overridden() {
     );
     assert_eq!(of("[exchange]\nenvironment = \"production\""), production);
     assert_eq!(of("[exchange]\nbase_url = \"https://fapi.binance.com\""), production, "an address implies the rest");
-    assert_eq!(of("[exchange]\nenvironment = \"demo\"").1, "https://demo-fapi.binance.com");
-    let (name, rest, _, user, form) = of("");
-    assert_eq!((name, &*rest, form), ("testnet", "https://testnet.binancefuture.com", "path"));
-    assert_eq!(user, "wss://fstream.binancefuture.com/ws");
+    let demo = (
+        "demo",
+        "https://demo-fapi.binance.com".to_owned(),
+        "wss://demo-fstream.binance.com/market/ws/!markPrice@arr@1s".to_owned(),
+        "wss://demo-fstream.binance.com/private/ws".to_owned(),
+        "parameter",
+    );
+    assert_eq!(of("[exchange]\nenvironment = \"demo\""), demo);
+    let testnet = (
+        "testnet",
+        "https://testnet.binancefuture.com".to_owned(),
+        "wss://fstream.binancefuture.com/ws/!markPrice@arr@1s".to_owned(),
+        "wss://fstream.binancefuture.com/ws".to_owned(),
+        "path",
+    );
+    assert_eq!(of("[exchange]\nenvironment = \"testnet\""), testnet);
+    assert_eq!(of(""), testnet, "without a word for it, no order of production is read");
     let own = of("[exchange]\nenvironment = \"production\"\nbase_url = \"http://127.0.0.1:1\"\n\
                   [feed]\nmark_url = \"ws://127.0.0.1:2/m\"\nuser_url = \"ws://127.0.0.1:3/u/\"");
     let want = ["http://127.0.0.1:1", "ws://127.0.0.1:2/m", "ws://127.0.0.1:3/u"];

@@ -168,15 +168,17 @@ impl Driver {
         driver.engine = engine_of(config, policy).with_decisions(Decisions::Audited);
         driver.engine_knows_names();
         let skipped = driver.skipped(history, until);
-        let recorded = match intact {
+        let ahead = LookAhead::of(history, &mut driver.decoder, None, Decisions::Audited);
+        let skipped_by_any = ahead.skipped();
+        let former = ahead.former_decisions(&skipped_by_any);
+        let mut recorded = match intact {
             Some(intact) => driver.decisions(history, intact),
             None => {
-                let ahead = LookAhead::of(history, &mut driver.decoder, None, Decisions::Audited);
-                let skipped = ahead.skipped();
-                let (found, _) = ahead.into_decisions(&skipped);
+                let (found, _) = ahead.into_decisions(&skipped_by_any);
                 chain::following(&driver.engine.globals().chain, found)
             }
         };
+        recorded.extend(former);
         driver.adopt(skipped, recorded);
         driver
     }
@@ -205,12 +207,15 @@ impl Driver {
         }
     }
 
-    /// Gives the engine what the look-ahead found: the skipped entries, and the decisions that continue its chain.
-    /// Returns the streams and ids of the decisions that cannot be read.
+    /// Gives the engine what was read ahead: the skipped entries, the decisions that continue its chain, and those of former
+    /// streams. Returns the places of the decisions that cannot be read.
     pub fn preload(&mut self, ahead: LookAhead) -> Vec<At> {
         let skipped = ahead.skipped();
+        let former = ahead.former_decisions(&skipped);
         let (found, unreadable) = ahead.into_decisions(&skipped);
-        let recorded = chain::following(&self.engine.globals().chain, found);
+        let mut recorded = chain::following(&self.engine.globals().chain, found);
+        // A decision that both have is the one of the chain.
+        recorded.extend(former);
         self.adopt(skipped, recorded);
         unreadable
     }

@@ -20,13 +20,14 @@ use std::path::{Path, PathBuf};
 
 use super::driver::{Driver, Stepped};
 use super::keys;
+use super::look_ahead;
 use crate::codec::line;
 use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::selection::Selection;
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
-use crate::shell::history::{History, Input, Options};
+use crate::shell::history::{FormerDecision, History, Input, Options};
 use crate::shell::journal::{Journal, Limits};
 use deal::{Dealer, Owner, Target};
 use facts::Facts;
@@ -219,6 +220,9 @@ impl Cells {
         // Every entry is read as it is written, for all accounts.
         let config = Config { streams: streams.clone(), ..self.new[0].clone() };
         let mut history = History::open(inputs, &streams, Options::default())?;
+        let mut former = history.former_decisions().to_vec();
+        former.sort_by_key(|decision| decision.id);
+        let mut former = former.into_iter().peekable();
         let mut driver = Driver::new(&config, Decisions::Derived)?;
         let mut dealer = Dealer::new(owners, key);
         let mut last: BTreeMap<usize, EntryId> = BTreeMap::new();
@@ -230,6 +234,9 @@ impl Cells {
                 continue;
             }
             *end = at.id;
+            while let Some(decision) = former.next_if(|decision| decision.id <= at.id) {
+                self.deal_former(&decision, &mut driver, &mut dealer, &mut targets)?;
+            }
             let stream = streams.get(at.stream);
             let entry = if is_own(stream.kind) { Some(driver.decode_line(at.stream, at.id, at.bytes)?) } else { None };
             for target in &mut targets {
@@ -251,6 +258,9 @@ impl Cells {
                 targets.iter_mut().try_for_each(|target| target.journal.commit().map(|_| ()))?;
             }
         }
+        for decision in former {
+            self.deal_former(&decision, &mut driver, &mut dealer, &mut targets)?;
+        }
         let mut outcome = Outcome::default();
         for target in targets {
             outcome.cells.push(target.finish()?);
@@ -258,7 +268,30 @@ impl Cells {
         Ok(outcome)
     }
 
-    /// Returns the streams of all old cells together, for all accounts.
+    /// Deals a decision of a stream that an old cell wrote before it began its present chain, as one of its present stream.
+    fn deal_former(
+        &self,
+        decision: &FormerDecision,
+        driver: &mut Driver,
+        dealer: &mut Dealer,
+        targets: &mut [Target<'_>],
+    ) -> Result<(), SplitError> {
+        let present = self.old.get(decision.journal).and_then(|old| {
+            let stream = look_ahead::decision_stream(&old.streams)?;
+            driver.streams().id_of(&old.streams.get(stream).name)
+        });
+        let Some(of) = present else { return Ok(()) };
+        let stream = driver.streams().get(of).clone();
+        let fields = line::fields(&decision.bytes)?;
+        let entry = driver.decode(of, decision.id, &fields);
+        let account = driver.engine.accounts().get(entry.account).name.clone();
+        for target in targets {
+            dealer.deal(&stream, &entry, &account, &fields, target)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the streams of all old cells, read for all accounts.
     fn streams_together(&self) -> Result<Streams, SplitError> {
         let mut all: Vec<Stream> = Vec::new();
         for (_, stream) in self.old.iter().flat_map(|old| old.streams.iter()) {

@@ -4,6 +4,7 @@
 mod support;
 
 mod audit;
+mod audit_trust;
 mod browser;
 mod live;
 mod observability;

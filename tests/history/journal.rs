@@ -234,8 +234,31 @@ fn a_missing_an_exchanged_and_a_cut_file_are_found_and_nothing_is_appended_to_th
         let bytes = fs::read(dir.join(&names[1])).expect("the file");
         fs::write(dir.join(&names[1]), &bytes[..bytes.len() - FOOT_BYTES]).expect("a file without its foot");
     });
-    assert!(found.contains("is not closed by a foot"), "{found}");
+    assert!(
+        found.contains("is not closed by a foot: put back a copy of it, or move it and all older files aside"),
+        "{found}"
+    );
     assert!(matches!(refused, Err(JournalError::Damaged { .. })), "{refused:?}");
+
+    let next = "put back a copy of it, or move it and all older files aside (what they hold is then missing";
+    let (found, refused) = tried(&|dir| {
+        let mut bytes = fs::read(dir.join(&names[1])).expect("the file");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(dir.join(&names[1]), bytes).expect("a file with another byte");
+    });
+    assert!(found.contains(&format!("the digest differs: {next}")), "{found}");
+    assert!(refused.is_ok(), "the store has what it held: {refused:?}");
+
+    let open = tempfile::tempdir().expect("a folder");
+    let mut growing = Journal::open(open.path(), LARGE).expect("a journal");
+    growing.append(&line(0), BEGIN_MS);
+    growing.commit().expect("a commit");
+    let (found, refused) = tried(&|dir| {
+        fs::copy(open.path().join(&names[0]), dir.join(&names[0])).expect("a file that is still open");
+    });
+    assert!(found.contains(&format!("it is not the last file and was never closed: {next}")), "{found}");
+    assert!(matches!(refused, Err(JournalError::Unchained { .. })), "{refused:?}");
 
     let (found, refused) = tried(&|dir| {
         fs::rename(dir.join(&names[1]), dir.join("journal-00000000000000000003.jsonl.zst")).expect("a renamed file");

@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod endless_line;
 mod fixture;
+mod former_stream;
 mod journal;
 mod lines;
 mod live;

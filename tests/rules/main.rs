@@ -11,6 +11,8 @@ mod cells;
 mod delivery;
 mod frames;
 mod fuzz_corpus;
+mod hash_seeds;
+mod limits;
 mod properties;
 mod schemas;
 mod shortcuts;

@@ -218,10 +218,35 @@ fn ends(folder: &Path, cells: &[Cell]) -> Vec<PathBuf> {
     files
 }
 
-fn split_three_into_five(key: Option<&str>) {
+/// The cell has begun a new chain after its last decision: all that its journal has were made under a former name.
+fn begin_chain(cell: &mut Cell, folder: &Path) {
+    let own = format!("\"stream\":\"{}", cell.own(StreamKind::Decision));
+    let lines: Vec<String> = cell
+        .journal
+        .read_from(0)
+        .expect("it reads")
+        .map(|line| line.expect("a line").replace(&own, &format!("{own}.former")))
+        .collect();
+    assert!(lines.iter().any(|line| line.contains(".former")), "it has decided");
+    let dir = cell.config.run.journal.clone();
+    cell.journal = Journal::open(&folder.join("no-journal"), LIMITS).expect("a journal in its place, meanwhile");
+    std::fs::remove_dir_all(&dir).expect("the journal is removed");
+    let journal = Journal::open(&dir, LIMITS).expect("a journal");
+    cell.journal = journal.with_scope(&cell.config.scope()).expect("a journal of the cell");
+    for line in &lines {
+        let (_, id) = harvester::codec::line::head(line.as_bytes()).expect("a line");
+        cell.journal.append(line, id.split_once('-').expect("an id").0.parse().expect("a time"));
+    }
+    cell.journal.commit().expect("it commits");
+}
+
+fn split_three_into_five(key: Option<&str>, has_former: bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let (old, new) = (three(folder.path(), key), five(folder.path(), key));
     let mut at_work = run_old(&old);
+    if has_former {
+        begin_chain(&mut at_work[0], folder.path());
+    }
     let decided: BTreeSet<(String, String)> = at_work.iter().flat_map(|cell| cell.decided.iter().cloned()).collect();
     assert!(decided.len() > 25 && !at_work[2].unread.is_empty(), "{}", decided.len());
     let cells = Cells { old, new };
@@ -276,12 +301,17 @@ fn split_three_into_five(key: Option<&str>) {
 
 #[test]
 fn three_cells_become_five_account_by_account() {
-    split_three_into_five(None);
+    split_three_into_five(None, false);
 }
 
 #[test]
-fn a_split_signs_entries_that_were_signed() {
-    split_three_into_five(Some(KEY));
+fn a_split_signs_what_was_signed() {
+    split_three_into_five(Some(KEY), false);
+}
+
+#[test]
+fn a_split_carries_the_decisions_of_a_former_stream() {
+    split_three_into_five(None, true);
 }
 
 #[test]

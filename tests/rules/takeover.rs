@@ -4,10 +4,13 @@
 use crate::support;
 use crate::support::histories::{CONTROL, DECISION, History, INTENT, RESULT, Style, TICK, What, play, scripts};
 use crate::support::lab::{Lab, entry_line};
+use harvester::codec::checksum::state_checksum_hex;
 use harvester::codec::seal;
 use harvester::codec::signing::SigningKey;
+use harvester::codec::state;
 use harvester::config::Config;
 use harvester::domain::book::counters::Count;
+use harvester::domain::engine::Engine;
 use harvester::domain::event::Entry;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -336,4 +339,110 @@ fn a_decision_of_a_forgotten_position_takes_nothing_of_the_next_one() {
     );
     folding.fold(&tick(later_ms + 20_000, "1.007"));
     assert_eq!(rungs(&folding), [json!(["0.5"]), json!(["0.5"])], "its own rung is sold");
+}
+
+struct Kept(Vec<state::StoredRow>);
+
+impl state::Rows for Kept {
+    type Error = state::BadRow;
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<state::StoredRow>, state::BadRow> {
+        let mut rows: Vec<_> = self.0.iter().filter(|(key, _)| key.starts_with(prefix)).cloned().collect();
+        rows.sort();
+        Ok(rows)
+    }
+}
+
+/// The instance is killed after a checkpoint, and starts again from its store.
+fn restarted(folding: Folding, config: &Config) -> Folding {
+    let rows = Kept(state::all_rows(&folding.lab.engine));
+    let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
+    state::load(&rows, &config.streams, &mut engine).expect("the rows read");
+    Folding { lab: Lab::new(config).going_on(engine), made: folding.made }
+}
+
+/// A standby folds a backlog of more than a week, is killed anywhere, starts again from its store, and leads. The decision of
+/// the closed and forgotten position stands in the stream behind all that it has folded. Its state is that of a replay of its
+/// own journal, and nothing is decided twice or missing.
+#[test]
+fn a_standby_that_starts_again_after_a_position_was_forgotten_comes_to_what_a_replay_comes_to() {
+    const DAY_MS: u64 = 86_400_000;
+    let (config, made) = decided_at_first_rung();
+    let order = |ms: u64, side: &str, id: &str| {
+        let fields =
+            [("symbol", "ADAUSDT"), ("side", side), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", id)];
+        entry_line(RESULT, &format!("{ms}-0"), &[&fields[..], &[("status", "FILLED")]].concat())
+    };
+    let later_ms = 1_770_163_210_000 + 9 * DAY_MS;
+    let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
+    let written = written_now(&made, later_ms);
+    let mut journal = opened();
+    journal.push(tick(1_770_163_203_000, "1.007"));
+    journal.push(order(1_770_163_210_000, "SELL", "2"));
+    journal.push(entry_line(INTENT, &format!("{later_ms}-0"), &intent));
+    journal.push(order(later_ms + 1_000, "BUY", "3"));
+    let before_entry = journal.len();
+    journal.extend(written.iter().cloned());
+    journal.push(tick(later_ms + 20_000, "1.007"));
+    journal.push(tick(later_ms + 21_000, "1.012"));
+
+    let mut replay = Folding::new(&config);
+    replay.lab.preload(&written);
+    journal.iter().for_each(|line| replay.fold(line));
+    assert_eq!(rungs(&replay), [json!(["0.5"]), json!(["1"])], "those of the second position");
+    // When old things are forgotten differs by an hour, and does not count.
+    let state = |folding: &Folding| state_checksum_hex(&folding.lab.engine);
+    // Before its entry is read, the decision is known ahead or not, as it was written before the start or after it.
+    for place in 0..=journal.len() {
+        for is_preloaded in [true, false] {
+            let mut standby = Folding::new(&config);
+            for (at, line) in journal.iter().enumerate() {
+                if at == place {
+                    standby = restarted(standby, &config);
+                    if is_preloaded && at <= before_entry {
+                        standby.lab.preload(&written);
+                    }
+                }
+                standby.fold(line);
+            }
+            let what = format!("restarted before entry {place}, preloaded: {is_preloaded}");
+            // One that knew the decision before its cause was folded has not made it; the others have, and their entry is known.
+            let cause = 2;
+            let first = if is_preloaded && place <= cause { vec![] } else { vec![json!(["0.5"])] };
+            assert_eq!(rungs(&standby), [first, rungs(&replay)].concat(), "{what}");
+            assert_eq!(state(&standby), state(&replay), "{what}");
+            let hot = |folding: &Folding| folding.lab.symbol("ADAUSDT").map(|book| book.hot.clone());
+            assert_eq!(hot(&standby), hot(&replay), "{what}");
+            assert_eq!(standby.lab.engine.globals(), replay.lab.engine.globals(), "{what}");
+            assert_eq!(standby.lab.engine.counters.of(Count::DecisionForeign), 0, "{what}");
+        }
+    }
+}
+
+/// The same where the instance has not made the decision itself, because the entry that caused it is lost: its chain is continued
+/// by the entry, and the next position keeps its rung.
+#[test]
+fn a_decision_whose_cause_is_lost_takes_nothing_of_a_position_that_opened_after_it() {
+    const DAY_MS: u64 = 86_400_000;
+    let (config, made) = decided_at_first_rung();
+    let order = |ms: u64, side: &str, id: &str| {
+        let fields =
+            [("symbol", "ADAUSDT"), ("side", side), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", id)];
+        entry_line(RESULT, &format!("{ms}-0"), &[&fields[..], &[("status", "FILLED")]].concat())
+    };
+    let later_ms = 1_770_163_210_000 + 9 * DAY_MS;
+    let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
+    let mut folding = Folding::new(&config);
+    opened().iter().for_each(|line| folding.fold(line));
+    // The price before it was lost.
+    folding.fold(&tick(1_770_163_204_000, "1.001"));
+    folding.fold(&order(1_770_163_210_000, "SELL", "2"));
+    folding.fold(&entry_line(INTENT, &format!("{later_ms}-0"), &intent));
+    folding.fold(&order(later_ms + 1_000, "BUY", "3"));
+    written_now(&made, later_ms).iter().for_each(|line| folding.fold(line));
+    assert_eq!(folding.lab.engine.globals().chain.seq, 1, "it is the next one of the chain");
+    assert_eq!(folding.lab.symbol("ADAUSDT").unwrap().hot.open.as_ref().unwrap().decisions, [], "and not of this one");
+    folding.fold(&tick(later_ms + 20_000, "1.007"));
+    assert_eq!(rungs(&folding), [json!(["0.5"])]);
+    assert_eq!(folding.lab.engine.globals().chain.seq, 2);
 }

@@ -10,11 +10,11 @@ use crate::support::service::{
     CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, SUGGESTIONS, add, decisions, entries, field_of_all, import,
     is_read, is_read_to, open_position, payloads, price, until, until_leader,
 };
-use crate::support::{config, replayed, root, shared_history};
+use crate::support::{case, config, replayed, root, shared_history};
 use harvester::cli::replay::Request;
 use harvester::codec::state::{self, FORMAT_VERSION, Meta};
 use harvester::domain::event::ids::{EntryId, SortKey};
-use harvester::shell::store::Store;
+use harvester::shell::store::{OpenError, Store};
 use serde_json::Value;
 
 fn replay_of(history: &Path, store: &Path) -> (Vec<String>, Value) {
@@ -460,6 +460,54 @@ fn a_store_of_rules_1_is_folded_anew_and_no_rung_is_sold_twice() {
     place.run_until_idle();
     assert!(place.log().contains("folded by rules 1"), "{}", place.log());
     assert_eq!((decisions(&server), place.positions()), (wanted, positions));
+}
+
+/// Real stores of rules 1 have format 3, and their decisions may be such that rules 2 would not make them. The state is folded
+/// anew from the journal, by the service and by a replay, and no rung is sold twice.
+#[test]
+fn a_store_of_format_3_is_folded_anew_and_decisions_of_rules_1_stay_facts() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    import(&case("s4_decisions_of_rules_1").join("events.jsonl"), &server);
+    place.run_until_idle();
+    let (written, positions) = (entries(&server, DECISION), place.positions());
+    assert_eq!(written.len(), 3, "two of rules 1, and the one that follows");
+    assert_eq!(rungs_of(&positions, "SOLUSDT"), ["shadowed"; 3], "sold by rules 1 at a price that rules 2 hold back");
+    assert_eq!(rungs_of(&positions, "AVAXUSDT"), ["shadowed", "shadowed", "armed"]);
+    let of_rules_1 = |store: &Path| {
+        std::fs::remove_dir_all(store).unwrap();
+        drop(Store::open(store, 3).unwrap());
+        assert!(matches!(Store::open(store, FORMAT_VERSION), Err(OpenError::OtherFormat { .. })));
+    };
+
+    of_rules_1(&place.store());
+    // At these prices every rung that is not taken would be sold.
+    price(&server, "SOLUSDT", "103.2");
+    price(&server, "AVAXUSDT", "102.2");
+    place.run_until_idle();
+    assert!(place.log().contains("format 3"), "{}", place.log());
+    assert_eq!(entries(&server, DECISION), written);
+    let after = place.positions();
+    for symbol in ["SOLUSDT", "AVAXUSDT"] {
+        assert_eq!(rungs_of(&after, symbol), rungs_of(&positions, symbol));
+    }
+
+    let store = place.folder.path().join("replayed");
+    std::fs::create_dir(&store).unwrap();
+    of_rules_1(&store);
+    let replayed = run(harvester().args(["replay", name(&place.journal()), "--store", name(&store), "--json"]));
+    assert_eq!(replayed.code, Some(0), "{}", replayed.log);
+    assert!(replayed.log.contains("format 3"), "{}", replayed.log);
+    assert_eq!(replayed.json()["decisions"], 0, "all are facts");
+    assert_eq!(run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json(), after);
+}
+
+/// The states of the rungs of the one position of a symbol.
+fn rungs_of(positions: &Value, symbol: &str) -> Vec<String> {
+    let positions = positions.as_array().or_else(|| positions["positions"].as_array()).expect("a list of positions");
+    let position = positions.iter().find(|position| position["symbol"] == symbol).expect("a position");
+    let rungs = position["rungs"].as_array().expect("rungs").iter();
+    rungs.map(|rung| rung["state"].as_str().expect("a state").to_owned()).collect()
 }
 
 /// Old files of the journal were removed, and then the store was lost.

@@ -14,7 +14,7 @@ const TAKEOVERS: u64 = 1;
 const SYMBOLS: u64 = 17;
 const HOUR_MS: u64 = 3_600_000;
 /// Small batches, so that there are many steps to be killed at.
-const SETTINGS: &str = "[run]\nread_count = 20\ncheckpoint_entries = 10\nlease_ms = 500\n";
+pub const SETTINGS: &str = "[run]\nread_count = 20\ncheckpoint_entries = 10\nlease_ms = 500\n";
 
 fn takeovers() -> u64 {
     std::env::var("HARVESTER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(TAKEOVERS)
@@ -50,18 +50,18 @@ fn backlog() -> String {
 }
 
 /// … of a service that may send orders: those of a backlog are too old to be sent.
-const LIVE: &str = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
+pub const LIVE: &str = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
     price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\nmax_position_age_ms = 86400000\n\
     [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\n";
 
-struct Backlog {
-    server: RedisServer,
-    first: Place,
-    wanted: Vec<String>,
+pub struct Backlog {
+    pub server: RedisServer,
+    pub first: Place,
+    pub wanted: Vec<String>,
 }
 
 impl Backlog {
-    fn under(settings: &str) -> Self {
+    pub fn under(settings: &str) -> Self {
         let server = RedisServer::start();
         let mut first = Place::new(&server);
         first.settings = settings.to_owned();
@@ -79,14 +79,14 @@ impl Backlog {
         Self { server, first, wanted: payloads(&lines) }
     }
 
-    fn another(&self) -> Place {
+    pub fn another(&self) -> Place {
         let mut place = Place::new(&self.server);
         place.settings.clone_from(&self.first.settings);
         place.consumer = "two".to_owned();
         place
     }
 
-    fn check(&self, last: &Place, what: &str) {
+    pub fn check(&self, last: &Place, what: &str) {
         assert_eq!(decisions(&self.server), self.wanted, "{what}");
         assert_eq!(entries(&self.server, PLAN), [], "{what}: no order of a backlog");
         // What was folded is what a replay of its own journal comes to.
@@ -104,7 +104,7 @@ fn positions(store: &Path) -> serde_json::Value {
 }
 
 /// Runs until it comes to a step for the nth time, and ends there as by a kill; or to the end, if it never does.
-fn killed_at(place: &Place, step: &str) {
+pub fn killed_at(place: &Place, step: &str) {
     let ended = place.command().args(["--until-idle", "0.3"]).env("HARVESTER_FAIL", step).status();
     ended.expect("the service runs");
 }

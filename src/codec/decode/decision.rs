@@ -58,6 +58,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         hash: beside.text(&["hash"])?.unwrap_or_default().into(),
         is_sealed: false,
         is_early: false,
+        is_former: false,
         decision_id,
         cause_stream,
         cause_id,

@@ -307,4 +307,37 @@ mod tests {
         assert_eq!(dispositions(2, &entries, true), wanted, "a start in between changes nothing");
         assert!(dispositions(SYMBOLS_MAX, &entries, false).iter().all(|found| *found != refused));
     }
+
+    /// An entry over the limit is refused, whatever it says. What it would have done decides the precautions.
+    #[test]
+    fn a_control_entry_that_is_too_large_is_never_milder_than_it_says() {
+        const CONTROL: &str = "quantum:stream:harvest.control";
+        let policy = r#""policy":{"mode":"shadow"}"#;
+        let (kills, gap) = ((true, false), (false, true));
+        let cases = [
+            ("kill.changed", r#""kill":true"#, kills),
+            ("kill.changed", r#""kill":false"#, kills),
+            ("policy.adopted", policy, kills),
+            // Its content cannot be read either.
+            ("policy.adopted", r#""policy":7"#, kills),
+            ("kill.changed", r#""kill":"#, kills),
+            ("history.gap", r#""stream":"quantum:stream:apply.result""#, gap),
+            ("gap.accepted", r#""reason":"r""#, (false, false)),
+            ("entry.skipped", r#""stream":"s","id":"1-1""#, (false, false)),
+        ];
+        for (event_type, body, wanted) in cases {
+            let read = |padding: usize| {
+                let payload = format!(r#"{{{body},"x":"{}"}}"#, "x".repeat(padding));
+                let pairs = [("event_type", event_type), ("payload", &*payload)];
+                let pairs = pairs.map(|(name, value)| (name.into(), FieldValue::Text(value.into())));
+                let mut decoder = Decoder::new(Streams::default(), Symbols::default());
+                let stream = decoder.streams().id_of(CONTROL).expect("a stream");
+                decoder.decode(stream, EntryId::new(1_770_163_200_000, 0), &Fields { pairs: pairs.into() }).content
+            };
+            let large = read(2_000_000).expect_err("it is too large");
+            assert_eq!((large.reason, (large.kills, large.gap)), (Reason::TooLarge, wanted), "{event_type} {body}");
+            let small = read(1_000).map_err(|unreadable| unreadable.reason);
+            assert_ne!(small, Err(Reason::TooLarge), "{event_type} {body}");
+        }
+    }
 }

@@ -58,14 +58,22 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
         notes.push((noted, hash, account, decode(&row_key, &value)?));
     }
     engine.restore(StoredState { globals, accounts, gaps_accepted, symbols, books, plans, notes });
-    for (row_key, value) in rows.scan(CURSOR)? {
-        let name = String::from_utf8_lossy(&row_key[CURSOR.len()..]).into_owned();
-        let id: EntryId = decode(&row_key, &value)?;
+    for (name, id) in cursors(rows)? {
         if let Some(stream) = engine.streams().id_of(&name) {
             engine.set_cursor(stream, id);
         }
     }
     Ok(())
+}
+
+/// Returns the last entry of each stream, by name, also of streams that are no longer configured.
+pub fn cursors<R: Rows>(rows: &R) -> Result<BTreeMap<String, EntryId>, R::Error> {
+    let mut cursors = BTreeMap::new();
+    for (row_key, value) in rows.scan(CURSOR)? {
+        let name = String::from_utf8_lossy(&row_key[CURSOR.len()..]).into_owned();
+        cursors.insert(name, decode(&row_key, &value)?);
+    }
+    Ok(cursors)
 }
 
 /// Returns the symbols in the order of their numbers, each with its one-way book of the account without a name.

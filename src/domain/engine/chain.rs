@@ -93,6 +93,7 @@ mod tests {
             hash: hash.into(),
             is_sealed: true,
             is_early: false,
+            is_former: false,
             cause_stream: "s".into(),
             cause_id: EntryId::new(seq, 0),
         }

@@ -37,7 +37,7 @@ impl RecordedDecisions {
             None => SortKey { ms: cause.ms, stream: UNREAD, seq: u64::MAX },
         };
         self.last_cause = self.last_cause.max(Some(key));
-        if fact.seq > self.last.seq {
+        if fact.seq > self.last.seq && !fact.is_former {
             self.last = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
         }
         let caused = self.by_cause.entry((cause, stream.unwrap_or(UNREAD))).or_default();

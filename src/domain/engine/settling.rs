@@ -209,11 +209,11 @@ impl Engine {
 
     /// Adopts a recorded decision, unless it is known already. Returns true if it found its position.
     pub(super) fn adopt(&mut self, fact: &DecisionFact) -> bool {
-        if fact.seq > self.globals.chain.seq {
-            self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
-        }
-        // A decision without a number takes its rungs, and no place in the chain.
-        if fact.seq > 0 {
+        // A decision without a number, or of a former stream, takes its rungs, and no place in the chain.
+        if fact.seq > 0 && !fact.is_former {
+            if fact.seq > self.globals.chain.seq {
+                self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
+            }
             self.note_link(fact.seq, &fact.hash);
         }
         if self.knows_decision(fact) {

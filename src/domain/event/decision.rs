@@ -32,6 +32,8 @@ pub struct DecisionFact {
     /// No key is configured, and its cause is later than its own entry: nothing proves its statements about later
     /// entries.
     pub is_early: bool,
+    /// It is of a former decision stream: it takes its rungs, and has no place in the chain.
+    pub is_former: bool,
     pub cause_stream: Box<str>,
     pub cause_id: EntryId,
 }

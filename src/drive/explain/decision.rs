@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-
 use super::ExplainError;
 use super::document::{Decided, Emission, Emitted, Explanation, Outcome, OutcomeEvent, OutcomeFill, Subject};
 use super::position_at_time::{fold, quantity_line};

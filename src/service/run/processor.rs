@@ -40,7 +40,7 @@ use crate::domain::event::streams::{StreamKind, Streams};
 use crate::domain::event::{Control, Event};
 use crate::drive::commits::PendingRows;
 use crate::drive::driver::Driver;
-use crate::drive::look_ahead::LookAhead;
+use crate::drive::look_ahead::{self, LookAhead};
 use crate::service::operator_log::{self, Line};
 use rows::{of_stream, record};
 
@@ -170,6 +170,16 @@ impl Processor {
             self.kill_is_read(stream, id);
         }
         ahead.see(self.streams(), entry);
+    }
+
+    /// Looks at an entry of a former decision stream, at the start of a process. Returns true if it is a decision whose seal
+    /// verifies.
+    pub fn look_at_former(&mut self, ahead: &mut LookAhead, stream: &str, id: EntryId, fields: &Fields<'_>) -> bool {
+        let Some(decisions) = look_ahead::decision_stream(self.streams()) else { return false };
+        let entry = self.driver.decode(decisions, id, fields);
+        let is_sealed = matches!(&entry.content, Ok(Event::Decision(fact)) if fact.is_sealed);
+        ahead.see_former(stream, entry);
+        is_sealed
     }
 
     /// Folds a line of the journal that the store lacks, at the start of a process.

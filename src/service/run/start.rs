@@ -1,6 +1,7 @@
 //! The start of a service: from its store, the tail of its journal, and the decisions and control entries that the
 //! streams already contain.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,7 +13,7 @@ use super::processor::{OutputStreams, Processor, ProcessorParts, Stored};
 use super::publish::Publisher;
 use crate::codec::line::{self, Fields};
 use crate::codec::plural::plural;
-use crate::codec::state::{FORMAT_VERSION, Rows as _};
+use crate::codec::state::{self, FORMAT_VERSION, Rows as _};
 use crate::codec::{live, policy, request};
 use crate::config::Config;
 use crate::domain::delivery::fault::Faults;
@@ -27,7 +28,7 @@ use crate::drive::projection::{Projection, close_to_others};
 use crate::drive::{keys, snapshots};
 use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
-use crate::shell::redis::{Server, StreamFault};
+use crate::shell::redis::{RawEntry, Server, StreamFault};
 use crate::shell::store::Store;
 use crate::shell::terminal::Progress;
 
@@ -56,6 +57,18 @@ struct Starting {
     journal: Journal,
     /// The streams with which the existing store was last folded.
     folded_with: Option<Streams>,
+    /// The last entry of each stream that the existing store has folded, by name.
+    cursors: BTreeMap<String, EntryId>,
+}
+
+impl Starting {
+    /// Returns true if the existing store knows decisions, or lacks what may have caused some: it is folded again, or the
+    /// journal goes beyond it.
+    fn has_decided(&self) -> bool {
+        let is_behind = self.processor.delivery.journal().0 < self.journal.position();
+        let is_stored = self.processor.engine().globals().chain.seq > 0 || self.backing.is_rebuild();
+        self.folded_with.is_some() && (is_stored || is_behind)
+    }
 }
 
 /// Opens the store and the journal, and folds the entries of the journal that the store lacks.
@@ -80,12 +93,15 @@ pub async fn start(
     let limits = Limits { rotate_bytes: config.journal.rotate_bytes };
     let journal = Journal::open(&config.run.journal, limits)?.with_scope(&config.scope())?;
     let mut starting = opened(config, journal, crash_guard)?;
-    keep_to_chain(&mut starting, config, new_chain)?;
+    let mut ahead = read_journal(&mut starting)?;
+    keep_to_chain(&mut starting, &mut ahead, config, connect, new_chain).await?;
     if !new_chain {
-        patiently(connect, PATIENCE, async |server| no_orders_of_another_chain(&starting, config, server).await)
-            .await?;
+        patiently(connect, PATIENCE, async |server| {
+            no_orders_of_another_chain(&starting, &ahead, config, server).await
+        })
+        .await?;
     }
-    patiently(connect, PATIENCE, async |server| preload(&mut starting, server).await).await?;
+    patiently(connect, PATIENCE, async |server| preload(&mut starting, ahead.clone(), server).await).await?;
     skip_culprit(&mut starting.processor);
     catch_up(&mut starting, publisher)?;
     let Starting { processor, backing, journal, .. } = starting;
@@ -123,6 +139,7 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
         Some(store) => Stored::read(store, &config.streams)?,
         None => Stored::default(),
     };
+    let cursors = projection.store().map(state::cursors).transpose()?.unwrap_or_default();
     let checkpoint = stored.checkpoint;
     if checkpoint.journal > journal.position() {
         bail!(
@@ -157,7 +174,7 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
         stored,
         faults: Faults::default(),
     });
-    Ok(Starting { processor, backing, journal, folded_with })
+    Ok(Starting { processor, backing, journal, folded_with, cursors })
 }
 
 /// Restores the newest good snapshot if the first files of the journal are gone.
@@ -183,40 +200,149 @@ fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow
     Ok(())
 }
 
-/// Checks that the chain continues in the stream in which it began. In another stream, its decisions would not be
-/// recorded decisions any more, and the rungs would be sold again.
-fn keep_to_chain(starting: &mut Starting, config: &Config, new_chain: bool) -> anyhow::Result<()> {
+/// Reads ahead what the journal has beyond the store. The decisions of streams that are no longer configured are in it, too.
+fn read_journal(starting: &mut Starting) -> anyhow::Result<LookAhead> {
+    let mut ahead = LookAhead::default();
+    let Starting { processor, journal, .. } = starting;
+    let streams = processor.streams().clone();
+    let (folded, _) = processor.delivery.journal();
+    for text in journal.read_from(folded)? {
+        let text = text?;
+        let (name, id) = line::head(text.as_bytes())?;
+        let Ok(id) = id.parse() else { continue };
+        match streams.id_of(&name) {
+            Some(stream) if is_read_ahead(streams.kind(stream)) => {
+                processor.look(&mut ahead, stream, id, &line::fields(text.as_bytes())?);
+            }
+            None if line::may_be_decision(text.as_bytes()) => {
+                processor.look_at_former(&mut ahead, &name, id, &line::fields(text.as_bytes())?);
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(ahead)
+}
+
+/// Returns the decision streams that this service leaves, each with its last entry that store and journal have. The store
+/// shows them by the streams of its last fold. Where it is damaged, gone or of another format, the journal shows them by
+/// its last decision.
+fn former_streams(starting: &Starting, ahead: &LookAhead, config: &Config) -> BTreeMap<String, Option<EntryId>> {
     let names = |streams: &Streams| -> Vec<String> {
         let decisions = streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Decision);
         decisions.map(|(_, stream)| stream.name.clone()).collect()
     };
     let now = names(&config.streams);
-    let Some(before) = starting.folded_with.as_ref().map(names) else { return Ok(()) };
-    let knows_decisions = starting.processor.engine().globals().chain.seq > 0 || starting.backing.is_rebuild();
-    if !knows_decisions || before.iter().all(|name| now.contains(name)) {
+    let before = match &starting.folded_with {
+        Some(streams) => names(streams),
+        None => ahead.last_decided_in().map(str::to_owned).into_iter().collect(),
+    };
+    let left = before.into_iter().filter(|name| !now.contains(name));
+    let mut former: BTreeMap<String, Option<EntryId>> =
+        left.map(|name| (name.clone(), starting.cursors.get(&name).copied())).collect();
+    if !former.is_empty() {
+        for (name, end) in ahead.former_ends() {
+            let known = former.entry(name.into()).or_default();
+            *known = (*known).max(Some(end));
+        }
+    }
+    former
+}
+
+/// Checks that the chain goes on in the stream where it began. In another stream, decisions that nobody has read from the
+/// former one would be made and sold again.
+///
+/// With `--new-chain` the journal gets what it lacks of the former streams. So all their decisions are facts, now and
+/// whenever the state is folded again.
+async fn keep_to_chain(
+    starting: &mut Starting,
+    ahead: &mut LookAhead,
+    config: &Config,
+    connect: &Connect,
+    new_chain: bool,
+) -> anyhow::Result<()> {
+    let former = former_streams(starting, ahead, config);
+    if former.is_empty() {
         return Ok(());
     }
-    if !new_chain {
-        bail!(
-            "the store {} knows decisions of {}, the configuration names {}: give it the former name (streams.decision), or \
-             begin a chain of its own there with --new-chain",
-            config.run.store.display(),
-            before.join(", "),
-            now.join(", ")
-        );
+    let before: Vec<&str> = former.keys().map(String::as_str).collect();
+    let (before, now) = (before.join(", "), server::decision_stream(&config.streams));
+    let refused = |shown_by: String| {
+        anyhow::anyhow!(
+            "{shown_by} decisions of {before}, the configuration names {now}: give it the former name (streams.decision), or \
+             begin a chain of its own there with --new-chain"
+        )
+    };
+    if starting.has_decided() && !new_chain {
+        return Err(refused(format!("the store {} knows", config.run.store.display())));
     }
-    tracing::warn!(before = before.join(", "), now = now.join(", "), "a new chain of decisions begins");
-    starting.processor.begin_chain();
+    if ahead.last_decided_in().is_some() && !new_chain {
+        return Err(refused(format!("the journal {} has", config.run.journal.display())));
+    }
+    let is_unsigned = !starting.processor.driver.has_key();
+    let mut unread: Vec<(EntryId, String)> = Vec::new();
+    for (name, end) in &former {
+        let read = patiently(connect, PATIENCE, async |server| {
+            let to_ms = server.time_ms().await?.saturating_add(IDS_AHEAD_MAX_MS);
+            Ok((entries_after(server, name, *end).await?, to_ms))
+        });
+        let (entries, to_ms) = read.await.with_context(|| {
+            format!(
+                "what was decided in {name} must be known before the service decides in {now}: it needs XRANGE there"
+            )
+        })?;
+        // As in the preload: an unsigned decision ahead of the clock reaches nothing.
+        for entry in entries.iter().filter(|entry| !is_unsigned || entry.id.ms <= to_ms) {
+            let fields = Fields::from_bytes(entry.pairs());
+            if starting.processor.look_at_former(ahead, name, entry.id, &fields) {
+                unread.push((entry.id, line::write(name, &entry.id.to_string(), &fields)));
+            }
+        }
+    }
+    if !new_chain && !unread.is_empty() {
+        return Err(refused("the server has".to_owned()));
+    }
+    for (id, text) in &unread {
+        starting.journal.append(text, id.ms);
+    }
+    starting.journal.commit()?;
+    if new_chain {
+        tracing::warn!(before, now, carried = unread.len(), "a new chain of decisions begins");
+        starting.processor.begin_chain();
+    }
     Ok(())
 }
 
-/// Checks that a service without any state does not begin a second chain. If the request stream contains orders of ours
-/// and the decision stream is empty, then their decisions are in a stream of another name, and would be made and sent
-/// again.
-async fn no_orders_of_another_chain(starting: &Starting, config: &Config, server: &mut Server) -> anyhow::Result<()> {
+/// Returns the entries of a stream after an id.
+async fn entries_after(server: &mut Server, stream: &str, mut after: Option<EntryId>) -> anyhow::Result<Vec<RawEntry>> {
+    let mut entries = Vec::new();
+    loop {
+        let page = match server.range_after(stream, after, PAGE_ENTRIES).await {
+            // The key holds no entries.
+            Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => break,
+            page => page?,
+        };
+        let is_last = page.len() < PAGE_ENTRIES;
+        after = page.last().map(|entry| entry.id).or(after);
+        entries.extend(page);
+        if is_last {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+/// Checks that a service whose store and journal know no decision does not begin a second chain: if the request stream has
+/// orders of ours and the decision stream is empty, their decisions are in a stream of another name, and would be made and
+/// sent again.
+async fn no_orders_of_another_chain(
+    starting: &Starting,
+    ahead: &LookAhead,
+    config: &Config,
+    server: &mut Server,
+) -> anyhow::Result<()> {
     let Some(live) = config.live()? else { return Ok(()) };
     let decisions = server::decision_stream(&config.streams);
-    if starting.folded_with.is_some() || starting.journal.position() > 0 {
+    if starting.folded_with.is_some() || ahead.last_decided_in().is_some() {
         return Ok(());
     }
     match server.newest(&decisions, 1).await {
@@ -241,22 +367,12 @@ async fn no_orders_of_another_chain(starting: &Starting, config: &Config, server
     Ok(())
 }
 
-/// Gives the engine the emitted decisions and the skipped entries that the streams contain ahead of the cursors.
-async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result<()> {
-    let mut ahead = LookAhead::default();
-    let Starting { processor, journal, .. } = starting;
+/// Gives the engine what was read ahead, and the emitted decisions and the skipped entries that the streams contain ahead of
+/// the cursors.
+async fn preload(starting: &mut Starting, mut ahead: LookAhead, server: &mut Server) -> anyhow::Result<()> {
+    let processor = &mut starting.processor;
     let streams = processor.streams().clone();
-    let (folded, _) = processor.delivery.journal();
-    for text in journal.read_from(folded)? {
-        let text = text?;
-        let (name, id) = line::head(text.as_bytes())?;
-        let (Some(stream), Ok(id)) = (streams.id_of(&name), id.parse()) else { continue };
-        if is_read_ahead(streams.kind(stream)) {
-            processor.look(&mut ahead, stream, id, &line::fields(text.as_bytes())?);
-        }
-    }
-    // An unsigned decision whose id is ahead of the clock is not proved by a signature. It waits for its turn, like all
-    // ids ahead.
+    // No signature proves an unsigned decision whose id is ahead of the clock. It waits for its turn, like all ids ahead.
     let to_ms = server.time_ms().await?.saturating_add(IDS_AHEAD_MAX_MS);
     let is_unsigned = !processor.driver.has_key();
     for (stream, named) in streams.iter().filter(|(stream, _)| is_read_ahead(streams.kind(*stream))) {

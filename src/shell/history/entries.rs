@@ -84,7 +84,10 @@ pub(super) enum Found {
         id: EntryId,
     },
     /// An entry of a stream that is not configured.
-    Other(EntryId),
+    Other {
+        line: Range<usize>,
+        id: EntryId,
+    },
     Bad(Fault),
     End,
 }
@@ -138,7 +141,7 @@ impl Entries {
                     Err(fault) => return Ok(Found::Bad(fault)),
                 },
             };
-            let Some(stream) = stream else { return Ok(Found::Other(id)) };
+            let Some(stream) = stream else { return Ok(Found::Other { line, id }) };
             // The next line is usually of the same stream.
             self.guess = stream;
             return Ok(Found::Entry { line, stream, id });

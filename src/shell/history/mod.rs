@@ -26,3 +26,4 @@ pub use error::HistoryError;
 pub use input::{Input, raw_scan};
 pub use options::{Limits, Options};
 pub use reader::{Extent, History, Line};
+pub use scan::FormerDecision;

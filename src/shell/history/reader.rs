@@ -8,7 +8,7 @@ use super::error::HistoryError;
 use super::input::{self, Counted, Input, Opened};
 use super::merge::Merge;
 use super::options::Options;
-use super::scan::{self, Counters, KeptLine, Scan};
+use super::scan::{self, Counters, FormerDecision, KeptLine, Scan};
 use super::sort;
 use super::source::{Context, MergeKey, Source};
 use crate::domain::event::ids::{EntryId, SortKey, StreamId};
@@ -85,6 +85,7 @@ pub struct History {
     range: (Option<SortKey>, Option<SortKey>),
     extent: Extent,
     kept: Vec<KeptLine>,
+    former: Vec<FormerDecision>,
     notices: Vec<String>,
     duplicates: Duplicates,
     yielded: u64,
@@ -96,7 +97,8 @@ impl History {
     pub fn open(inputs: &[Input], streams: &Streams, options: Options) -> Result<Self, HistoryError> {
         let (files, journals) = input::expand(inputs)?;
         let context = Context::new(files, journals, streams, options);
-        let Scan { mut parts, counters, mut kept, notices, .. } = scan::scan_first(context.files.len(), &context)?;
+        let Scan { mut parts, counters, mut kept, former, notices, .. } =
+            scan::scan_first(context.files.len(), &context)?;
         let until = context.options.until;
         let end = match until {
             None => parts.iter().map(|part| part.last.key).max(),
@@ -114,6 +116,7 @@ impl History {
             extent: Extent::Entries(counters.entries(until)),
             counters,
             kept,
+            former,
             notices,
             duplicates: Duplicates::default(),
             yielded: 0,
@@ -144,7 +147,7 @@ impl History {
             return Ok(None);
         }
         let context = Context::new(files, journals, streams, options);
-        let Scan { parts, counters, kept, notices, .. } = scan::scan_first(scanned, &context)?;
+        let Scan { parts, counters, kept, former, notices, .. } = scan::scan_first(scanned, &context)?;
         let (mut sources, mut total, read) = (Vec::new(), 0, Arc::new(AtomicU64::new(0)));
         for (file, input) in context.files.iter().enumerate().skip(scanned) {
             let failed = |error| HistoryError::while_reading(input, 0, error);
@@ -168,6 +171,7 @@ impl History {
             counters,
             extent: Extent::Bytes { total, read },
             kept,
+            former,
             notices,
             duplicates: Duplicates::default(),
             yielded: 0,
@@ -238,6 +242,11 @@ impl History {
     /// Returns all entries of control streams in canonical order, independent of the read position.
     pub fn control_lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.kept_lines(StreamKind::Control)
+    }
+
+    /// Returns the lines of journals that may be decisions of streams that are no longer configured.
+    pub fn former_decisions(&self) -> &[FormerDecision] {
+        &self.former
     }
 
     fn kept_lines(&self, kind: StreamKind) -> impl Iterator<Item = Line<'_>> {

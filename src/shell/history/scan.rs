@@ -12,6 +12,7 @@ use super::read_ahead::Ahead;
 use super::sort::Sorter;
 use super::source::{Context, Form, MergeKey, Part};
 use super::spill::{Spill, Spool};
+use crate::codec::line;
 use crate::domain::event::ids::{EntryId, SortKey};
 
 /// Files read at the same time. [1]
@@ -26,6 +27,7 @@ pub(super) struct Scan {
     pub parts: Vec<Part>,
     pub counters: Counters,
     pub kept: Vec<KeptLine>,
+    pub former: Vec<FormerDecision>,
     pub notices: Vec<String>,
     /// The facts about the file that a journal needs for the files before and after it.
     journal: Seen,
@@ -48,6 +50,17 @@ struct Seen {
 pub(super) struct KeptLine {
     pub key: MergeKey,
     pub bytes: Box<[u8]>,
+}
+
+/// A line of a journal that may be a decision of a stream that is no longer configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerDecision {
+    pub stream: Box<str>,
+    pub id: EntryId,
+    /// The JSON text without its line end.
+    pub bytes: Box<[u8]>,
+    /// The journal, by its place among those of the history.
+    pub journal: usize,
 }
 
 /// Counts of a file, or of several.
@@ -135,6 +148,7 @@ pub(super) fn scan_first(files: usize, context: &Context) -> Result<Scan, Histor
         all.counters.add(&scan.counters);
         all.parts.extend(scan.parts);
         all.kept.extend(scan.kept);
+        all.former.extend(scan.former);
         all.notices.extend(scan.notices);
     }
     all.kept.sort_by_key(|line| line.key);
@@ -217,7 +231,12 @@ impl<'a> FileScan<'a> {
                     }
                     self.order(at, &entries, line)?;
                 }
-                Ok(Found::Other(id)) => self.scan.counters.other_streams += u64::from(until.is_none_or(|u| id <= u)),
+                Ok(Found::Other { line, id }) => {
+                    if until.is_none_or(|until| id <= until) {
+                        self.scan.counters.other_streams += 1;
+                        self.keep_former(id, entries.number, entries.blocks.bytes(line))?;
+                    }
+                }
                 Ok(Found::Bad(fault)) => {
                     self.scan.counters.bad_lines += 1;
                     if !context.options.skip_bad_lines {
@@ -270,14 +289,30 @@ impl<'a> FileScan<'a> {
     }
 
     fn keep(&mut self, key: MergeKey, line: &[u8]) -> Result<(), HistoryError> {
+        self.count_kept(key.number, line)?;
+        self.scan.kept.push(KeptLine { key, bytes: line.into() });
+        Ok(())
+    }
+
+    /// Keeps a line of a stream that is not configured, if its journal has a decision there. The service that wrote the
+    /// journal read that stream, and what it decided stays decided.
+    fn keep_former(&mut self, id: EntryId, number: u64, line: &[u8]) -> Result<(), HistoryError> {
+        let journal = self.shared.context.journals.iter().position(|files| files.contains(&self.file));
+        let Some(journal) = journal.filter(|_| line::may_be_decision(line)) else { return Ok(()) };
+        let Ok((stream, _)) = line::head(line) else { return Ok(()) };
+        self.count_kept(number, line)?;
+        self.scan.former.push(FormerDecision { stream: stream.into(), id, bytes: line.into(), journal });
+        Ok(())
+    }
+
+    fn count_kept(&mut self, number: u64, line: &[u8]) -> Result<(), HistoryError> {
         let bytes_max = self.shared.context.limits().kept_bytes_max;
         let more = line.len() as u64 + KEPT_LINE_BYTES;
         self.scan.journal.kept_bytes += more;
         if self.shared.kept_bytes.fetch_add(more, Ordering::Relaxed) + more > bytes_max {
-            let location = self.shared.context.location(key.file, key.number);
+            let location = self.shared.context.location(self.file, number);
             return Err(HistoryError::TooManyKept { location, bytes_max });
         }
-        self.scan.kept.push(KeptLine { key, bytes: line.into() });
         Ok(())
     }
 

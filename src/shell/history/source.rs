@@ -229,7 +229,7 @@ impl Source {
                                 break;
                             }
                         }
-                        Ok(Found::Other(_)) => {
+                        Ok(Found::Other { .. }) => {
                             if let Known::Nothing { others } = &mut self.known {
                                 *others += 1;
                             }

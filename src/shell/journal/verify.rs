@@ -13,6 +13,10 @@ use super::recovery::hash;
 use crate::codec::journal::{Commit, FOOT_BYTES, HEAD_BYTES};
 use crate::codec::plural::plural;
 
+/// What can be done about a file that is not as it was written.
+const NEXT: &str = "put back a copy of it, or move it and all older files aside (what they hold is then missing when a store \
+                    is folded anew)";
+
 /// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -73,7 +77,7 @@ pub(super) fn verify(dir: &Path) -> Result<Report, JournalError> {
                     None => closed(&headed, &mut report, &mut findings)?,
                     Some(commits) => {
                         if index + 1 < files.len() {
-                            findings.push("it is not the last file and was never closed".to_owned());
+                            findings.push(format!("it is not the last file and was never closed: {NEXT}"));
                         }
                         open(&headed, commits, &mut report, &mut findings)?;
                         None
@@ -140,7 +144,7 @@ fn closed(headed: &Headed, report: &mut Report, findings: &mut Vec<String>) -> R
         }
     };
     if !is_as_closed(headed, &file)? {
-        findings.push("its bytes are not those that were closed: the digest differs".to_owned());
+        findings.push(format!("its bytes are not those that were closed: the digest differs: {NEXT}"));
     }
     count(headed, Span { end: file.len, is_ended: true }, file.foot.count, findings)?;
     report.files.push(FileReport {
@@ -163,10 +167,10 @@ fn open(
     let [a, b] = commits;
     let last = if a.len > b.len { a } else { b };
     if last.len > headed.len {
-        findings.push(format!("{} bytes were committed, {} are there", last.len, headed.len));
+        findings.push(format!("{} bytes were committed, {} are there: {NEXT}", last.len, headed.len));
     } else {
         if digest(headed, &headed.head.closed().bytes(), last.len)? != last.digest {
-            findings.push("its bytes are not those that were committed: the digest differs".to_owned());
+            findings.push(format!("its bytes are not those that were committed: the digest differs: {NEXT}"));
         }
         if last.count > 0 {
             count(headed, Span { end: last.len, is_ended: false }, last.count, findings)?;
@@ -202,7 +206,7 @@ fn count(headed: &Headed, span: Span, wanted: u64, findings: &mut Vec<String>) -
             }
             Err(error) => {
                 findings.push(format!(
-                    "it does not decompress behind {}: {}",
+                    "it does not decompress behind {}: {}: {NEXT}",
                     plural(text.lines, "line"),
                     said(&error)
                 ));
@@ -211,7 +215,7 @@ fn count(headed: &Headed, span: Span, wanted: u64, findings: &mut Vec<String>) -
         }
     }
     if text.lines != wanted {
-        findings.push(format!("it holds {}, but committed were {wanted}", plural(text.lines, "line")));
+        findings.push(format!("it holds {}, but committed were {wanted}: {NEXT}", plural(text.lines, "line")));
     }
     Ok(())
 }

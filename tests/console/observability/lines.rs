@@ -8,7 +8,7 @@ use harvester::service::report::{Past, Report, concerns};
 use serde_json::json;
 use tracing::Level;
 
-use crate::support::histories::{CONTROL, INTENT, OBSERVATION, RESULT, TICK};
+use crate::support::histories::{CONTROL, INTENT, OBSERVATION, RESULT, SNAPSHOT, TICK};
 use crate::support::lab::Lab;
 use crate::support::{config, replayed, root};
 
@@ -273,6 +273,26 @@ fn i61_unreadable_results_are_a_concern() {
     let found: Vec<_> = concerns(&report).into_iter().filter(|found| found.name == "unreadable").collect();
     assert_eq!(found.len(), 2, "{found:#?}");
     assert_eq!(report.positions.held, super::counts(&[("history_gap", 1)]), "the position stays held");
+}
+
+/// A snapshot may tell a quantity that no fill has told. One that cannot be read is a finding of its own.
+#[test]
+fn a_snapshot_that_cannot_be_read_needs_someone() {
+    let mut lab = engine_of(&[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5")]);
+    lab.entry(SNAPSHOT, &at(30), &[("symbol", "SOLUSDT"), ("positionAmt", "many"), ("entryPrice", "100")]);
+    lab.entry(TICK, &at(31), &[("symbol", "SOLUSDT"), ("price", "100.5")]);
+    let mut report = Report::default();
+    report.take_from(&lab.engine, START_MS + 34_000);
+    assert_eq!(report.totals.unreadable["snapshots"], Past { entries: 1, last_age_ms: 4000 });
+    let found: Vec<_> = concerns(&report).into_iter().filter(|found| found.name == "unreadable").collect();
+    let [found] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!(found.about.as_deref(), Some("snapshots"));
+    assert!(
+        found.says.starts_with("1 snapshot cannot be read, the last 4.0s ago: the symbols that may be"),
+        "{}",
+        found.says
+    );
+    assert_eq!(report.positions.held, super::counts(&[("history_gap", 1)]), "what is held is held");
 }
 
 #[test]

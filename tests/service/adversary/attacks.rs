@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::world::{DUE, SENT, VICTIM, WEAK, World};
-use crate::support::service::{self, CONTROL, DECISION, PRICE, RESULT, SUGGESTIONS, add};
+use crate::support::service::{self, CONTROL, DECISION, PRICE, RESULT, add};
 
 /// One way of attack.
 pub struct Attack {
@@ -433,10 +433,12 @@ pub const ATTACKS: [Attack; 46] = [
         },
     },
     Attack {
-        name: "suggestions of another type",
+        name: "a memory of another type",
         act: |w| {
-            w.server.cli(&["DEL", SUGGESTIONS]);
-            w.server.cli(&["SET", SUGGESTIONS, "x"]);
+            (w.hides, w.blocks) = (true, true);
+            let memory = format!("{DECISION}:emitted");
+            w.server.cli(&["DEL", &memory]);
+            w.server.cli(&["SET", &memory, "x"]);
         },
     },
     // Unreadable entries.
@@ -460,10 +462,12 @@ pub const ATTACKS: [Attack; 46] = [
     Attack {
         name: "a policy of two megabytes",
         act: |w| {
+            // It would be in force as the unsigned policy that it is, or as none: it is too large to be read, and kills.
             w.write_control(
                 "policy.adopted",
-                &format!(r#"{{"policy":{{{LIVE},"ladder":"0.5:1"}},"x":"{}"}}"#, "x".repeat(100_000)),
+                &format!(r#"{{"policy":{{{LIVE},"ladder":"0.5:1"}},"x":"{}"}}"#, "x".repeat(2_000_000)),
             );
+            w.is_held = true;
         },
     },
     Attack {
