@@ -10,4 +10,5 @@ mod live;
 mod memory;
 mod one_pass;
 mod order;
+mod refused;
 mod stdin;

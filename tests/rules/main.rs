@@ -12,6 +12,7 @@ mod delivery;
 mod frames;
 mod fuzz_corpus;
 mod properties;
+mod reader;
 mod schemas;
 mod shortcuts;
 mod split;

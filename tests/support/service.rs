@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::binary::{ended, harvester, name, run};
-use super::proxy::Proxy;
 use super::redis::RedisServer;
 
 pub const CONTROL: &str = "quantum:stream:harvest.control";
@@ -139,8 +138,13 @@ pub struct Service<'a> {
 impl Service<'_> {
     /// Waits until a line of the log has all of these words.
     pub fn until_logged(&self, words: &[&str]) {
+        self.until_logged_behind(0, words);
+    }
+
+    /// The same, behind a length that the log had before. [bytes]
+    pub fn until_logged_behind(&self, length: usize, words: &[&str]) {
         until(&format!("{words:?} in the log"), || {
-            self.place.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
+            self.place.log()[length..].lines().any(|line| words.iter().all(|word| line.contains(word)))
         });
     }
 
@@ -273,15 +277,4 @@ pub fn open_position(server: &RedisServer, symbol: &str) {
 
 pub fn price(server: &RedisServer, symbol: &str, price: &str) -> String {
     add(server, PRICE, &[("symbol", symbol), ("price", price)])
-}
-
-/// A replica of a server that is in step with it, and a place that reaches the server over a wire that can be moved.
-pub fn with_replica(server: &RedisServer) -> (RedisServer, Proxy, Place) {
-    let replica = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let mut place = Place::new(server);
-    place.url = wire.url();
-    replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]);
-    until("the replica is in step", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
-    (replica, wire, place)
 }
