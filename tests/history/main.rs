@@ -12,4 +12,5 @@ mod live;
 mod memory;
 mod one_pass;
 mod order;
+mod refused;
 mod stdin;

@@ -13,6 +13,8 @@ use harvester::domain::event::ids::{EntryId, StreamId};
 
 mod lost;
 
+mod restored;
+
 const INTENT: &str = "quantum:stream:trade.intent";
 
 const RESULT: &str = "quantum:stream:apply.result";
@@ -38,9 +40,14 @@ struct Rig {
 impl Rig {
     fn new(settings: Settings) -> Self {
         let config = Config::from_parts(None, std::collections::BTreeMap::new()).expect("the defaults hold");
-        let lab = Lab::new(&config);
+        Self::going_on(Lab::new(&config), settings, Restored::default())
+    }
+
+    /// A process that goes on from a state of the engine, and from what an earlier process has left beside it.
+    fn going_on(lab: Lab, settings: Settings, restored: Restored) -> Self {
+        let config = Config::from_parts(None, std::collections::BTreeMap::new()).expect("the defaults hold");
         let settings = Settings { control: CONTROL.into(), policy: config.policy.hash.clone(), ..settings };
-        let mut delivery = Delivery::new(settings, Restored::default(), &lab.engine);
+        let mut delivery = Delivery::new(settings, restored, &lab.engine);
         delivery.handle_connected();
         Self { lab, delivery, now_ms: 1, live: false }
     }
@@ -340,6 +347,15 @@ fn an_order_waits_while_entries_about_positions_have_ids_ahead_of_the_clock() {
     assert_eq!(offers(&mut rig), 0);
     rig.delivery.handle_facts_ahead(false);
     assert_eq!(offers(&mut rig), 1);
+}
+
+#[test]
+fn an_order_waits_while_a_group_reads_requests_that_is_no_executor() {
+    let mut rig = with_an_order();
+    rig.delivery.handle_unnamed_executors(true);
+    assert!(rig.actions().iter().all(|action| action.starts_with("acknowledge")), "two executors close twice");
+    rig.delivery.handle_unnamed_executors(false);
+    assert_eq!(rig.actions(), ["offer 1"]);
 }
 
 #[test]

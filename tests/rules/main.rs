@@ -14,6 +14,7 @@ mod fuzz_corpus;
 mod hash_seeds;
 mod limits;
 mod properties;
+mod reader;
 mod schemas;
 mod shortcuts;
 mod split;

@@ -6,19 +6,21 @@ use harvester::codec::seal::chained;
 use harvester::domain::delivery::action::{Needed, Offer, Tried, WrittenDecision};
 use harvester::domain::delivery::row::OutboxRow;
 use harvester::domain::event::ids::EntryId;
-use harvester::shell::redis::{Address, EmitKeys, Emitter, Offered, Server};
+use harvester::shell::redis::{Address, EmitKeys, Emitter, Offered, Server, StreamFault};
 
 const LEASE: &str = "quantum:stream:harvest.decision:lease";
 const MEMORY: &str = "quantum:stream:harvest.decision:emitted";
 
-async fn emitter(server: &RedisServer) -> Emitter {
+/// An emitter of an empty server. Output streams are trimmed to a length, if it is not 0.
+async fn emitter(server: &RedisServer, length_max: u64) -> Emitter {
+    server.cli(&["FLUSHALL"]);
     server.cli(&["SET", LEASE, "1 one"]);
     let keys = EmitKeys {
         lease: LEASE.to_owned(),
         decisions: DECISION.to_owned(),
         control: CONTROL.to_owned(),
         kill_key: "quantum:kill".to_owned(),
-        length_max: 0,
+        length_max,
         signing: None,
     };
     let address = Address::new(&server.url(), None).expect("an address");
@@ -73,18 +75,47 @@ fn entry_of(offered: &Offered) -> EntryId {
     }
 }
 
+/// The lease, the age of the data, the kill key and the keys that are written to; then the length of the streams.
 #[tokio::test]
-async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written() {
-    let server = RedisServer::start();
-    let mut emitter = emitter(&server).await;
-    let late = Offer { watermark_ms: server.now_ms() - 10_000, ..order(&server, 1) };
+async fn an_order_is_written_only_while_everything_allows_it() {
+    let server = &RedisServer::start_with(&["--stream-node-max-entries", "1"]);
+    without_the_lease_nothing_is_written(server).await;
+    an_order_that_rests_on_what_was_folded_long_ago_is_not_written(server).await;
+    a_kill_key_refuses_the_order_and_never_the_record(server).await;
+    nothing_is_written_where_one_key_takes_nothing(server).await;
+    output_streams_are_trimmed_only_where_that_is_set(server).await;
+}
+
+#[tokio::test]
+async fn what_is_written_is_written_once_and_behind_nothing_that_is_lost() {
+    let server = &RedisServer::start();
+    nothing_is_written_behind_a_decision_that_the_server_has_lost(server).await;
+    the_memory_is_believed_where_the_stream_says_the_same(server).await;
+    in_one_pipeline_nothing_is_written_after_a_decision_that_was_not(server).await;
+    an_entry_whose_answer_was_lost_is_not_appended_again(server).await;
+}
+
+async fn without_the_lease_nothing_is_written(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
+    for lease in ["1 two", "2 one"] {
+        server.cli(&["SET", LEASE, lease]);
+        assert_eq!(offer(&mut emitter, &order(server, 1)).await, Offered::Stale, "{lease}");
+    }
+    server.cli(&["DEL", LEASE]);
+    assert_eq!(offer(&mut emitter, &order(server, 1)).await, Offered::Stale, "it has ended");
+    assert_eq!((entries(server, DECISION), entries(server, PLAN)), (vec![], vec![]));
+}
+
+async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
+    let late = Offer { watermark_ms: server.now_ms() - 10_000, ..order(server, 1) };
     assert_eq!(offer(&mut emitter, &late).await, Offered::Behind);
-    assert_eq!((entries(&server, DECISION), entries(&server, PLAN)), (vec![], vec![]));
+    assert_eq!((entries(server, DECISION), entries(server, PLAN)), (vec![], vec![]));
     // Looked at again, and offered on what is folded now.
-    entry_of(&offer(&mut emitter, &order(&server, 1)).await);
-    assert_eq!(entries(&server, PLAN).len(), 1);
+    entry_of(&offer(&mut emitter, &order(server, 1)).await);
+    assert_eq!(entries(server, PLAN).len(), 1);
     // One that is not sent anyway waits for nothing.
-    let mut old = Offer { watermark_ms: 1, ..order(&server, 3) };
+    let mut old = Offer { watermark_ms: 1, ..order(server, 3) };
     old.row.cause_ms -= 60_000;
     let refused = offer(&mut emitter, &old).await;
     assert!(
@@ -92,56 +123,121 @@ async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written() {
         "{refused:?}"
     );
     // What does not rest on the streams is written whatever was folded.
-    let mut record = Offer { watermark_ms: 0, ..order(&server, 2) };
+    let mut record = Offer { watermark_ms: 0, ..order(server, 2) };
     record.row.request = None;
     entry_of(&offer(&mut emitter, &record).await);
 }
 
-#[tokio::test]
-async fn a_kill_key_of_another_type_refuses_the_order_and_never_the_record() {
-    let server = RedisServer::start();
-    let mut emitter = emitter(&server).await;
+async fn a_kill_key_refuses_the_order_and_never_the_record(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
     server.cli(&["RPUSH", "quantum:kill", "0"]);
-    let refused = offer(&mut emitter, &order(&server, 1)).await;
+    let refused = offer(&mut emitter, &order(server, 1)).await;
     let killed = Some("killed".to_owned());
     let want = Offered::Written { decision: entry_of(&refused), request: None, refusal: killed, is_new: true };
     assert_eq!(refused, want);
-    assert_eq!(field_of_all(&server, DECISION, "seq"), ["1"]);
-    assert_eq!(field_of_all(&server, CONTROL, "event_type"), ["decision.expired"]);
-    assert_eq!(entries(&server, PLAN), []);
+    assert_eq!(field_of_all(server, DECISION, "seq"), ["1"]);
+    assert_eq!(field_of_all(server, CONTROL, "event_type"), ["decision.expired"]);
+    assert_eq!(entries(server, PLAN), []);
     // A record alone has no order that could be refused.
-    let mut record = order(&server, 2);
+    let mut record = order(server, 2);
     record.row.record_only = true;
     let written = offer(&mut emitter, &record).await;
     assert!(matches!(&written, Offered::Written { refusal: None, .. }), "{written:?}");
-    assert_eq!((field_of_all(&server, DECISION, "seq").len(), entries(&server, CONTROL).len()), (2, 1));
-    // The next order goes out once the key is gone.
+    assert_eq!((field_of_all(server, DECISION, "seq").len(), entries(server, CONTROL).len()), (2, 1));
+    // The next order goes out once the key is gone, if it was not set before.
     server.cli(&["DEL", "quantum:kill"]);
-    entry_of(&offer(&mut emitter, &order(&server, 3)).await);
-    assert_eq!(entries(&server, PLAN).len(), 1);
+    entry_of(&offer(&mut emitter, &order(server, 3)).await);
+    assert_eq!(entries(server, PLAN).len(), 1);
+    let refusal = |offered: Offered| match offered {
+        Offered::Written { refusal, .. } => refusal,
+        other => panic!("it was not written: {other:?}"),
+    };
+    let vanished = Offer { kill_was_set: true, ..order(server, 4) };
+    assert_eq!(refusal(offer(&mut emitter, &vanished).await).as_deref(), Some("killed"), "a key that vanishes");
+    for (seq, value, is_killed) in
+        [(5, "1", true), (6, " True ", true), (7, "0", false), (8, " FALSE", false), (9, "", false)]
+    {
+        server.cli(&["SET", "quantum:kill", value]);
+        let of_key = Offer { kill_was_set: true, ..order(server, seq) };
+        let refused = refusal(offer(&mut emitter, &of_key).await);
+        assert_eq!(refused.as_deref(), is_killed.then_some("killed"), "{value:?}");
+    }
+    assert_eq!(entries(server, PLAN).len(), 4);
 }
 
-#[tokio::test]
-async fn nothing_is_written_behind_a_decision_that_the_server_has_lost() {
-    let server = RedisServer::start();
-    let mut emitter = emitter(&server).await;
-    let first = offer(&mut emitter, &order(&server, 1)).await;
+/// A stream whose last id is the greatest, or a key of another type: neither decision nor order nor expiry is half written.
+async fn nothing_is_written_where_one_key_takes_nothing(server: &RedisServer) {
+    const GREATEST: &str = "18446744073709551615-18446744073709551615";
+    let exhausts = |key: &str| _ = server.cli(&["XADD", key, GREATEST, "event_type", "note"]);
+    let exhausted_once = |key: &str| {
+        exhausts(key);
+        server.cli(&["XDEL", key, GREATEST]);
+    };
+    let replaces = |key: &str| _ = server.cli(&["SET", key, "no stream"]);
+    type Fails<'a> = (&'a str, &'a dyn Fn(&str), StreamFault);
+    let cases: [Fails<'_>; 9] = [
+        (CONTROL, &exhausts, StreamFault::IdsExhausted),
+        (DECISION, &exhausts, StreamFault::IdsExhausted),
+        (PLAN, &exhausts, StreamFault::IdsExhausted),
+        (DECISION, &exhausted_once, StreamFault::IdsExhausted),
+        (PLAN, &exhausted_once, StreamFault::IdsExhausted),
+        (CONTROL, &replaces, StreamFault::NotAStream),
+        (DECISION, &replaces, StreamFault::NotAStream),
+        (PLAN, &replaces, StreamFault::NotAStream),
+        (MEMORY, &replaces, StreamFault::NotAStream),
+    ];
+    for (key, fails, why) in cases {
+        let mut emitter = emitter(server, 0).await;
+        fails(key);
+        let refused = offer(&mut emitter, &order(server, 1)).await;
+        assert_eq!(refused, Offered::Unfit { key: key.to_owned(), why }, "{key} {why:?}");
+        let others = [CONTROL, DECISION, PLAN, MEMORY].into_iter().filter(|other| *other != key);
+        for other in others {
+            assert_eq!(server.cli(&["EXISTS", other]).trim(), "0", "{key} {why:?}: {other} is written");
+        }
+        server.cli(&["DEL", key]);
+        entry_of(&offer(&mut emitter, &order(server, 1)).await);
+        assert_eq!((entries(server, DECISION).len(), entries(server, PLAN).len()), (1, 1), "{key} {why:?}");
+    }
+}
+
+/// Our own streams are trimmed where that is set; orders are for others, who trim their own.
+async fn output_streams_are_trimmed_only_where_that_is_set(server: &RedisServer) {
+    const SUGGESTIONS: &str = "quantum:stream:harvest.suggestions";
+    for (length_max, decisions, suggestions) in [(0, 6, 3), (2, 2, 2)] {
+        let mut emitter = emitter(server, length_max).await;
+        for seq in 1..=3 {
+            entry_of(&offer(&mut emitter, &order(server, seq)).await);
+            let mut suggestion = order(server, 10 + seq);
+            (suggestion.row.live, suggestion.row.request) =
+                (false, Some((SUGGESTIONS.to_owned(), pairs(&[("s", "1")]))));
+            entry_of(&offer(&mut emitter, &suggestion).await);
+        }
+        let length = |stream: &str| entries(server, stream).len();
+        assert_eq!((length(DECISION), length(SUGGESTIONS)), (decisions, suggestions), "{length_max}");
+        assert_eq!(length(PLAN), 3, "{length_max}: streams of others are not ours to trim");
+    }
+}
+
+async fn nothing_is_written_behind_a_decision_that_the_server_has_lost(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
+    let first = offer(&mut emitter, &order(server, 1)).await;
     let lost = entry_of(&first);
     let written = |seq: u64, entry| WrittenDecision { seq, decision_id: format!("{seq:032x}"), entry };
-    let second = Offer { after: Some(lost), ..order(&server, 2) };
+    let second = Offer { after: Some(lost), ..order(server, 2) };
     assert_eq!(emitter.lost_of(&[written(1, Some(lost))]).await.unwrap(), [0; 0]);
     server.cli(&["DEL", DECISION, MEMORY]);
     assert_eq!(offer(&mut emitter, &second).await, Offered::Lost);
-    assert_eq!((entries(&server, DECISION), entries(&server, PLAN).len()), (vec![], 1));
+    assert_eq!((entries(server, DECISION), entries(server, PLAN).len()), (vec![], 1));
     assert_eq!(emitter.lost_of(&[written(1, Some(lost)), written(7, None)]).await.unwrap(), [1, 7]);
     // Written again, marked, and without its order.
-    let mut again = order(&server, 1);
+    let mut again = order(server, 1);
     (again.row.again, again.row.record_only) = (true, true);
     let there = entry_of(&offer(&mut emitter, &again).await);
-    let second = Offer { after: Some(there), ..order(&server, 2) };
+    let second = Offer { after: Some(there), ..order(server, 2) };
     let last = entry_of(&offer(&mut emitter, &second).await);
-    assert_eq!(field_of_all(&server, DECISION, "seq"), ["1", "2"]);
-    assert_eq!(entries(&server, PLAN).len(), 2);
+    assert_eq!(field_of_all(server, DECISION, "seq"), ["1", "2"]);
+    assert_eq!(entries(server, PLAN).len(), 2);
     // What was trimmed is not lost: the memory still names it, and the stream begins behind it.
     server.cli(&["XTRIM", DECISION, "MAXLEN", "1"]);
     assert_eq!(
@@ -152,18 +248,16 @@ async fn nothing_is_written_behind_a_decision_that_the_server_has_lost() {
     assert_eq!(emitter.lost_of(&[written(2, Some(last))]).await.unwrap(), [2]);
 }
 
-#[tokio::test]
-async fn the_memory_is_believed_where_the_stream_says_the_same() {
-    let server = RedisServer::start();
-    let mut emitter = emitter(&server).await;
-    let first = offer(&mut emitter, &order(&server, 1)).await;
+async fn the_memory_is_believed_where_the_stream_says_the_same(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
+    let first = offer(&mut emitter, &order(server, 1)).await;
     let known = Offered::Written {
         decision: entry_of(&first),
-        request: Some(entries(&server, PLAN)[0].0.parse().unwrap()),
+        request: Some(entries(server, PLAN)[0].0.parse().unwrap()),
         refusal: None,
         is_new: false,
     };
-    assert_eq!(offer(&mut emitter, &order(&server, 1)).await, known, "the answer was lost, say");
+    assert_eq!(offer(&mut emitter, &order(server, 1)).await, known, "the answer was lost, say");
     let forged = [
         format!("{}  ", entry_of(&first)),
         "1770163200000-0  ".to_owned(),
@@ -172,19 +266,17 @@ async fn the_memory_is_believed_where_the_stream_says_the_same() {
         String::new(),
     ];
     for text in forged {
-        let id = order(&server, 2).row.decision_id;
+        let id = order(server, 2).row.decision_id;
         server.cli(&["HSET", MEMORY, &id, &text]);
-        assert_eq!(offer(&mut emitter, &order(&server, 2)).await, Offered::Doubtful { known: text });
+        assert_eq!(offer(&mut emitter, &order(server, 2)).await, Offered::Doubtful { known: text });
     }
-    assert_eq!((entries(&server, DECISION).len(), entries(&server, PLAN).len()), (1, 1));
-    server.cli(&["HDEL", MEMORY, &order(&server, 2).row.decision_id]);
-    entry_of(&offer(&mut emitter, &order(&server, 2)).await);
+    assert_eq!((entries(server, DECISION).len(), entries(server, PLAN).len()), (1, 1));
+    server.cli(&["HDEL", MEMORY, &order(server, 2).row.decision_id]);
+    entry_of(&offer(&mut emitter, &order(server, 2)).await);
 }
 
-#[tokio::test]
-async fn in_one_pipeline_nothing_is_written_after_a_decision_that_was_not() {
-    let server = RedisServer::start();
-    let mut emitter = emitter(&server).await;
+async fn in_one_pipeline_nothing_is_written_after_a_decision_that_was_not(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
     let pipeline = |server: &RedisServer| {
         let mut offers: Vec<Offer> = (1..=3).map(|seq| order(server, seq)).collect();
         for at in 1..3 {
@@ -194,40 +286,38 @@ async fn in_one_pipeline_nothing_is_written_after_a_decision_that_was_not() {
         }
         offers
     };
-    let mut offers = pipeline(&server);
+    let mut offers = pipeline(server);
     offers[1].watermark_ms -= 10_000;
     let (answers, failed) = emitter.offer(&offers).await;
     assert!(failed.is_none());
     assert!(matches!(answers[..], [Offered::Written { .. }, Offered::Behind, Offered::Halted]), "{answers:?}");
-    assert_eq!(field_of_all(&server, DECISION, "seq"), ["1"]);
+    assert_eq!(field_of_all(server, DECISION, "seq"), ["1"]);
     // Offered again, the first is known, and the others follow it.
-    let (answers, _) = emitter.offer(&pipeline(&server)).await;
+    let (answers, _) = emitter.offer(&pipeline(server)).await;
     assert!(answers.iter().all(|answer| matches!(answer, Offered::Written { .. })), "{answers:?}");
-    assert_eq!(field_of_all(&server, DECISION, "seq"), ["1", "2", "3"]);
+    assert_eq!(field_of_all(server, DECISION, "seq"), ["1", "2", "3"]);
     // A memory that names a decision is not enough: its entry must be there, with its hash.
     server.cli(&["DEL", DECISION]);
-    let (answers, _) = emitter.offer(&pipeline(&server)[1..2]).await;
+    let (answers, _) = emitter.offer(&pipeline(server)[1..2]).await;
     assert!(matches!(answers[..], [Offered::Doubtful { .. }]), "{answers:?}");
-    let mut fourth = order(&server, 4);
-    fourth.needs = pipeline(&server)[2].needs.clone();
+    let mut fourth = order(server, 4);
+    fourth.needs = pipeline(server)[2].needs.clone();
     assert_eq!(offer(&mut emitter, &fourth).await, Offered::Halted);
-    assert_eq!(entries(&server, PLAN).len(), 3);
+    assert_eq!(entries(server, PLAN).len(), 3);
 }
 
-#[tokio::test]
-async fn an_entry_whose_answer_was_lost_is_not_appended_again() {
-    let server = RedisServer::start();
-    let mut emitter = emitter(&server).await;
+async fn an_entry_whose_answer_was_lost_is_not_appended_again(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
     let fields = pairs(&[("event_type", "policy.adopted"), ("payload", "{}")]);
-    add(&server, CONTROL, &[("event_type", "policy.adopted"), ("payload", "{}")]);
+    add(server, CONTROL, &[("event_type", "policy.adopted"), ("payload", "{}")]);
     let mut tried = None;
     let first = emitter.append(CONTROL, &fields, &mut tried).await.expect("appended");
-    assert_eq!(entries(&server, CONTROL).len(), 2, "the first one is another's");
-    add(&server, CONTROL, &[("n", "1")]);
+    assert_eq!(entries(server, CONTROL).len(), 2, "the first one is another's");
+    add(server, CONTROL, &[("n", "1")]);
     let again = emitter.append(CONTROL, &fields, &mut tried).await.expect("found");
-    assert_eq!((again, entries(&server, CONTROL).len()), (first, 3));
+    assert_eq!((again, entries(server, CONTROL).len()), (first, 3));
     // An attempt that never arrived is made up for.
     let mut tried = Some(Tried { after: EntryId::new(u64::MAX, 0), fields: fields.clone(), issued_ms: 0 });
     emitter.append(CONTROL, &fields, &mut tried).await.expect("appended");
-    assert_eq!(entries(&server, CONTROL).len(), 4);
+    assert_eq!(entries(server, CONTROL).len(), 4);
 }

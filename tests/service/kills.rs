@@ -12,7 +12,8 @@ use crate::support::binary::{harvester, name, run};
 use crate::support::power::{Pages, Power};
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    self, CONTROL, INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, field_of_all, import, payloads,
+    self, CONTROL, INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, field_of_all, import, open_position,
+    payloads, price,
 };
 use crate::support::{config, replayed, root};
 use harvester::cli::replay::Request;
@@ -20,13 +21,12 @@ use harvester::domain::event::ids::EntryId;
 use harvester::shell::journal::{Journal, Limits};
 use serde_json::Value;
 
-/// Kills at random moments, in each mode. More of them: `HARVESTER_KILLS`.
+/// Kills at random moments. More of them: `HARVESTER_KILLS`.
 const KILLS: u64 = 4;
-/// A service that does not come to the end in so many starts gets nowhere.
-const STARTS_MAX: u32 = 60;
-
 /// Power cuts. More of them: `HARVESTER_POWER_CUTS`.
 const POWER_CUTS: u64 = 4;
+/// A service that does not come to the end in so many starts gets nowhere.
+const STARTS_MAX: u32 = 60;
 
 fn number(name: &str, or: u64) -> u64 {
     std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or)
@@ -251,30 +251,6 @@ fn a_service_killed_at_any_step_loses_nothing_and_repeats_nothing() {
     }
 }
 
-#[test]
-fn a_service_killed_at_random_moments_loses_nothing_and_repeats_nothing() {
-    let kills = number("HARVESTER_KILLS", KILLS);
-    for is_live in [false, true] {
-        let recorded = Recorded::new(is_live);
-        let mut chance = fastrand::Rng::with_seed(7 + u64::from(is_live));
-        let mut killed = 0;
-        while killed < kills {
-            let night = Night::of(&recorded);
-            for _ in 0..STARTS_MAX {
-                if is_at_end(&night, night.place.command(), chance.u64(5..400)) {
-                    break;
-                }
-                killed += 1;
-                if killed >= kills {
-                    break;
-                }
-            }
-            night.place.run_until_idle();
-            night.check(is_live, &format!("after {killed} kills, live={is_live}"));
-        }
-    }
-}
-
 /// Runs a service, and kills it after so long. Returns true if it came to the end before.
 fn is_at_end(night: &Night<'_>, mut command: Command, after_ms: u64) -> bool {
     let mut child = command.args(["--until-idle", "0.3"]).spawn().unwrap();
@@ -295,66 +271,105 @@ fn is_at_end(night: &Night<'_>, mut command: Command, after_ms: u64) -> bool {
     false
 }
 
-/// The power goes: of what the service wrote to its journal and its store since their last syncs, some pages are on disk.
+/// The process is killed, or the power goes: of what the service wrote to its journal and its store since their last syncs,
+/// some pages are on disk.
 #[test]
-fn a_power_cut_loses_nothing_that_was_acknowledged_or_sent() {
-    let wanted = number("HARVESTER_POWER_CUTS", POWER_CUTS);
+fn a_power_cut_or_a_kill_at_a_random_moment_loses_nothing_and_repeats_nothing() {
+    let of_each_mode = |name, or| number(name, or).div_ceil(2);
+    let wanted = [of_each_mode("HARVESTER_KILLS", KILLS), of_each_mode("HARVESTER_POWER_CUTS", POWER_CUTS)];
     let mut chance = fastrand::Rng::with_seed(11);
-    let recorded = [false, true].map(Recorded::new);
-    let (mut cuts, mut pages) = (0, Pages::default());
-    while cuts < wanted {
-        for (recorded, is_live) in recorded.iter().zip([false, true]) {
-            let night = Night::of(recorded);
+    let (mut all, mut pages) = ([0, 0], Pages::default());
+    for is_live in [false, true] {
+        let recorded = Recorded::new(is_live);
+        let [mut kills, mut cuts] = [0, 0];
+        while [kills, cuts] != wanted {
+            let night = Night::of(&recorded);
             let Some(mut power) = Power::of(night.place.folder.path()) else {
-                return eprintln!("without a C compiler no power cut is tried");
+                return eprintln!("without a C compiler no process ends at a random moment");
             };
             for _ in 0..STARTS_MAX {
+                let is_cut = kills >= wanted[0] || (cuts < wanted[1] && chance.bool());
                 let mut command = night.place.command();
-                power.watch(&mut command);
-                if cuts >= wanted || is_at_end(&night, command, chance.u64(50..700)) {
+                if is_cut {
+                    power.watch(&mut command);
+                }
+                // A process whose syncs are kept is slower.
+                let after_ms = if is_cut { chance.u64(50..700) } else { chance.u64(5..400) };
+                if [kills, cuts] == wanted || is_at_end(&night, command, after_ms) {
                     break;
                 }
-                power.cut(&mut chance);
-                cuts += 1;
-                night.check_disk(&format!("cut {cuts}, live={is_live}"));
+                if is_cut {
+                    power.cut(&mut chance);
+                    cuts += 1;
+                } else {
+                    kills += 1;
+                }
+                night.check_disk(&format!("{kills} kills, {cuts} cuts, live={is_live}"));
             }
             pages.kept += power.pages.kept;
             pages.dropped += power.pages.dropped;
             night.place.run_until_idle();
-            night.check(is_live, &format!("after {cuts} cuts, live={is_live}"));
+            night.check(is_live, &format!("after {kills} kills and {cuts} cuts, live={is_live}"));
         }
+        all = [all[0] + kills, all[1] + cuts];
     }
+    let [kills, cuts] = all;
     assert!(cuts < 50 || pages.dropped > cuts / 10, "{pages:?} of {cuts} cuts are no test");
-    writeln!(std::io::stdout(), "{cuts} cuts: of journal and store, {pages:?}").expect("standard output is there");
+    writeln!(std::io::stdout(), "{kills} kills, {cuts} cuts: of journal and store, {pages:?}")
+        .expect("standard output is there");
 }
 
 /// Entries that do not read, a process that ends between their commit and their record, and one that ends just behind it:
-/// each is told, and no restart tells it again.
+/// each has one record, whatever restarts. Then an entry that ends the process whenever it is folded: it is skipped.
 #[test]
-fn an_entry_that_was_put_aside_is_told_though_the_service_was_killed() {
+fn i10_entries_that_do_not_read_or_end_the_process_never_block() {
     const QUARANTINE: &str = "quantum:stream:harvest.quarantine";
     for step in ["quarantined:1", "aside_written:2"] {
         let server = RedisServer::start();
-        let place = Place::new(&server);
+        let mut place = Place::new(&server);
         let mut ids: Vec<String> =
             (0..3).map(|n| service::add(&server, PRICE, &[("payload", "{not json"), ("n", &n.to_string())])).collect();
         let ended = place.command().args(["--until-idle", "0.3"]).env("HARVESTER_FAIL", step).status().unwrap();
         assert!(!ended.success(), "{step} was never reached: the test shows nothing");
-        let told = |ids: &[String], what: &str| {
+        let told = |place: &Place, ids: &[String], what: &str| {
             assert_eq!(field_of_all(&server, QUARANTINE, "id"), ids, "{step}: {what}: {}", place.log());
             let pending = server.cli(&["XPENDING", PRICE, "harvester"]);
             assert!(pending.starts_with('0'), "{step}: {what}: {pending}");
         };
         place.run_until_idle();
-        told(&ids, "started again");
-        place.run_until_idle();
-        told(&ids, "and again");
-        // A store that is folded anew from the journal tells nothing a second time, and goes on.
+        told(&place, &ids, "started again");
+        assert_eq!(field_of_all(&server, QUARANTINE, "reason"), ["bad_json"; 3], "{step}");
+        // A store that is folded anew from the journal tells nothing a second time, and the stream goes on.
         std::fs::remove_dir_all(place.store()).unwrap();
         ids.push(service::add(&server, PRICE, &[("symbol", "")]));
+        open_position(&server, "AAAUSDT");
+        price(&server, "AAAUSDT", "1.008");
         place.run_until_idle();
-        told(&ids, "folded anew");
+        told(&place, &ids, "folded anew");
+        assert_eq!(decisions(&server).len(), 1, "{step}");
         let listed = run(harvester().args(["quarantine", "list", "--json", "--store", name(&place.store())])).json();
         assert_eq!(listed.as_array().map(Vec::len), Some(4), "{step}");
+        if step.starts_with("aside_written") {
+            is_skipped(&server, &mut place);
+        }
     }
+}
+
+/// An entry ends the process whenever it is folded.
+fn is_skipped(server: &RedisServer, place: &mut Place) {
+    // No entry of another stream has the id of the next price.
+    server.until_later_ms();
+    let poison = price(server, "AAAUSDT", "1.013");
+    price(server, "AAAUSDT", "1.013");
+    place.environment = vec![("HARVESTER_FAIL".to_owned(), format!("entry {poison}:1"))];
+    let mut ends = 0;
+    while !place.command().args(["--until-idle", "0.3"]).status().unwrap().success() {
+        ends += 1;
+        assert!(ends < 5, "a crash loop: {}", place.log());
+    }
+    assert!(ends >= 2, "the entry does not end the process: the test shows nothing");
+    let kinds = field_of_all(server, CONTROL, "event_type");
+    assert!(kinds.contains(&"entry.skipped".to_owned()), "{kinds:?}");
+    assert_eq!(place.positions()[0]["hold"], "history_gap", "its symbol is held");
+    assert_eq!(decisions(server).len(), 1, "and nothing is decided on it");
 }

@@ -1,14 +1,19 @@
-//! The service reports lost entries as a gap that contains each of them. Without a loss it reports no gap.
+//! What a stream has lost is told, with a gap that every lost entry lies in, and holds positions; what the server has lost of
+//! ours is written again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 
-use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    self, CONTROL, PRICE, Place, Service, add, entries, is_read, is_read_to, price, until, until_leader,
+    CONTROL, DECISION, INTENT, PRICE, Place, RESULT, Service, add, decisions, entries, field_of_all, gaps_told,
+    is_read, open_position, price, until, until_leader,
 };
+use harvester::codec::live;
+use harvester::codec::state::FORMAT_VERSION;
+use harvester::domain::delivery::row::RowChange;
 use harvester::domain::event::ids::EntryId;
+use harvester::domain::event::streams::Streams;
+use harvester::shell::store::Store;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -17,7 +22,6 @@ use serde_json::Value;
 struct Told {
     after: Option<EntryId>,
     before: Option<EntryId>,
-    reason: String,
 }
 
 impl Told {
@@ -32,22 +36,18 @@ fn gaps(server: &RedisServer, stream: &str) -> Vec<Told> {
         let payload: Value = serde_json::from_str(get("payload")?).ok()?;
         let id = |name: &str| payload[name].as_str().map(|id| id.parse().expect("an id"));
         let is_it = get("event_type") == Some("history.gap") && payload["stream"] == stream;
-        let reason = payload["reason"].as_str().unwrap_or_default().to_owned();
-        is_it.then(|| Told { after: id("after"), before: id("before"), reason })
+        is_it.then(|| Told { after: id("after"), before: id("before") })
     };
     entries(server, CONTROL).iter().filter_map(|(_, fields)| told(fields)).collect()
 }
 
-fn id(text: &str) -> EntryId {
-    text.parse().expect("an id")
-}
-
-/// A service that has read what there is.
+/// A service with an open position and its first decision out.
 fn at_work<'a>(server: &RedisServer, place: &'a Place) -> Service<'a> {
     let service = place.start();
     until_leader(&service);
-    price(server, "AAAUSDT", "1");
-    until("the price is read", || is_read(server, &[PRICE]));
+    open_position(server, "AAAUSDT");
+    price(server, "AAAUSDT", "1.008");
+    until("the first decision is out", || entries(server, DECISION).len() == 1 && is_read(server, &[PRICE, RESULT]));
     service
 }
 
@@ -62,249 +62,162 @@ fn stand_still(server: &RedisServer, service: &Service<'_>) {
     }
 }
 
-fn some(server: &RedisServer, count: usize) -> Vec<EntryId> {
+/// Adds entries that change nothing. Returns their ids.
+fn some(server: &RedisServer, stream: &str, count: usize) -> Vec<EntryId> {
     let mut pipeline = redis::pipe();
     for _ in 0..count {
-        pipeline.cmd("XADD").arg(PRICE).arg("*").arg("symbol").arg("AAAUSDT").arg("price").arg("1");
+        pipeline
+            .cmd("XADD")
+            .arg(stream)
+            .arg("*")
+            .arg("symbol")
+            .arg("BBBUSDT")
+            .arg("price")
+            .arg("1")
+            .arg("side")
+            .arg("BUY");
     }
     let ids: Vec<String> = pipeline.query(&mut server.client()).expect("the server takes them");
-    ids.iter().map(|text| id(text)).collect()
+    ids.iter().map(|text| text.parse().expect("an id")).collect()
 }
 
-/// Every lost entry lies in a gap, and no entry that is there does.
-fn check(server: &RedisServer, lost: &[EntryId], count: usize, what: &str) {
-    until("the gap is told", || !gaps(server, PRICE).is_empty());
-    let told = gaps(server, PRICE);
-    for id in lost {
-        assert!(told.iter().any(|gap| gap.holds(*id)), "{what}: {id} is in none of {told:?}");
-    }
-    assert_eq!(told.len(), count, "{what}: {told:?}");
+/// Every lost entry lies in the one gap of its stream.
+fn are_told(server: &RedisServer, stream: &str, lost: &[EntryId]) {
+    until(&format!("the gap of {stream} is told"), || !gaps(server, stream).is_empty());
+    let told = gaps(server, stream);
+    assert_eq!(told.len(), 1, "{stream}: {told:?}");
+    let outside: Vec<&EntryId> = lost.iter().filter(|id| !told[0].holds(**id)).collect();
+    assert!(outside.is_empty(), "{stream}: {outside:?} are not in {told:?}");
 }
 
-/// Entries that nobody has read are deleted in the middle of what waits.
+/// Streams are trimmed, deleted in the middle, skipped by the group and deleted as a whole, while the service works and while
+/// it is away; and the process ends between finding a gap and telling it.
 #[test]
-fn every_entry_that_was_deleted_unread_lies_in_the_gap_that_is_told() {
-    for is_running in [true, false] {
-        let server = RedisServer::start();
-        let place = Place::new(&server);
-        let service = at_work(&server, &place);
-        let service = if is_running {
-            stand_still(&server, &service);
-            Some(service)
-        } else {
-            service.stop();
-            None
-        };
-        let ids = some(&server, 300);
-        let lost = &ids[100..220];
-        let texts: Vec<String> = lost.iter().map(EntryId::to_string).collect();
-        let mut command = vec!["XDEL", PRICE];
-        command.extend(texts.iter().map(String::as_str));
-        assert_eq!(server.cli(&command).trim(), "120");
-        let service = match service {
-            Some(service) => {
-                service.signal(Signal::CONT);
-                service
-            }
-            None => place.start(),
-        };
-        check(&server, lost, 1, &format!("running: {is_running}"));
-        assert!(place.log().contains("count=120"), "{}", place.log());
-        service.stop();
-    }
-}
-
-/// … and where the stream was trimmed past where we stand.
-#[test]
-fn every_entry_that_was_trimmed_unread_lies_in_the_gap_that_is_told() {
-    for left in [0, 50] {
-        let server = RedisServer::start();
-        let place = Place::new(&server);
-        let service = at_work(&server, &place);
-        stand_still(&server, &service);
-        let ids = some(&server, 300);
-        server.cli(&["XTRIM", PRICE, "MAXLEN", &left.to_string()]);
-        service.signal(Signal::CONT);
-        check(&server, &ids[..300 - left], 1, &format!("{left} left"));
-        assert!(place.log().contains(&format!("count={}", 300 - left)), "{}", place.log());
-        service.stop();
-    }
-}
-
-/// What the group was made to skip, while more comes, is told as a gap, or read by its ids where we see it in time.
-#[test]
-fn what_a_group_was_made_to_skip_among_new_entries_is_read_or_lies_in_the_gap_that_is_told() {
+fn i11_i13_what_can_never_be_read_is_told_once_and_holds_positions() {
     let server = RedisServer::start();
     let place = Place::new(&server);
     let service = at_work(&server, &place);
     stand_still(&server, &service);
-    let skipped = some(&server, 40);
-    server.cli(&["XGROUP", "SETID", PRICE, "harvester", "$"]);
-    some(&server, 5);
+    let prices = some(&server, PRICE, 300);
+    server.cli(&["XTRIM", PRICE, "MAXLEN", "50"]);
+    let intents = some(&server, INTENT, 30);
+    let texts: Vec<String> = intents[10..22].iter().map(EntryId::to_string).collect();
+    let deleted = [&["XDEL", INTENT][..], &texts.iter().map(String::as_str).collect::<Vec<_>>()].concat();
+    assert_eq!(server.cli(&deleted).trim(), "12");
+    let fields = [("symbol", "AAAUSDT"), ("side", "SELL"), ("executedQty", "80"), ("avgPrice", "1")];
+    add(&server, RESULT, &[&fields[..], &[("orderId", "s1"), ("status", "FILLED"), ("reduceOnly", "true")]].concat());
+    server.cli(&["XGROUP", "SETID", RESULT, "harvester", "$"]);
     service.signal(Signal::CONT);
-    until("each is read or told", || {
-        let (told, journal) = (gaps(&server, PRICE), place.journalled().concat());
-        let is_read = |id: &EntryId| journal.contains(&format!("\"{id}\""));
-        // The gap may reach over entries that were read: it begins where nothing was known to be missing.
-        skipped.iter().all(|id| is_read(id) || told.iter().any(|gap| gap.holds(*id)))
+    are_told(&server, PRICE, &prices[..250]);
+    are_told(&server, INTENT, &intents[10..22]);
+    service.until_logged(&["entries are lost", PRICE, "count=250"]);
+    service.until_logged(&["entries are lost", INTENT, "count=12"]);
+    until("what the group has skipped is read by its id", || {
+        place.journalled().iter().any(|line| line.contains("\"s1\""))
     });
+    assert!(gaps(&server, RESULT).is_empty(), "{}", place.log());
     service.stop();
+    assert_eq!(place.positions()[0]["qty"], "20");
+
+    let refused = |n: usize| {
+        let n = n.to_string();
+        add(&server, RESULT, &[("symbol", "BBBUSDT"), ("executed", "false"), ("error", "no"), ("n", &n)]);
+    };
+    (0..4).for_each(refused);
+    server.cli(&["XTRIM", RESULT, "MAXLEN", "1"]);
+    let mut is_over = false;
+    for nth in 1..=3 {
+        let step = format!("committed:{nth}");
+        is_over |=
+            place.command().args(["--until-idle", "0.3"]).env("HARVESTER_FAIL", step).status().unwrap().success();
+    }
+    place.run_until_idle();
+    assert_eq!(gaps(&server, RESULT).len(), 1, "over before: {is_over}: {}", place.log());
+    assert_eq!(place.positions()[0]["hold"], "history_gap");
+
+    let length = place.log().len();
+    let service = place.start();
+    service.until_logged_behind(length, &["role changed", "is_leader=true"]);
+    server.cli(&["DEL", RESULT]);
+    until("the stream that is gone is told", || gaps(&server, RESULT).len() == 2);
+    service.until_logged_behind(length, &[RESULT, "forgotten"]);
+    price(&server, "AAAUSDT", "1.013");
+    until("the price is read", || is_read(&server, &[PRICE, RESULT]));
+    service.stop();
+    assert_eq!(entries(&server, DECISION).len(), 1, "held");
+    assert_eq!(gaps_told(&server), 4);
 }
 
-/// An older backup: what it lacks, read or not, lies in the gap, which is told though nothing comes any more.
+/// A server that comes back with an older backup, twice, and one that was flushed: what it has lost of ours is written again,
+/// the same bytes, in its order, marked, and before anything newer. What it has lost of others is told.
 #[test]
-fn what_a_restored_backup_lacks_lies_in_the_gap_that_is_told() {
+fn decisions_of_a_restored_backup_are_written_again_in_order_and_before_newer_ones() {
     let mut server = RedisServer::start();
-    let place = Place::new(&server);
-    let service = at_work(&server, &place);
-    server.cli(&["SAVE"]);
-    let read = some(&server, 20);
-    until("they are read", || is_read(&server, &[PRICE]));
-    stand_still(&server, &service);
-    let unread = some(&server, 20);
-    server.restart();
-    service.signal(Signal::CONT);
-    check(&server, &[read, unread].concat(), 1, "restored");
-    let came = some(&server, 3);
-    until("it goes on", || is_read(&server, &[PRICE]));
-    service.stop();
-    place.run_until_idle();
-    let told = gaps(&server, PRICE);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(came.iter().all(|id| told[0].after < Some(*id)));
-}
-
-/// Three thousand entries a second come while the service starts in the middle of them: nothing was trimmed, and nothing
-/// is said to have been.
-#[test]
-fn a_start_in_the_middle_of_a_busy_stream_tells_of_no_trimming() {
-    let server = RedisServer::start();
-    let ids = some(&server, 30);
-    let stop = Arc::new(AtomicBool::new(false));
-    let (mut client, stopped) = (server.client(), Arc::clone(&stop));
-    let writer = std::thread::spawn(move || {
-        let mut pipeline = redis::pipe();
-        for _ in 0..300 {
-            pipeline.cmd("XADD").arg(PRICE).arg("*").arg("symbol").arg("AAAUSDT").arg("price").arg("1").ignore();
-        }
-        while !stopped.load(Ordering::Relaxed) {
-            pipeline.query::<()>(&mut client).expect("the server takes them");
-        }
-    });
-    let place = Place::new(&server);
-    let child = place.command().args(["--from", &ids[14].to_string()]).spawn().expect("the service starts");
-    let service = place.service(child);
-    until_leader(&service);
-    until("much is written", || server.cli(&["XLEN", PRICE]).trim().parse::<u64>().unwrap() > 50_000);
-    stop.store(true, Ordering::Relaxed);
-    writer.join().expect("it wrote");
-    until("all is read", || is_read(&server, &[PRICE]) && server.cli(&["XINFO", "GROUPS", PRICE]).contains("lag\n0"));
-    // What is read at the end is compared with what was counted.
-    let last = price(&server, "AAAUSDT", "1");
-    until("the last one is read", || is_read_to(&server, PRICE, &last));
-    service.stop();
-    place.run_until_idle();
-    let told = gaps(&server, PRICE);
-    assert!(told.iter().all(|gap| gap.reason == "not read from its beginning"), "{told:?}");
-}
-
-/// One id of two hours from now: it waits, and so does all behind it; what is said is that, and not that we are behind.
-#[test]
-fn ids_ahead_of_the_clock_wait_and_are_named_so() {
-    let server = RedisServer::start();
-    let place = Place::new(&server);
-    let service = at_work(&server, &place);
-    let ahead = format!("{}-0", server.now_ms() + 7_200_000);
-    server.cli(&["XADD", PRICE, &ahead, "symbol", "AAAUSDT", "price", "1.008"]);
-    service.until_logged(&["IDS_AHEAD", "ahead of the server's clock"]);
-    // Other streams go on.
-    add(&server, service::INTENT, &[("payload", r#"{"symbol":"AAAUSDT","side":"BUY"}"#)]);
-    until("the intent is read", || is_read(&server, &[service::INTENT]));
-    service.stop();
-    assert!(!place.log().contains("INPUT_BEHIND"), "{}", place.log());
-    assert!(!place.log().contains("CURSOR_STANDING"), "{}", place.log());
-}
-
-/// Ids of somebody's own counting: the entries are folded, and the stream is named.
-#[test]
-fn ids_that_are_no_time_are_named_so() {
-    let server = RedisServer::start();
     let place = Place::new(&server);
     let service = place.start();
     until_leader(&service);
-    server.cli(&["XADD", PRICE, "7-0", "symbol", "AAAUSDT", "price", "1"]);
-    service.until_logged(&["IDS_NOT_TIME", PRICE]);
-    until("it is read", || is_read(&server, &[PRICE]));
-    price(&server, "AAAUSDT", "1");
-    service.until_logged(&["IDS_NOT_TIME_OVER", PRICE]);
-    service.stop();
-}
-
-/// A server of 6.2 counts nothing: that a stream ends before what was read is proof, and a stream that is read and trimmed
-/// as it goes is none.
-#[test]
-fn a_server_that_does_not_count_proves_what_a_restored_backup_lacks() {
-    let mut server = RedisServer::start();
-    let wire = Proxy::to(server.port()).counting_nothing();
-    let mut place = Place::new(&server);
-    place.url = wire.url();
-    let service = at_work(&server, &place);
-    some(&server, 20);
-    until("they are read", || is_read(&server, &[PRICE]));
-    server.cli(&["XTRIM", PRICE, "MAXLEN", "5"]);
-    some(&server, 3);
-    until("they are read", || is_read(&server, &[PRICE]));
-    server.cli(&["SAVE"]);
-    let read = some(&server, 20);
-    until("they are read", || is_read(&server, &[PRICE]));
-    assert!(gaps(&server, PRICE).is_empty(), "{:?}", gaps(&server, PRICE));
-    stand_still(&server, &service);
-    let unread = some(&server, 20);
-    server.restart();
-    service.signal(Signal::CONT);
-    check(&server, &[read, unread].concat(), 1, "restored");
-    some(&server, 3);
-    until("it goes on", || is_read(&server, &[PRICE]));
-    service.stop();
-    place.run_until_idle();
-    assert_eq!(gaps(&server, PRICE).len(), 1, "{:?}", gaps(&server, PRICE));
-}
-
-/// A failover to a replica that is in step, under load before and after: nothing was lost, and nothing is said to have been.
-#[test]
-fn a_failover_to_a_replica_in_step_tells_of_no_loss() {
-    let server = RedisServer::start();
-    let (replica, wire, mut place) = service::with_replica(&server);
-    let service = at_work(&server, &place);
-    let write = |server: &RedisServer, count: usize| {
-        let mut pipeline = redis::pipe();
-        for _ in 0..300 {
-            pipeline.cmd("XADD").arg(PRICE).arg("*").arg("symbol").arg("AAAUSDT").arg("price").arg("1").ignore();
-        }
-        let mut client = server.client();
-        (0..count).for_each(|_| pipeline.query::<()>(&mut client).expect("the server takes them"));
+    let symbols = ["AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT"];
+    let reach = |server: &RedisServer, symbols: &[&str], mark: &str, all: usize| {
+        symbols.iter().for_each(|symbol| _ = price(server, symbol, mark));
+        until("the decisions are out", || entries(server, DECISION).len() == all && is_read(server, &[PRICE, RESULT]));
     };
-    write(&server, 40);
-    let length = || server.cli(&["XLEN", PRICE]).trim().to_owned();
-    until("the replica has all", || replica.cli(&["XLEN", PRICE]).trim() == length());
-    wire.lead_to(None);
-    // What was acknowledged, and who leads, changes until the connections are gone.
-    service.until_logged(&["reading failed"]);
-    until("the replica is in step", || {
-        let offset = |server: &RedisServer, name: &str| {
-            let info = server.cli(&["INFO", "replication"]);
-            info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
-        };
-        offset(&replica, "slave_repl_offset:") == offset(&server, "master_repl_offset:")
-    });
-    replica.cli(&["REPLICAOF", "NO", "ONE"]);
-    write(&replica, 20);
-    wire.lead_to(Some(replica.port()));
-    write(&replica, 40);
-    let last = id(&price(&replica, "AAAUSDT", "1"));
-    until("all is read", || is_read_to(&replica, PRICE, &last.to_string()));
+    symbols.iter().for_each(|symbol| open_position(&server, symbol));
+    reach(&server, &symbols[..2], "1.008", 2);
+    server.cli(&["SAVE"]);
+    let backup: BTreeSet<EntryId> = ids(&server, PRICE);
+    reach(&server, &symbols[2..], "1.008", 4);
+    reach(&server, &symbols, "1.013", 8);
+    let before = decisions(&server);
+    let read: Vec<EntryId> = ids(&server, PRICE).difference(&backup).copied().collect();
+    stand_still(&server, &service);
+    let unread = some(&server, PRICE, 20);
+    server.restart();
+    assert_eq!(entries(&server, DECISION).len(), 2, "an older backup");
+    // What comes next is decided before the loss can be known of otherwise.
+    symbols.iter().for_each(|symbol| _ = price(&server, symbol, "1.018"));
+    service.signal(Signal::CONT);
+    until("the lost decisions are there again", || entries(&server, DECISION).len() >= 8);
+    are_told(&server, PRICE, &[read, unread].concat());
     service.stop();
-    place.url = replica.url();
     place.run_until_idle();
-    assert!(gaps(&replica, PRICE).is_empty(), "{:?}", gaps(&replica, PRICE));
+    let after = decisions(&server);
+    assert_eq!(after[..8], before, "in their order, and before newer ones");
+    let again: Vec<bool> = entries(&server, DECISION)
+        .iter()
+        .map(|(_, fields)| fields.contains(&("again".to_owned(), "1".to_owned())))
+        .collect();
+    assert_eq!(again[..8], [false, false, true, true, true, true, true, true]);
+    assert!(!again[8..].contains(&true));
+    assert_eq!(place.log().matches("the server has lost decisions").count(), 1, "said once");
+
+    // They have left the outbox, as after an hour: they are in the store.
+    outbox_forgets(&place);
+    server.restart();
+    assert_eq!(entries(&server, DECISION).len(), 2, "the same backup");
+    let service = place.start();
+    until("the decisions are there again", || entries(&server, DECISION).len() == after.len());
+    assert_eq!(decisions(&server), after);
+
+    server.cli(&["FLUSHALL"]);
+    until("the gap of the results is told", || !gaps(&server, RESULT).is_empty());
+    until("the decisions are written again", || entries(&server, DECISION).len() == after.len());
+    until("the gap is read", || is_read(&server, &[CONTROL]));
+    service.stop();
+    assert_eq!(decisions(&server), after);
+    assert!(field_of_all(&server, DECISION, "again").iter().all(|again| again == "1"));
+    assert_eq!(place.positions()[0]["hold"], "history_gap");
+}
+
+fn ids(server: &RedisServer, stream: &str) -> BTreeSet<EntryId> {
+    entries(server, stream).iter().map(|(id, _)| id.parse().expect("an id")).collect()
+}
+
+/// Removes the rows of the outbox from a store, as an hour does.
+fn outbox_forgets(place: &Place) {
+    let mut store = Store::open(&place.store(), FORMAT_VERSION).expect("the store opens");
+    let rows = live::outbox(&store).expect("rows");
+    assert!(rows.len() >= 8);
+    let gone = rows.iter().map(|row| live::change_row(&RowChange::OutboxRemoved(row.seq), &Streams::default()));
+    let gone: Vec<_> = gone.collect();
+    store.commit(gone.into_iter()).expect("it is committed");
 }

@@ -3,5 +3,6 @@
 mod connections;
 mod control;
 mod deployment;
+mod faulty_streams;
 mod quarantine;
 mod settings;

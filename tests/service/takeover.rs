@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::support::lab::entry_line;
 use crate::support::redis::RedisServer;
-use crate::support::service::{INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, import, payloads};
+use crate::support::service::{
+    CONTROL, INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, field_of_all, import, payloads,
+};
 use crate::support::{config, replayed};
 use harvester::cli::replay::Request;
 
@@ -89,6 +91,15 @@ impl Backlog {
     pub fn check(&self, last: &Place, what: &str) {
         assert_eq!(decisions(&self.server), self.wanted, "{what}");
         assert_eq!(entries(&self.server, PLAN), [], "{what}: no order of a backlog");
+        if self.first.settings.contains(LIVE) {
+            let kinds = field_of_all(&self.server, CONTROL, "event_type");
+            let expired = kinds.iter().filter(|kind| *kind == "decision.expired").count();
+            assert_eq!(expired, self.wanted.len(), "{what}: each is too old to be sent");
+            let rungs = |position: &serde_json::Value| position["rungs"].as_array().expect("rungs").clone();
+            let open = last.positions().as_array().expect("positions").clone();
+            let open: Vec<_> = open.iter().filter(|position| position["closed"].is_null()).flat_map(rungs).collect();
+            assert!(!open.is_empty() && open.iter().all(|rung| rung["state"] == "armed"), "{what}: {open:?}");
+        }
         // What was folded is what a replay of its own journal comes to.
         let store = last.folder.path().join("again");
         let settings = last.folder.path().join("harvester.toml");
@@ -109,9 +120,10 @@ pub fn killed_at(place: &Place, step: &str) {
     ended.expect("the service runs");
 }
 
-/// Any leader killed anywhere, followed by any instance killed anywhere, followed by one that comes to the end.
+/// Any leader killed anywhere, followed by any instance killed anywhere, followed by one that comes to the end. In live mode
+/// everything is decided, nothing is ordered, and the rungs are armed again.
 #[test]
-fn a_backlog_is_taken_over_at_any_place() {
+fn i09_a_backlog_is_taken_over_at_any_place_and_places_no_orders() {
     let mut chance = fastrand::Rng::with_seed(20_261_129);
     let live = format!("{SETTINGS}{LIVE}");
     for (kind, settings) in [("empty", SETTINGS), ("journal", SETTINGS), ("empty", &live), ("journal", &live)] {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::binary::{ended, harvester, name, run};
-use super::proxy::Proxy;
 use super::redis::RedisServer;
 
 pub const CONTROL: &str = "quantum:stream:harvest.control";
@@ -113,7 +112,7 @@ impl Place {
 
     /// Runs the service until nothing is pending or new.
     pub fn run_until_idle(&self) {
-        let child = self.command().args(["--until-idle", "0.5"]).spawn().expect("the service runs");
+        let child = self.command().args(["--until-idle", "0.3"]).spawn().expect("the service runs");
         let status = ended(child).status;
         assert!(status.success(), "{status}: {}", self.log());
     }
@@ -140,8 +139,13 @@ pub struct Service<'a> {
 impl Service<'_> {
     /// Waits until a line of the log contains all of these words.
     pub fn until_logged(&self, words: &[&str]) {
+        self.until_logged_behind(0, words);
+    }
+
+    /// The same, behind a length that the log had before. [bytes]
+    pub fn until_logged_behind(&self, length: usize, words: &[&str]) {
         until(&format!("{words:?} in the log"), || {
-            self.place.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
+            self.place.log()[length..].lines().any(|line| words.iter().all(|word| line.contains(word)))
         });
     }
 
@@ -274,16 +278,4 @@ pub fn open_position(server: &RedisServer, symbol: &str) {
 
 pub fn price(server: &RedisServer, symbol: &str, price: &str) -> String {
     add(server, PRICE, &[("symbol", symbol), ("price", price)])
-}
-
-/// Starts a replica and waits until it has all data of the server. Returns it with a place that reaches the server through
-/// a proxy.
-pub fn with_replica(server: &RedisServer) -> (RedisServer, Proxy, Place) {
-    let replica = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let mut place = Place::new(server);
-    place.url = wire.url();
-    replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]);
-    until("the replica is in step", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
-    (replica, wire, place)
 }

@@ -4,6 +4,8 @@ use std::process::{Child, Command, Stdio};
 
 use harvester::codec::issue::{Stamp, sign_fields};
 use harvester::codec::signing::SigningKey;
+use harvester::service::report::{Report, concerns};
+use harvester::shell::web;
 use serde_json::Value;
 
 use crate::support::binary::{harvester, name, run};
@@ -144,8 +146,11 @@ impl World {
     /// Returns the status of the service.
     pub fn status(&self) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}", self.port);
-        let ran = run(harvester().args(["status", "--json", "--url", &url]));
-        serde_json::from_str(&ran.out).ok()
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let report: Report = serde_json::from_str(&runtime.block_on(web::get(&url, "/status")).ok()?).ok()?;
+        let mut status = serde_json::to_value(&report).expect("a report is JSON");
+        status["concerns"] = serde_json::to_value(concerns(&report)).expect("concerns are JSON");
+        Some(status)
     }
 
     pub fn until_killed(&self) {
