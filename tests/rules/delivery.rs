@@ -2,7 +2,9 @@
 
 use harvester::codec::seal::Sealed;
 use harvester::config::Config;
-use harvester::domain::delivery::action::{Action, Answer, Appended, Notice, Offer, Recorded, Tried};
+use harvester::domain::delivery::action::{
+    Action, Answer, Appended, FirstDecision, Looked, Notice, Offer, Recorded, Remembered, Tried,
+};
 use harvester::domain::delivery::gap::{GapReason, StreamGap};
 use harvester::domain::delivery::own_entry::OwnEntry;
 use harvester::domain::delivery::row::{OutboxRow, RowChange};
@@ -83,6 +85,24 @@ impl Rig {
         self.delivery.handle_folded(folded, self.now_ms, &self.lab.engine);
     }
 
+    /// A decision comes back.
+    fn see(&mut self, seen: OutboxRow) {
+        let line = entry_line(TICK, "1770163200008-0", &[("event_type", "market.tick"), ("payload", "{}")]);
+        let came = self.lab.feed(&line);
+        let folded = Folded {
+            entry: &came.entry,
+            is_new: true,
+            by_group: true,
+            disposition: Disposition::Applied,
+            is_skipped: false,
+            is_foreign: false,
+            decided: Vec::new(),
+            seen: Some(seen),
+            record: None,
+        };
+        self.delivery.handle_folded(folded, self.now_ms, &self.lab.engine);
+    }
+
     fn control(&mut self, id: &str, event_type: &str, payload: &str) {
         self.feed(&entry_line(CONTROL, id, &[("event_type", event_type), ("payload", payload)]));
     }
@@ -140,6 +160,12 @@ impl Rig {
     fn written(&mut self, seq: u64, ms: u64) {
         let answer = Answer::Written { entry: EntryId::new(ms, 0), refusal: None, is_new: true };
         self.delivery.handle_offered(seq, answer, self.now_ms);
+    }
+
+    /// The server was asked for a decision. `remembered` is the entry that its memory names.
+    fn looked(&mut self, seq: u64, is_there: bool, remembered: Option<Remembered>) {
+        let entry = self.delivery.outbox().get(seq).expect("a decision").written;
+        self.delivery.handle_checked(&[Looked { seq, entry, is_there, remembered }], &self.lab.engine);
     }
 
     fn notices(&mut self) -> Vec<Notice> {
@@ -218,6 +244,11 @@ fn shown(action: &Action) -> String {
 }
 
 const NOTHING: [&str; 0] = [];
+
+/// An entry that the memory of written ids names, and that is older than all of its stream.
+fn trimmed(ms: u64) -> Remembered {
+    Remembered { entry: EntryId::new(ms, 0), is_there: false, is_trimmed: true }
+}
 
 /// Once a general policy is adopted, an account follows it unless one of its own was adopted. So its own comes first.
 #[test]
@@ -450,7 +481,7 @@ fn decisions_that_the_server_lost_are_written_again_before_all_others_and_withou
     assert_eq!(rig.actions(), ["check 1"]);
     assert_eq!(rig.actions(), NOTHING, "nothing is offered meanwhile");
     rig.notices();
-    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    rig.looked(1, false, None);
     assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 1, first: 1, last: 1 }]);
     assert_eq!(rig.actions(), ["checkpoint"]);
     rig.delivery.handle_checkpointed();
@@ -469,7 +500,7 @@ fn a_decision_that_was_only_trimmed_is_not_looked_for_twice() {
     rig.delivery.handle_offered(2, Answer::Lost, 1);
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions(), ["check 1"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    rig.looked(1, false, Some(trimmed(1_770_163_200_003)));
     assert_eq!(rig.actions(), ["offer 2"], "without the entry that is gone");
 }
 
@@ -488,8 +519,93 @@ fn a_trimmed_decision_is_not_looked_for_twice_though_a_later_one_is_written() {
     rig.delivery.handle_offered(2, Answer::Lost, 1);
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions(), ["check 1 3"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    rig.looked(1, false, Some(trimmed(1_770_163_200_003)));
     assert_eq!(rig.actions(), ["offer 2"], "without the entry that is gone");
+}
+
+/// An order that was written, on the next connection. The server is asked for it.
+fn with_a_written_order() -> Rig {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.written(1, 1_770_163_200_003);
+    rig.delivery.handle_acknowledged();
+    rig.delivery.handle_disconnected();
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), ["check 1"]);
+    rig.notices();
+    rig
+}
+
+/// The server lost it, an instance wrote it again, and no process that knows of that is left.
+#[test]
+fn a_decision_that_was_lost_and_written_again_is_not_written_a_third_time() {
+    let again = EntryId::new(1_770_163_200_009, 0);
+    let mut rig = with_a_written_order();
+    rig.looked(1, false, Some(Remembered { entry: again, is_there: true, is_trimmed: false }));
+    assert_eq!(rig.actions(), NOTHING);
+    assert_eq!(rig.notices(), []);
+    assert_eq!(rig.delivery.outbox().get(1).expect("it").written, Some(again));
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    assert_eq!(rig.actions(), ["offer 2", "acknowledge 1770163300000-0 1770163300001-0 1770163300002-0"]);
+    rig.delivery.handle_acknowledged();
+    rig.written(2, 1_770_163_300_003);
+    rig.decide("CUSDT", 1_770_163_400_000);
+    rig.sync();
+    assert_eq!(rig.actions()[0], "offer 3 after:1770163300003-0");
+
+    // Later ones were written behind it, and the stream is trimmed.
+    let mut rig = with_a_written_order();
+    rig.looked(1, false, Some(trimmed(1_770_163_200_009)));
+    assert_eq!(rig.actions(), NOTHING);
+    assert_eq!(rig.notices(), []);
+    assert_eq!(rig.delivery.outbox().get(1).expect("it").written, Some(again));
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    assert_eq!(rig.actions(), ["offer 2", "acknowledge 1770163300000-0 1770163300001-0 1770163300002-0"]);
+}
+
+#[test]
+fn a_memory_that_names_an_entry_of_something_else_does_not_prove_that_a_decision_is_there() {
+    let mut rig = with_a_written_order();
+    let other = Remembered { entry: EntryId::new(1_770_163_200_009, 0), is_there: false, is_trimmed: false };
+    rig.looked(1, false, Some(other));
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 1, first: 1, last: 1 }]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["offer 1 again record-only"]);
+    // The script knows better than the look-up.
+    rig.delivery.handle_offered(1, Answer::Doubtful { known: "1770163200009-0  ".to_owned() }, 1);
+    assert_eq!(rig.actions(), NOTHING);
+    assert_eq!(rig.delivery.doubtful(), 1);
+}
+
+/// A stream that was lost as a whole begins with the first decision that is written again. The memory still names the
+/// entries of those behind it.
+#[test]
+fn a_decision_is_trimmed_only_where_the_stream_begins_with_a_later_one() {
+    let entry = |ms| EntryId::new(ms, 0);
+    let first = |seq| FirstDecision { entry: entry(9), seq };
+    let shows = |first: FirstDecision, seq| [8, 9, 10].map(|ms| first.shows_trimmed(seq, entry(ms)));
+    assert_eq!(shows(first(Some(5)), 4), [true, false, false]);
+    assert_eq!(shows(first(Some(5)), 5), [false, false, false]);
+    assert_eq!(shows(first(Some(5)), 6), [false, false, false]);
+    assert_eq!(shows(first(None), 6), [true, false, false], "somebody else has written the first entry");
+}
+
+/// The answer is about an entry that the server had lost before.
+#[test]
+fn a_decision_that_came_back_while_it_was_looked_for_is_not_written_again() {
+    let mut rig = with_a_written_order();
+    let asked = rig.delivery.outbox().get(1).expect("it").written;
+    let mut seen = rig.delivery.outbox().get(1).expect("it").clone();
+    seen.written = Some(EntryId::new(1_770_163_200_009, 0));
+    rig.see(seen);
+    let looked = Looked { seq: 1, entry: asked, is_there: false, remembered: None };
+    rig.delivery.handle_checked(&[looked], &rig.lab.engine);
+    rig.sync();
+    assert_eq!(rig.actions(), ["acknowledge 1770163200008-0"]);
+    assert_eq!(rig.notices(), []);
 }
 
 #[test]
@@ -544,7 +660,7 @@ fn a_written_decision_is_looked_for_on_the_next_connection_and_under_the_next_le
     rig.delivery.handle_disconnected();
     rig.delivery.handle_connected();
     assert_eq!(rig.actions(), ["check 1"]);
-    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    rig.looked(1, false, None);
     assert_eq!(rig.actions(), ["checkpoint"]);
     rig.delivery.handle_checkpointed();
     assert_eq!(rig.actions(), ["offer 1 again record-only"]);
@@ -552,7 +668,7 @@ fn a_written_decision_is_looked_for_on_the_next_connection_and_under_the_next_le
     let mut rig = written();
     rig.lead("2 b");
     assert_eq!(rig.actions(), ["append 1 PolicyInForce", "check 1"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    rig.looked(1, true, None);
     assert_eq!(rig.actions(), NOTHING, "the server still has it");
 }
 
@@ -651,19 +767,7 @@ fn an_order_that_another_process_wrote_is_not_offered() {
     let mut rig = with_an_order();
     let mut seen = rig.delivery.outbox().get(1).expect("the order").clone();
     seen.written = Some(EntryId::new(1_770_163_200_007, 0));
-    let came = rig.lab.feed(&entry_line(TICK, "1770163200008-0", &[("event_type", "market.tick"), ("payload", "{}")]));
-    let folded = Folded {
-        entry: &came.entry,
-        is_new: true,
-        by_group: true,
-        disposition: Disposition::Applied,
-        is_skipped: false,
-        is_foreign: false,
-        decided: Vec::new(),
-        seen: Some(seen),
-        record: None,
-    };
-    rig.delivery.handle_folded(folded, rig.now_ms, &rig.lab.engine);
+    rig.see(seen);
     rig.sync();
     assert!(rig.actions().iter().all(|action| action.starts_with("acknowledge")));
     assert_eq!(rig.delivery.outbox().unwritten(), 0);

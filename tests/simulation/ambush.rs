@@ -53,8 +53,10 @@ impl World {
     /// Returns the ambush that these offers walk into.
     fn at_offer(&self, offers: &[Offer]) -> Option<AtOffer> {
         let is_order = |offer: &Offer| offer.row.is_order() && offer.refusal.is_none();
-        let is_met = !self.is_calm && (!self.plan.is_live || offers.iter().any(is_order));
-        self.ambush.at_offer.filter(|_| is_met)
+        let has_order = !self.plan.is_live || offers.iter().any(is_order);
+        // Without the lease nothing is written at all.
+        let is_met = |at: &AtOffer| has_order || matches!(at, AtOffer::LoseLease { .. });
+        self.ambush.at_offer.filter(|at| !self.is_calm && is_met(at))
     }
 
     /// Copies what the server has, for a loss that begins before an offer.
@@ -72,10 +74,16 @@ impl World {
             AtOffer::StandStillBefore { us } => us,
             AtOffer::LoseLease { instance: whose } if whose == instance => {
                 let (_, copy) = self.ambush.copy.take()?;
+                if std::env::var_os("FUNNEL").is_some() { println!("FUNNEL fire {} n{}", self.request.seed, self.instances.len()); }
                 let us = self.rng.within(5_000, 50_000);
                 self.fail_over(copy, us);
-                // Another instance takes the lease meanwhile.
-                us + self.rng.within(500_000, 900_000)
+                // Another instance takes the lease meanwhile, and this one learns of it late.
+                for other in (0..self.instances.len()).filter(|other| *other != instance) {
+                    self.network.cut(other, self.now_us);
+                }
+                let us = us + self.plan.lease_us / 4 + self.rng.within(300_000, 600_000);
+                self.network.cut_lease(instance, self.now_us + us + self.rng.within(500_000, 3_000_000));
+                us
             }
             AtOffer::LoseLease { .. }
             | AtOffer::LoseAnswer
@@ -206,6 +214,7 @@ impl World {
     /// Cuts the leader off until another instance takes its lease, which the server then loses.
     pub fn plot_at_lease(&mut self) {
         self.ambush.at_lease = true;
+        if std::env::var_os("FUNNEL").is_some() { println!("FUNNEL plot {} n{}", self.request.seed, self.instances.len()); }
         let is_leader = |at: &mut Instance| at.process().is_some_and(|process| process.processor.delivery.is_leader());
         if let Some(leader) = self.instances.iter_mut().position(is_leader) {
             let us = self.plan.lease_us + self.rng.within(50_000, 700_000);
@@ -219,12 +228,14 @@ impl World {
             return;
         }
         if self.rng.chance(500) {
+            if std::env::var_os("FUNNEL").is_some() { println!("FUNNEL set {} n{}", self.request.seed, self.instances.len()); }
             self.ambush.copy = Some((self.now_us, self.redis.data.clone()));
             self.ambush.at_offer = Some(AtOffer::LoseLease { instance });
         } else {
             let us = self.rng.within(20_000, 200_000);
             self.begin_loss_of(us);
             let us = us + self.rng.within(200_000, 900_000);
+            if std::env::var_os("V2").is_some() { self.network.cut_lease(instance, self.now_us + us + self.rng.within(500_000, 3_000_000)); }
             self.stand_still(instance, us, "when it takes the lease");
         }
     }

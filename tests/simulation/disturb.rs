@@ -192,6 +192,7 @@ impl World {
             self.network.cut(instance, now_us);
             self.network.cut_reader(instance, now_us);
             self.network.cut_emitter(instance, now_us);
+            self.network.cut_lease(instance, now_us);
             self.instances[instance].disk.full_until_us = now_us;
         }
         self.ambush = Ambush::default();

@@ -73,6 +73,13 @@ pub fn table(named: Option<&str>) -> Table {
     let found = all(faults.len() as u64, |at| {
         let fault = faults[at as usize];
         let faults = Faults::only(fault);
+        // TEMP
+        if std::env::var_os("DENSITY").is_some() {
+            let from: u64 = std::env::var("DENSITY").unwrap().parse().unwrap();
+            for seed in from..from + 1000 {
+                if let Some(v) = simulate(Request { faults, ..Request::of(seed) }).violation { if breaks(fault).contains(&v.promise) { println!("DENSITY {fault:?} {seed}"); } }
+            }
+        }
         (0..SEEDS_MAX).find_map(|seed| {
             let violation = simulate(Request { faults, ..Request::of(seed) }).violation?;
             breaks(fault).contains(&violation.promise).then_some(Found { seed, violation })

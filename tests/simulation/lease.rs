@@ -21,7 +21,7 @@ impl World {
         let (held, owner) = (process.held_value.clone(), process.owner.clone());
         // The connection of before a failover or a restart is broken.
         let is_broken = process.lease_epoch.replace(epoch).is_some_and(|of| of != epoch);
-        if is_broken {
+        if is_broken || self.network.is_lease_cut(instance, began_us) {
             process.lease_epoch = None;
             return self.at_instance(instance, life, AGAIN_US, move |world| world.keep_lease(instance));
         }

@@ -18,6 +18,8 @@ pub struct Network {
     reader_cut_until_us: Vec<u64>,
     /// The emitter does not connect until then. [µs]
     emitter_cut_until_us: Vec<u64>,
+    /// The connection of the lease task alone is cut until then. [µs]
+    lease_cut_until_us: Vec<u64>,
 }
 
 /// What becomes of one request.
@@ -46,7 +48,12 @@ pub enum Fate {
 impl Network {
     pub fn new(instances: usize) -> Self {
         let none = vec![0; instances];
-        Self { cut_until_us: none.clone(), reader_cut_until_us: none.clone(), emitter_cut_until_us: none }
+        Self {
+            cut_until_us: none.clone(),
+            reader_cut_until_us: none.clone(),
+            emitter_cut_until_us: none.clone(),
+            lease_cut_until_us: none,
+        }
     }
 
     pub fn cut(&mut self, instance: usize, until_us: u64) {
@@ -59,6 +66,14 @@ impl Network {
 
     pub fn cut_emitter(&mut self, instance: usize, until_us: u64) {
         self.emitter_cut_until_us[instance] = until_us;
+    }
+
+    pub fn cut_lease(&mut self, instance: usize, until_us: u64) {
+        self.lease_cut_until_us[instance] = until_us;
+    }
+
+    pub fn is_lease_cut(&self, instance: usize, now_us: u64) -> bool {
+        now_us < self.lease_cut_until_us[instance]
     }
 
     pub fn is_emitter_cut(&self, instance: usize, now_us: u64) -> bool {

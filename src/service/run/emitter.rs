@@ -251,8 +251,8 @@ impl Emitting {
 
     /// Looks for the decisions that were written. If the server refuses the look-up, it is repeated at the next doubt.
     async fn check(&self, emitter: &mut Emitter, written: &[WrittenDecision]) -> Result<(), ServerError> {
-        let lost = left_out(emitter.lost_of(written).await)?.unwrap_or_default();
-        self.send(Event::Checked { lost });
+        let looked = left_out(emitter.look_for(written).await)?.unwrap_or_default();
+        self.send(Event::Checked { looked });
         Ok(())
     }
 

@@ -294,7 +294,7 @@ impl EventLoop {
             }
             Event::Appended { number, outcome } => delivery.handle_appended(number, outcome, now_ms, &driver.engine),
             Event::Recorded { number, outcome } => delivery.handle_recorded(number, outcome, now_ms),
-            Event::Checked { lost } => delivery.handle_checked(&lost, &driver.engine),
+            Event::Checked { looked } => delivery.handle_checked(&looked, &driver.engine),
             Event::Acknowledged => delivery.handle_acknowledged(),
             Event::Output { key, refusal } => self.state.output(key, refusal),
             Event::Lease => self.follow_role(),

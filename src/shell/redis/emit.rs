@@ -14,7 +14,7 @@ use crate::domain::delivery::row::{FieldTexts, OutboxRow};
 use crate::domain::event::ids::EntryId;
 use script::{Answer, EMIT, Late, read_answer};
 
-mod lost;
+mod look;
 mod script;
 
 pub use script::Offered;
