@@ -3,7 +3,7 @@
 use crate::support::lab::{Came, Lab, entry_line};
 use harvester::codec::seal::Sealed;
 use harvester::config::Config;
-use harvester::domain::delivery::action::{Action, Appended, Notice, Offer, OfferAnswer};
+use harvester::domain::delivery::action::{Action, Appended, Looked, Notice, Offer, OfferAnswer, Remembered};
 use harvester::domain::delivery::gap::{GapReason, StreamGap};
 use harvester::domain::delivery::own_entry::OwnEntry;
 use harvester::domain::delivery::row::OutboxRow;
@@ -96,6 +96,24 @@ impl Rig {
         self.delivery.handle_folded(folded, self.now_ms, &self.lab.engine);
     }
 
+    /// A decision comes back.
+    fn see(&mut self, seen: OutboxRow) {
+        let line = entry_line(TICK, "1770163200008-0", &[("event_type", "market.tick"), ("payload", "{}")]);
+        let came = self.lab.feed(&line);
+        let folded = Folded {
+            entry: &came.entry,
+            is_new: true,
+            by_group: true,
+            disposition: Disposition::Applied,
+            is_skipped: false,
+            is_foreign: false,
+            decided: Vec::new(),
+            seen: Some(seen),
+            record: None,
+        };
+        self.delivery.handle_folded(folded, self.now_ms, &self.lab.engine);
+    }
+
     fn control(&mut self, id: &str, event_type: &str, payload: &str) {
         self.feed(&entry_line(CONTROL, id, &[("event_type", event_type), ("payload", payload)]));
     }
@@ -153,6 +171,12 @@ impl Rig {
     fn written(&mut self, seq: u64, ms: u64) {
         let answer = OfferAnswer::Written { entry: EntryId::new(ms, 0), refusal: None, is_new: true };
         self.delivery.handle_offered(seq, answer, self.now_ms);
+    }
+
+    /// The server was asked for a decision. `remembered` is the entry that its memory names.
+    fn looked(&mut self, seq: u64, is_there: bool, remembered: Option<Remembered>) {
+        let entry = self.delivery.outbox().get(seq).expect("a decision").written;
+        self.delivery.handle_checked(&[Looked { seq, entry, is_there, remembered }], &self.lab.engine);
     }
 
     fn notices(&mut self) -> Vec<Notice> {
@@ -231,6 +255,11 @@ fn shown(action: &Action) -> String {
 }
 
 const NOTHING: [&str; 0] = [];
+
+/// An entry that the memory of written ids names, and that is older than all of its stream.
+fn trimmed(ms: u64) -> Remembered {
+    Remembered { entry: EntryId::new(ms, 0), is_there: false, is_trimmed: true }
+}
 
 /// Once a general policy is adopted, an account follows it unless its own was adopted. So its own is published first.
 #[test]
@@ -477,19 +506,7 @@ fn an_order_that_another_process_wrote_is_not_offered() {
     let mut rig = with_an_order();
     let mut seen = rig.delivery.outbox().get(1).expect("the order").clone();
     seen.written = Some(EntryId::new(1_770_163_200_007, 0));
-    let came = rig.lab.feed(&entry_line(TICK, "1770163200008-0", &[("event_type", "market.tick"), ("payload", "{}")]));
-    let folded = Folded {
-        entry: &came.entry,
-        is_new: true,
-        by_group: true,
-        disposition: Disposition::Applied,
-        is_skipped: false,
-        is_foreign: false,
-        decided: Vec::new(),
-        seen: Some(seen),
-        record: None,
-    };
-    rig.delivery.handle_folded(folded, rig.now_ms, &rig.lab.engine);
+    rig.see(seen);
     rig.sync();
     assert!(rig.actions().iter().all(|action| action.starts_with("acknowledge")));
     assert_eq!(rig.delivery.outbox().unwritten(), 0);

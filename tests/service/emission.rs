@@ -3,7 +3,7 @@
 use crate::support::redis::RedisServer;
 use crate::support::service::{CONTROL, DECISION, PLAN, add, entries, field_of_all};
 use harvester::codec::seal::chained;
-use harvester::domain::delivery::action::{Needed, Offer, Tried, WrittenDecision};
+use harvester::domain::delivery::action::{Looked, Needed, Offer, Remembered, Tried, WrittenDecision};
 use harvester::domain::delivery::row::OutboxRow;
 use harvester::domain::event::ids::EntryId;
 use harvester::shell::redis::{Address, EmitKeys, Emitter, Offered, Server, StreamFault};
@@ -68,6 +68,24 @@ async fn offer(emitter: &mut Emitter, offer: &Offer) -> Offered {
     }
 }
 
+/// A decision that was written, with the entry that its process knows.
+fn written(seq: u64, entry: Option<EntryId>) -> WrittenDecision {
+    WrittenDecision { seq, decision_id: format!("{seq:032x}"), hash: chained("", &seq.to_string()), entry }
+}
+
+const fn remembered(entry: EntryId, is_there: bool, is_trimmed: bool) -> Remembered {
+    Remembered { entry, is_there, is_trimmed }
+}
+
+/// Looks for one decision: whether it is there, and what is remembered of it.
+async fn look(emitter: &mut Emitter, seq: u64, entry: Option<EntryId>) -> (bool, Option<Remembered>) {
+    let mut looked = emitter.look_for(&[written(seq, entry)]).await.expect("looked for");
+    assert_eq!(looked.len(), 1);
+    let Looked { seq: of, entry: asked, is_there, remembered } = looked.remove(0);
+    assert_eq!((of, asked), (seq, entry));
+    (is_there, remembered)
+}
+
 fn entry_of(offered: &Offered) -> EntryId {
     match offered {
         Offered::Written { decision, .. } => *decision,
@@ -90,6 +108,7 @@ async fn an_order_is_written_only_while_everything_allows_it() {
 async fn what_is_written_is_written_once_and_behind_nothing_that_is_lost() {
     let server = &RedisServer::start();
     nothing_is_written_behind_a_decision_that_the_server_has_lost(server).await;
+    a_lost_decision_that_was_written_again_and_trimmed_is_not_written_behind_later_ones(server).await;
     the_memory_is_believed_where_the_stream_says_the_same(server).await;
     in_one_pipeline_nothing_is_written_after_a_decision_that_was_not(server).await;
     an_entry_whose_answer_was_lost_is_not_appended_again(server).await;
@@ -223,13 +242,13 @@ async fn nothing_is_written_behind_a_decision_that_the_server_has_lost(server: &
     let mut emitter = emitter(server, 0).await;
     let first = offer(&mut emitter, &order(server, 1)).await;
     let lost = entry_of(&first);
-    let written = |seq: u64, entry| WrittenDecision { seq, decision_id: format!("{seq:032x}"), entry };
     let second = Offer { after: Some(lost), ..order(server, 2) };
-    assert_eq!(emitter.lost_of(&[written(1, Some(lost))]).await.unwrap(), [0; 0]);
+    assert_eq!(look(&mut emitter, 1, Some(lost)).await, (true, Some(remembered(lost, true, false))));
     server.cli(&["DEL", DECISION, MEMORY]);
     assert_eq!(offer(&mut emitter, &second).await, Offered::Lost);
     assert_eq!((entries(server, DECISION), entries(server, PLAN).len()), (vec![], 1));
-    assert_eq!(emitter.lost_of(&[written(1, Some(lost)), written(7, None)]).await.unwrap(), [1, 7]);
+    assert_eq!(look(&mut emitter, 1, Some(lost)).await, (false, None));
+    assert_eq!(look(&mut emitter, 7, None).await, (false, None));
     // Written again, marked, and without its order.
     let mut again = order(server, 1);
     (again.row.again, again.row.record_only) = (true, true);
@@ -238,14 +257,57 @@ async fn nothing_is_written_behind_a_decision_that_the_server_has_lost(server: &
     let last = entry_of(&offer(&mut emitter, &second).await);
     assert_eq!(field_of_all(server, DECISION, "seq"), ["1", "2"]);
     assert_eq!(entries(server, PLAN).len(), 2);
+    // The memory names the newer entry to a process that knows of the first one only.
+    assert_eq!(look(&mut emitter, 1, Some(lost)).await, (false, Some(remembered(there, true, false))));
+    assert_eq!(look(&mut emitter, 1, None).await, (false, Some(remembered(there, true, false))));
     // What was trimmed is not lost: the memory still names it, and the stream begins behind it.
     server.cli(&["XTRIM", DECISION, "MAXLEN", "1"]);
+    let decisions = [(1, Some(there)), (1, None), (2, Some(last))].map(|(seq, entry)| written(seq, entry));
+    let looked = |seq, entry, is_there, remembered| Looked { seq, entry, is_there, remembered: Some(remembered) };
     assert_eq!(
-        emitter.lost_of(&[written(1, Some(there)), written(1, None), written(2, Some(last))]).await.unwrap(),
-        [0; 0]
+        emitter.look_for(&decisions).await.unwrap(),
+        [
+            looked(1, Some(there), false, remembered(there, false, true)),
+            looked(1, None, false, remembered(there, false, true)),
+            looked(2, Some(last), true, remembered(last, true, false)),
+        ]
     );
     server.cli(&["XDEL", DECISION, &last.to_string()]);
-    assert_eq!(emitter.lost_of(&[written(2, Some(last))]).await.unwrap(), [2]);
+    assert_eq!(look(&mut emitter, 2, Some(last)).await, (false, Some(remembered(last, false, false))));
+    // An entry with the same id is not enough: it has another hash.
+    server.cli(&["XADD", DECISION, "9999999999999-0", "hash", "another"]);
+    let other: EntryId = "9999999999999-0".parse().unwrap();
+    assert_eq!(look(&mut emitter, 2, Some(other)).await, (false, Some(remembered(last, false, true))));
+    server.cli(&["HSET", MEMORY, &order(server, 2).row.decision_id, "nonsense"]);
+    assert_eq!(look(&mut emitter, 2, Some(last)).await, (false, None));
+}
+
+/// It was lost, and an instance wrote it again; later ones were written behind it. Another process knows of the loss alone.
+async fn a_lost_decision_that_was_written_again_and_trimmed_is_not_written_behind_later_ones(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
+    let again = |seq| {
+        let mut again = order(server, seq);
+        (again.row.again, again.row.record_only) = (true, true);
+        again
+    };
+    let there = entry_of(&offer(&mut emitter, &again(1)).await);
+    entry_of(&offer(&mut emitter, &order(server, 2)).await);
+    server.cli(&["XTRIM", DECISION, "MAXLEN", "1"]);
+    let known = Offered::Written { decision: there, request: None, refusal: None, is_new: false };
+    assert_eq!(offer(&mut emitter, &again(1)).await, known);
+    // One whose order may have been sent, and one that may be sent.
+    let mut record = order(server, 1);
+    record.row.record_only = true;
+    assert_eq!(offer(&mut emitter, &record).await, known);
+    assert_eq!(offer(&mut emitter, &order(server, 1)).await, Offered::Doubtful { known: format!("{there}  ") });
+    assert_eq!(field_of_all(server, DECISION, "seq"), ["2"]);
+    // The stream is lost as a whole, and the memory is not: nothing was trimmed.
+    server.cli(&["DEL", DECISION]);
+    for seq in 1..=2 {
+        entry_of(&offer(&mut emitter, &again(seq)).await);
+    }
+    assert_eq!(field_of_all(server, DECISION, "seq"), ["1", "2"]);
+    assert_eq!(entries(server, PLAN).len(), 1);
 }
 
 async fn the_memory_is_believed_where_the_stream_says_the_same(server: &RedisServer) {

@@ -255,9 +255,9 @@ impl World {
     }
 
     fn check(&mut self, instance: usize, written: Vec<WrittenDecision>) {
-        let effect = move |world: &mut World, _: bool| script::lost_of(&world.redis, &written);
-        self.call_of_emitter(instance, effect, move |world, lost| match lost {
-            Ok(lost) => world.end_action(instance, vec![Event::Checked { lost }], false),
+        let effect = move |world: &mut World, _: bool| script::look_for(&world.redis, &written);
+        self.call_of_emitter(instance, effect, move |world, looked| match looked {
+            Ok(looked) => world.end_action(instance, vec![Event::Checked { looked }], false),
             Err(Broken) => world.end_action(instance, Vec::new(), true),
         });
     }

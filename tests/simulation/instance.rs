@@ -196,7 +196,7 @@ impl World {
             }
             Event::Appended { number, outcome } => delivery.handle_appended(number, outcome, now_ms, &driver.engine),
             Event::Recorded { number, outcome } => delivery.handle_recorded(number, outcome, now_ms),
-            Event::Checked { lost } => delivery.handle_checked(&lost, &driver.engine),
+            Event::Checked { looked } => delivery.handle_checked(&looked, &driver.engine),
             Event::Acknowledged => delivery.handle_acknowledged(),
             Event::Lease => self.follow_role(process),
             Event::KillKey { .. } => {}

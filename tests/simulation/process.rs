@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use harvester::domain::delivery::action::{Appended, OfferAnswer, Recorded};
+use harvester::domain::delivery::action::{Appended, Looked, OfferAnswer, Recorded};
 use harvester::domain::event::ids::EntryId;
 use harvester::service::run::processor::{CheckpointRows, Processor};
 use harvester::service::run::{Batch, LeaseState, Message, Reader, ReaderStatus};
@@ -25,7 +25,7 @@ pub enum Event {
     Offered { seq: u64, answer: OfferAnswer },
     Appended { number: u64, outcome: Appended },
     Recorded { number: u64, outcome: Recorded },
-    Checked { lost: Vec<u64> },
+    Checked { looked: Vec<Looked> },
     Acknowledged,
     Lease,
     KillKey { kill: bool, began_us: u64 },

@@ -1,9 +1,9 @@
-//! The scripts, with the meaning of the real ones: `src/shell/redis/emit/script.rs` and `lease.rs`, line by line.
+//! The scripts, with the meaning of the real ones: `src/shell/redis/emit` and `lease.rs`, line by line.
 
 use harvester::codec::issue::{self, Stamp};
 use harvester::codec::operator;
 use harvester::codec::signing::SigningKey;
-use harvester::domain::delivery::action::{Offer, WrittenDecision};
+use harvester::domain::delivery::action::{FirstDecision, Looked, Offer, Remembered, WrittenDecision};
 use harvester::domain::delivery::fault::{Fault, Faults};
 use harvester::domain::event::ids::EntryId;
 
@@ -54,6 +54,11 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
     }
     if let Some(known) = known.clone().filter(|_| found.is_some() || !(row.again || row.record_only)) {
         return Reply::Doubt { known };
+    }
+    if let (Some(first), Some(answer)) = (first_decision(redis), known.clone())
+        && entry_id(&answer).is_some_and(|entry| first.shows_trimmed(row.seq, entry))
+    {
+        return Reply::Known { answer };
     }
     if let Some(needs) = &offer.needs {
         let needed = redis.data.memory.get(&needs.decision_id).and_then(|known| entry_of(redis, known));
@@ -128,7 +133,16 @@ fn decision(redis: &Redis, id: EntryId) -> Option<StreamEntry> {
 }
 
 fn entry_of(redis: &Redis, known: &str) -> Option<StreamEntry> {
-    decision(redis, known.split(' ').next()?.parse().ok()?)
+    decision(redis, entry_id(known)?)
+}
+
+fn entry_id(known: &str) -> Option<EntryId> {
+    known.split(' ').next()?.parse().ok()
+}
+
+fn first_decision(redis: &Redis) -> Option<FirstDecision> {
+    let first = redis.entries_after(DECISION, EntryId::default()).first()?;
+    Some(FirstDecision { entry: first.id, seq: first.field("seq").parse().ok() })
 }
 
 /// Runs `XADD … MAXLEN ~`: an approximate length may be the exact one.
@@ -158,21 +172,21 @@ pub fn nonce(rng: &mut Rng) -> u128 {
     u128::from(rng.next()) << 64 | u128::from(rng.next())
 }
 
-/// Looks for decisions that were written. Returns those that the server has lost.
-pub fn lost_of(redis: &Redis, written: &[WrittenDecision]) -> Vec<u64> {
-    let first = redis.entries_after(DECISION, EntryId::default()).first().map(|entry| entry.id);
-    let mut lost = Vec::new();
-    for wanted in written {
+/// Looks for decisions that were written.
+pub fn look_for(redis: &Redis, written: &[WrittenDecision]) -> Vec<Looked> {
+    let first = first_decision(redis);
+    let looked = |wanted: &WrittenDecision| {
+        let is_there = |id| decision(redis, id).is_some_and(|found| found.field("hash") == wanted.hash);
         let known = redis.data.memory.get(&wanted.decision_id);
-        let known: Option<EntryId> = known.and_then(|known| known.split(' ').next()?.parse().ok());
-        let entry = wanted.entry.or(known);
-        let is_found = entry.is_some_and(|entry| decision(redis, entry).is_some());
-        let is_trimmed = known.is_some() && known == entry && first.is_some_and(|first| entry < Some(first));
-        if !is_found && !is_trimmed {
-            lost.push(wanted.seq);
-        }
-    }
-    lost
+        let known = known.and_then(|known| entry_id(known));
+        let remembered = known.map(|entry| Remembered {
+            entry,
+            is_there: is_there(entry),
+            is_trimmed: first.is_some_and(|first| first.shows_trimmed(wanted.seq, entry)),
+        });
+        Looked { seq: wanted.seq, entry: wanted.entry, is_there: wanted.entry.is_some_and(is_there), remembered }
+    };
+    written.iter().map(looked).collect()
 }
 
 /// Takes the lease, or extends it. Returns the value if it is ours.

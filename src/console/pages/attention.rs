@@ -160,7 +160,7 @@ impl List<'_> {
         let mut missing: BTreeMap<&str, Vec<Link>> = BTreeMap::new();
         for position in self.sheet.positions.iter().filter(|position| position.closed.is_none()) {
             for field in &position.missing {
-                missing.entry(field).or_default().push(self.link(position));
+                missing.entry(field).or_default().push(self.link_to(position));
             }
         }
         let next = match &self.context.film.origin {
@@ -218,10 +218,10 @@ impl List<'_> {
     /// Returns links to the open positions that are meant.
     fn open(&self, is_meant: impl Fn(&PositionView) -> bool) -> Vec<Link> {
         let open = self.sheet.positions.iter().filter(|position| position.closed.is_none());
-        open.filter(|position| is_meant(position)).map(|position| self.link(position)).collect()
+        open.filter(|position| is_meant(position)).map(|position| self.link_to(position)).collect()
     }
 
-    fn link(&self, position: &PositionView) -> Link {
+    fn link_to(&self, position: &PositionView) -> Link {
         Link { text: position.symbol.clone(), href: self.context.position(&position.position_id) }
     }
 }

@@ -108,8 +108,46 @@ pub struct GapNotice {
 pub struct WrittenDecision {
     pub seq: u64,
     pub decision_id: String,
+    pub hash: String,
     /// Entry of the decision; `None` if only the server remembers it.
     pub entry: Option<EntryId>,
+}
+
+/// What the server has of a written decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    pub seq: u64,
+    /// The entry that was looked for; `None` if only the server remembers it.
+    pub entry: Option<EntryId>,
+    /// That entry is in the stream, and has the hash of the decision.
+    pub is_there: bool,
+    pub remembered: Option<Remembered>,
+}
+
+/// The entry of a decision, as the memory of written ids names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    pub entry: EntryId,
+    /// It is in the stream, and has the hash of the decision.
+    pub is_there: bool,
+    /// It is gone because the stream was trimmed, as [`FirstDecision::shows_trimmed`] has it.
+    pub is_trimmed: bool,
+}
+
+/// The first entry of the decision stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstDecision {
+    pub entry: EntryId,
+    /// The number of its decision; `None` if it has none.
+    pub seq: Option<u64>,
+}
+
+impl FirstDecision {
+    /// Returns true if a decision is gone because the stream was trimmed. The stream begins behind the entry that the
+    /// memory names, and not with an earlier decision: those are written again first, if they were lost, too.
+    pub fn shows_trimmed(&self, seq: u64, remembered: EntryId) -> bool {
+        remembered < self.entry && self.seq.is_none_or(|first| first > seq)
+    }
 }
 
 /// The record of a quarantined entry, for the quarantine stream.

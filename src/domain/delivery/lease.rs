@@ -1,6 +1,6 @@
 //! Events of the lease and the kill switch: who may send, and whether the server still has everything that was written.
 
-use super::action::Notice;
+use super::action::{Looked, Notice};
 use super::fault::Fault;
 use super::own_entry::OwnEntry;
 use super::row::OutboxRow;
@@ -106,11 +106,13 @@ impl Delivery {
         }
     }
 
-    /// Handles the decisions that the server has lost, of those that were looked for. They are written again before all
-    /// others, without their orders.
-    pub fn handle_checked(&mut self, lost: &[u64], engine: &Engine) {
+    /// Handles what the server has of the decisions that were looked for. Those that it has lost are written again before
+    /// all others, without their orders.
+    pub fn handle_checked(&mut self, looked: &[Looked], engine: &Engine) {
         let oldest = self.outbox.rows().find(|row| row.written.is_some()).map(|row| row.seq);
-        for seq in lost {
+        let is_lost = |looked: &&Looked| self.outbox.looked(looked);
+        let lost: Vec<u64> = looked.iter().filter(is_lost).map(|looked| looked.seq).collect();
+        for seq in &lost {
             self.outbox.write_again(*seq, self.settings.faults.has(Fault::AgainWithOrder));
             (self.any_lost, self.checkpoint) = (true, Checkpointing::Due);
         }

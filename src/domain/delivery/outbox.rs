@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::action::WrittenDecision;
+use super::action::{Looked, Remembered, WrittenDecision};
 use super::row::{OutboxRow, RowChange, SOMEWHERE};
 use crate::domain::event::ids::EntryId;
 
@@ -153,6 +153,22 @@ impl Outbox {
         }
     }
 
+    /// Notes what the server has of a written decision. Returns true if it has lost it.
+    pub fn looked(&mut self, looked: &Looked) -> bool {
+        let Some(known) = self.get(looked.seq).and_then(|row| row.written) else { return false };
+        // It may have come back from another entry meanwhile.
+        if looked.is_there || looked.entry != Some(known).filter(|known| *known != SOMEWHERE) {
+            return false;
+        }
+        let is_kept = |remembered: &Remembered| remembered.is_there || remembered.is_trimmed;
+        let Some(remembered) = looked.remembered.filter(is_kept) else { return true };
+        // An instance wrote it again, and we do not know of that, or no longer do.
+        if looked.entry.is_some_and(|entry| entry != remembered.entry) {
+            self.written(looked.seq, remembered.entry);
+        }
+        false
+    }
+
     /// Makes a decision waiting again that the server has lost. Its order is not sent a second time. (`with_order` is a
     /// deliberate fault.)
     pub fn write_again(&mut self, seq: u64, with_order: bool) {
@@ -164,7 +180,8 @@ impl Outbox {
         let written = |row: &OutboxRow| {
             let entry = row.written?;
             let entry = Some(entry).filter(|entry| *entry != SOMEWHERE);
-            Some(WrittenDecision { seq: row.seq, decision_id: row.decision_id.clone(), entry })
+            let (decision_id, hash) = (row.decision_id.clone(), row.field("hash").to_owned());
+            Some(WrittenDecision { seq: row.seq, decision_id, hash, entry })
         };
         self.rows.values().filter_map(written).collect()
     }

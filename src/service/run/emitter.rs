@@ -253,8 +253,8 @@ impl Emitting {
     /// Looks for the decisions that were written. If the server refuses the look-up, it is repeated the next time that
     /// a decision is in doubt.
     async fn check(&self, emitter: &mut Emitter, written: &[WrittenDecision]) -> Result<(), ServerError> {
-        let lost = left_out(emitter.lost_of(written).await)?.unwrap_or_default();
-        self.send(LoopEvent::Checked { lost });
+        let looked = left_out(emitter.look_for(written).await)?.unwrap_or_default();
+        self.send(LoopEvent::Checked { looked });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::processor::JournalLines;
-use crate::domain::delivery::action::{Appended, OfferAnswer, Recorded};
+use crate::domain::delivery::action::{Appended, Looked, OfferAnswer, Recorded};
 use crate::shell::journal::JournalError;
 
 /// One thing that happened.
@@ -36,9 +36,9 @@ pub enum LoopEvent {
         number: u64,
         outcome: Recorded,
     },
-    /// The written decisions were looked for. The server has lost the ones listed here.
+    /// The written decisions were looked for.
     Checked {
-        lost: Vec<u64>,
+        looked: Vec<Looked>,
     },
     Acknowledged,
     /// A stream or key refuses writes, with the reason; or it accepts them again.

@@ -296,7 +296,7 @@ impl EventLoop {
                 delivery.handle_appended(number, outcome, now_ms, &driver.engine)
             }
             LoopEvent::Recorded { number, outcome } => delivery.handle_recorded(number, outcome, now_ms),
-            LoopEvent::Checked { lost } => delivery.handle_checked(&lost, &driver.engine),
+            LoopEvent::Checked { looked } => delivery.handle_checked(&looked, &driver.engine),
             LoopEvent::Acknowledged => delivery.handle_acknowledged(),
             LoopEvent::Output { key, refusal } => self.state.output(key, refusal),
             LoopEvent::Lease => self.follow_role(),

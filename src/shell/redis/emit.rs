@@ -16,7 +16,7 @@ use arguments::Arguments;
 use script::{EMIT, Late, ScriptAnswer, read_answer};
 
 mod arguments;
-mod lost;
+mod look;
 mod script;
 
 pub use script::Offered;

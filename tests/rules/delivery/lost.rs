@@ -1,9 +1,11 @@
 //! Lost and unconfirmed entries: what delivery looks for, writes again, and holds back.
 
-use super::{CONTROL, NOTHING, RESULT, Rig, with_an_order};
+use super::{CONTROL, NOTHING, RESULT, Rig, trimmed, with_an_order};
 use crate::support::lab::entry_line;
 use harvester::domain::delivery::Settings;
-use harvester::domain::delivery::action::{Appended, Notice, OfferAnswer, Recorded, Tried};
+use harvester::domain::delivery::action::{
+    Appended, FirstDecision, Looked, Notice, OfferAnswer, Recorded, Remembered, Tried,
+};
 use harvester::domain::delivery::row::RowChange;
 use harvester::domain::event::ids::EntryId;
 
@@ -55,7 +57,7 @@ fn lost_decisions_are_written_again_first_and_without_their_orders() {
     assert_eq!(rig.actions(), ["check 1"]);
     assert_eq!(rig.actions(), NOTHING, "nothing is offered before they are written again");
     rig.notices();
-    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    rig.looked(1, false, None);
     assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 1, first: 1, last: 1 }]);
     assert_eq!(rig.actions(), ["checkpoint"]);
     rig.delivery.handle_checkpointed();
@@ -74,7 +76,7 @@ fn a_decision_that_was_only_trimmed_is_not_looked_for_twice() {
     rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions(), ["check 1"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    rig.looked(1, false, Some(trimmed(1_770_163_200_003)));
     assert_eq!(rig.actions(), ["offer 2"], "without the entry that was trimmed");
 }
 
@@ -93,8 +95,93 @@ fn a_trimmed_decision_is_not_looked_for_twice_if_a_later_one_is_written() {
     rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
     rig.delivery.handle_acknowledged();
     assert_eq!(rig.actions(), ["check 1 3"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    rig.looked(1, false, Some(trimmed(1_770_163_200_003)));
     assert_eq!(rig.actions(), ["offer 2"], "without the entry that was trimmed");
+}
+
+/// An order that was written, on the next connection. The server is asked for it.
+fn with_a_written_order() -> Rig {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.written(1, 1_770_163_200_003);
+    rig.delivery.handle_acknowledged();
+    rig.delivery.handle_disconnected();
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), ["check 1"]);
+    rig.notices();
+    rig
+}
+
+/// The server lost it, an instance wrote it again, and no process that knows of that is left.
+#[test]
+fn a_decision_that_was_lost_and_written_again_is_not_written_a_third_time() {
+    let again = EntryId::new(1_770_163_200_009, 0);
+    let mut rig = with_a_written_order();
+    rig.looked(1, false, Some(Remembered { entry: again, is_there: true, is_trimmed: false }));
+    assert_eq!(rig.actions(), NOTHING);
+    assert_eq!(rig.notices(), []);
+    assert_eq!(rig.delivery.outbox().get(1).expect("it").written, Some(again));
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    assert_eq!(rig.actions(), ["offer 2", "acknowledge 1770163300000-0 1770163300001-0 1770163300002-0"]);
+    rig.delivery.handle_acknowledged();
+    rig.written(2, 1_770_163_300_003);
+    rig.decide("CUSDT", 1_770_163_400_000);
+    rig.sync();
+    assert_eq!(rig.actions()[0], "offer 3 after:1770163300003-0");
+
+    // Later ones were written behind it, and the stream is trimmed.
+    let mut rig = with_a_written_order();
+    rig.looked(1, false, Some(trimmed(1_770_163_200_009)));
+    assert_eq!(rig.actions(), NOTHING);
+    assert_eq!(rig.notices(), []);
+    assert_eq!(rig.delivery.outbox().get(1).expect("it").written, Some(again));
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    assert_eq!(rig.actions(), ["offer 2", "acknowledge 1770163300000-0 1770163300001-0 1770163300002-0"]);
+}
+
+#[test]
+fn a_memory_that_names_an_entry_of_something_else_does_not_prove_that_a_decision_is_there() {
+    let mut rig = with_a_written_order();
+    let other = Remembered { entry: EntryId::new(1_770_163_200_009, 0), is_there: false, is_trimmed: false };
+    rig.looked(1, false, Some(other));
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 1, first: 1, last: 1 }]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["offer 1 again record-only"]);
+    // The script knows better than the look-up.
+    rig.delivery.handle_offered(1, OfferAnswer::Doubtful { known: "1770163200009-0  ".to_owned() }, 1);
+    assert_eq!(rig.actions(), NOTHING);
+    assert_eq!(rig.delivery.doubtful(), 1);
+}
+
+/// A stream that was lost as a whole begins with the first decision that is written again. The memory still names the
+/// entries of those behind it.
+#[test]
+fn a_decision_is_trimmed_only_where_the_stream_begins_with_a_later_one() {
+    let entry = |ms| EntryId::new(ms, 0);
+    let first = |seq| FirstDecision { entry: entry(9), seq };
+    let shows = |first: FirstDecision, seq| [8, 9, 10].map(|ms| first.shows_trimmed(seq, entry(ms)));
+    assert_eq!(shows(first(Some(5)), 4), [true, false, false]);
+    assert_eq!(shows(first(Some(5)), 5), [false, false, false]);
+    assert_eq!(shows(first(Some(5)), 6), [false, false, false]);
+    assert_eq!(shows(first(None), 6), [true, false, false], "somebody else has written the first entry");
+}
+
+/// The answer is about an entry that the server had lost before.
+#[test]
+fn a_decision_that_came_back_while_it_was_looked_for_is_not_written_again() {
+    let mut rig = with_a_written_order();
+    let asked = rig.delivery.outbox().get(1).expect("it").written;
+    let mut seen = rig.delivery.outbox().get(1).expect("it").clone();
+    seen.written = Some(EntryId::new(1_770_163_200_009, 0));
+    rig.see(seen);
+    let looked = Looked { seq: 1, entry: asked, is_there: false, remembered: None };
+    rig.delivery.handle_checked(&[looked], &rig.lab.engine);
+    rig.sync();
+    assert_eq!(rig.actions(), ["acknowledge 1770163200008-0"]);
+    assert_eq!(rig.notices(), []);
 }
 
 #[test]
@@ -149,7 +236,7 @@ fn a_written_decision_is_looked_for_on_the_next_connection_and_under_the_next_le
     rig.delivery.handle_disconnected();
     rig.delivery.handle_connected();
     assert_eq!(rig.actions(), ["check 1"]);
-    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    rig.looked(1, false, None);
     assert_eq!(rig.actions(), ["checkpoint"]);
     rig.delivery.handle_checkpointed();
     assert_eq!(rig.actions(), ["offer 1 again record-only"]);
@@ -157,7 +244,7 @@ fn a_written_decision_is_looked_for_on_the_next_connection_and_under_the_next_le
     let mut rig = written();
     rig.lead("2 b");
     assert_eq!(rig.actions(), ["append 1 PolicyInForce", "check 1"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    rig.looked(1, true, None);
     assert_eq!(rig.actions(), NOTHING, "the server has it");
 }
 

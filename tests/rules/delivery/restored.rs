@@ -106,7 +106,7 @@ fn decisions_of_hours_ago_are_looked_for_and_those_that_are_lost_are_written_aga
     let mut rig = forgotten();
     rig.delivery.handle_recalled(recalled(1..2));
     assert_eq!(rig.actions(), ["check 1"]);
-    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    rig.looked(1, false, None);
     assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 1, first: 1, last: 1 }]);
     assert_eq!(rig.actions(), ["checkpoint"]);
     rig.delivery.handle_checkpointed();
@@ -115,7 +115,7 @@ fn decisions_of_hours_ago_are_looked_for_and_those_that_are_lost_are_written_aga
     let mut rig = forgotten();
     rig.delivery.handle_recalled(recalled(1..2));
     assert_eq!(rig.actions(), ["check 1"]);
-    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    rig.looked(1, true, None);
     assert_eq!((rig.actions(), rig.notices()), (Vec::new(), Vec::new()), "the server has it");
 
     let mut rig = forgotten();
@@ -131,13 +131,13 @@ fn older_decisions_are_looked_for_as_long_as_the_oldest_is_lost() {
     let mut rig = Rig::going_on(Lab::new(&config), Settings::default(), restored);
     rig.lead("1 a");
     assert_eq!(rig.actions(), ["append 0 PolicyInForce", "check 1500 1501"]);
-    rig.delivery.handle_checked(&[1_500], &rig.lab.engine);
+    rig.looked(1_500, false, None);
     assert_eq!(rig.actions(), ["checkpoint"]);
     rig.delivery.handle_checkpointed();
     assert_eq!(rig.actions(), ["recall 500..1500"]);
     rig.delivery.handle_recalled(recalled(1_498..1_500));
     assert_eq!(rig.actions(), ["check 1498 1499 1501"]);
-    rig.delivery.handle_checked(&[1_499], &rig.lab.engine);
+    rig.looked(1_499, false, None);
     assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 2, first: 1_499, last: 1_500 }]);
     assert_eq!(rig.actions(), ["checkpoint"]);
     rig.delivery.handle_checkpointed();

@@ -107,11 +107,11 @@ fn the_report_of_a_service_agrees_with_its_schema() {
     assert_eq!(json!(report), page);
     let described = DOCUMENTS["status.v1"]["properties"].as_object().unwrap();
     assert_eq!(example.as_object().unwrap().keys().collect::<Vec<_>>(), described.keys().collect::<Vec<_>>());
+    assert_ne!(json!(concerns(&report)), json!([]), "the example needs an operator");
     for report in [report, Report::default()] {
         expect_valid("the page", "status.v1", &json!(report));
         let mut document = json!(report);
         document["concerns"] = json!(concerns(&report));
-        assert_ne!(document["concerns"], json!([]), "something needs an operator");
         expect_valid("the screen", "status.v1", &document);
     }
 }

@@ -11,7 +11,7 @@ use crate::shell::redis::server::StreamFault;
 ///
 /// - `stale`: another process has the lease;
 /// - `unfit` (wrong type): a stream to write to, or the memory, is a key of another type; with the key;
-/// - `known`: written before;
+/// - `known`: written before; also if it is only to be recorded, and its entry was trimmed since;
 /// - `doubt`: the memory contains the decision, and the stream does not;
 /// - `halted`: the decision before it in the pipeline was not written;
 /// - `unfit` (exhausted ids): a stream has an entry with the greatest id; with the key;
@@ -62,10 +62,26 @@ local function remembered(id, wanted)
   end
   return known, found, false
 end
+-- The stream begins behind this entry, and not with an earlier decision: those are written again first.
+local function is_trimmed(id)
+  id = string.match(id, '^(%d+%-%d+) ')
+  local before = id and redis.pcall('XRANGE', decisions, '-', id, 'COUNT', 1)
+  local first = before and not before.err and not before[1] and redis.call('XRANGE', decisions, '-', '+', 'COUNT', 1)[1]
+  if not first then return false end
+  local seq, first_seq = nil, nil
+  for at = begin + 1, begin + fields, 2 do
+    if ARGV[at] == 'seq' then seq = tonumber(ARGV[at + 1]) end
+  end
+  for at = 1, #first[2], 2 do
+    if first[2][at] == 'seq' then first_seq = tonumber(first[2][at + 1]) end
+  end
+  return not (seq and first_seq) or first_seq > seq
+end
 local known, found, is_same, failed = remembered(decision_id, hash)
 if failed then return is_other_kind(failed.err) and {'unfit', memory, 'kind'} or failed end
 if is_same then return {'known', known} end
 if known and (found or not (again or record_only)) then return {'doubt', known} end
+if known and is_trimmed(known) then return {'known', known} end
 if needed_id ~= '' then
   local _, _, is_written = remembered(needed_id, needed_hash)
   if not is_written then return {'halted'} end
