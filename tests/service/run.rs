@@ -218,6 +218,7 @@ fn i17_an_entry_that_does_not_read_is_put_aside_and_the_stream_goes_on() {
     open_position(&server, "AAAUSDT");
     price(&server, "AAAUSDT", "1.02");
     until("the decision is out", || entries(&server, DECISION).len() == 1);
+    until("the entry is put aside", || !entries(&server, "quantum:stream:harvest.quarantine").is_empty());
     let aside = entries(&server, "quantum:stream:harvest.quarantine");
     let reasons = field_of_all(&server, "quantum:stream:harvest.quarantine", "reason");
     assert_eq!((aside.len(), reasons), (1, vec!["bad_json".to_owned()]));
