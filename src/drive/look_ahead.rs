@@ -52,7 +52,7 @@ impl LookAhead {
                 ahead.read(decoder, &at);
             }
         }
-        for at in history.former_decisions().iter().filter(|at| until.is_none_or(|until| at.id <= until)) {
+        for at in history.former_decisions().filter(|at| until.is_none_or(|until| at.id <= until)) {
             if let (Some(stream), Ok(fields)) = (decision_stream(decoder.streams()), line::fields(&at.bytes)) {
                 let entry = decoder.decode(stream, at.id, &fields);
                 ahead.see_former(&at.stream, entry);

@@ -12,15 +12,13 @@ use crate::shell::journal::Journal;
 /// Two journals of one history state different things.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the journals {} ({one_is}) and {} ({other_is}) are of different cells: give those of one cell",
-    one.display(),
-    other.display()
+    "the journals {} ({}) and {} ({}) are of different cells: give those of one cell",
+    one.0.display(), one.1, other.0.display(), other.1
 )]
 pub struct ScopesDiffer {
-    one: PathBuf,
-    one_is: Scope,
-    other: PathBuf,
-    other_is: Scope,
+    /// A journal, and what it states.
+    one: Box<(PathBuf, Scope)>,
+    other: Box<(PathBuf, Scope)>,
 }
 
 /// Returns the configuration for a history: that of the journals among its inputs, where they state what they are for.
@@ -33,7 +31,7 @@ pub fn over<'c>(config: &'c Config, inputs: &[Input]) -> Result<Cow<'c, Config>,
         let Some(scope) = Journal::scope_of(path).ok().flatten() else { continue };
         match stated {
             Some((one_is, one)) if one_is != scope => {
-                return Err(ScopesDiffer { one, one_is, other: path.clone(), other_is: scope });
+                return Err(ScopesDiffer { one: Box::new((one, one_is)), other: Box::new((path.clone(), scope)) });
             }
             Some(_) | None => stated = Some((scope, path.clone())),
         }

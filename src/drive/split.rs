@@ -153,8 +153,8 @@ impl Cells {
         let journals = self.old.iter().map(|old| &old.run.journal);
         let inputs: Vec<Input> = journals.chain(ends).cloned().map(Input::Path).collect();
         let mut before: Vec<Engine> = Vec::new();
-        for old in &self.old {
-            before.push(folded(&inputs, old)?);
+        for (journal, old) in self.old.iter().enumerate() {
+            before.push(folded(&inputs, journal, old)?);
         }
         let mut outcome = self.deal(&inputs, &before, &journal_of)?;
         let mut differences = killed_apart(&before);
@@ -165,7 +165,7 @@ impl Cells {
         drop(before);
         for (new, cell) in self.new.iter().zip(&mut outcome.cells) {
             let selection = new.streams.selection();
-            let got = facts::of(&folded(&[Input::Path(journal_of(new))], new)?, selection);
+            let got = facts::of(&folded(&[Input::Path(journal_of(new))], 0, new)?, selection);
             cell.open = got.values().filter(|facts| facts.is_open).count() as u64;
             cell.accounts = got.values().map(|facts| &facts.account).collect::<BTreeSet<_>>().len() as u64;
             let is_here = |facts: &Facts| selection.contains(&facts.account);
@@ -189,7 +189,8 @@ impl Cells {
                 return Err(SplitError::OfNoCell { dir: dir.clone() });
             };
             if !scope.is_followed_by(&old.scope()) {
-                return Err(SplitError::OfOtherCell { dir: dir.clone(), scope, wanted: old.scope() });
+                let (scope, wanted) = (Box::new(scope), Box::new(old.scope()));
+                return Err(SplitError::OfOtherCell { dir: dir.clone(), scope, wanted });
             }
             let report = Journal::verify(dir)?;
             if let Some(finding) = report.findings.first() {
@@ -220,7 +221,7 @@ impl Cells {
         // Every entry is read as it is written, for all accounts.
         let config = Config { streams: streams.clone(), ..self.new[0].clone() };
         let mut history = History::open(inputs, &streams, Options::default())?;
-        let mut former = history.former_decisions().to_vec();
+        let mut former = history.former_decisions_of_all().to_vec();
         former.sort_by_key(|decision| decision.id);
         let mut former = former.into_iter().peekable();
         let mut driver = Driver::new(&config, Decisions::Derived)?;
@@ -312,9 +313,10 @@ fn opened(dir: &Path, config: &Config) -> Result<Journal, SplitError> {
     Ok(Journal::open(dir, limits)?.with_scope(&config.scope())?)
 }
 
-/// Folds a history as a cell reads it. Only recorded decisions take effect.
-fn folded(inputs: &[Input], config: &Config) -> Result<Engine, SplitError> {
-    let mut history = History::open(inputs, &config.streams, Options::default())?;
+/// Folds a history as a cell reads it. Only recorded decisions take effect, those of former streams from the journal of the
+/// cell.
+fn folded(inputs: &[Input], journal: usize, config: &Config) -> Result<Engine, SplitError> {
+    let mut history = History::open(inputs, &config.streams, Options::default())?.with_former_of(journal);
     let mut driver = Driver::over(&history, config, Decisions::Recorded, None)?;
     driver.engine.follow_recorded_decisions_only();
     driver.pipeline(&mut history, false, |engine, batch| {

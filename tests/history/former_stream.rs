@@ -70,4 +70,8 @@ fn a_decision_of_a_former_stream_is_a_fact_of_a_journal() {
     assert_eq!(rungs, both, "a decision whose hash is wrong takes nothing");
     let (_, rungs) = replay_of(&folder.lines("other.jsonl", &all(&former)));
     assert_eq!(rungs, both, "another service may have written that stream");
+    // So it may beside the journal of another service.
+    let histories = ["journal", "forged"].map(|name| folder.path(name)).into();
+    let (_, lines) = replayed(&Request { histories, ..Request::default() }, &config(None));
+    assert_eq!(lines.len(), 2, "{lines:?}");
 }

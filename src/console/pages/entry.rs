@@ -53,7 +53,7 @@ pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<St
     if lines.is_empty() {
         let why =
             if context.film.has_past() { "The history has no such entry." } else { "A store has no raw entries." };
-        return Err(PageError::NotFound(format!("Entry {id} is not here. {why}")).into());
+        return Err(PageError::NotFound(format!("Entry {id} is not here. {why}")));
     }
     let page = EntryPage {
         when: When::of(id),

@@ -408,7 +408,7 @@ pub fn chart_of(context: &PageContext<'_>, name: &str, stop: &Stop) -> Result<St
     let cost_bps = explanation.at_time.map(|seen| seen.policy.cost_bps).unwrap_or_default();
     let (lived, range_ms) = lived(context, view, stop)?;
     let charts = draw(context, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
-    Ok(charts.into_iter().next().ok_or_else(|| PageError::NotFound("A store has no past to draw.".to_owned()))?)
+    charts.into_iter().next().ok_or_else(|| PageError::NotFound("A store has no past to draw.".to_owned()))
 }
 
 /// Returns a position by its id, or the open or last one of a symbol.

@@ -37,7 +37,7 @@ pub enum SplitError {
     #[error("the journal {} is of no cell", dir.display())]
     OfNoCell { dir: PathBuf },
     #[error("the journal {} is of {scope}, and its configuration reads {wanted}", dir.display())]
-    OfOtherCell { dir: PathBuf, scope: Scope, wanted: Scope },
+    OfOtherCell { dir: PathBuf, scope: Box<Scope>, wanted: Box<Scope> },
     #[error("{}: {what} (harvester journal verify {})", file.display(), dir.display())]
     Damaged { dir: PathBuf, file: PathBuf, what: String },
     #[error("the journal {} is empty", dir.display())]

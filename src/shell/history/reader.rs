@@ -86,6 +86,8 @@ pub struct History {
     extent: Extent,
     kept: Vec<KeptLine>,
     former: Vec<FormerDecision>,
+    /// The journal whose former decisions count, if one is chosen among several.
+    former_of: Option<usize>,
     notices: Vec<String>,
     duplicates: Duplicates,
     yielded: u64,
@@ -117,6 +119,7 @@ impl History {
             counters,
             kept,
             former,
+            former_of: None,
             notices,
             duplicates: Duplicates::default(),
             yielded: 0,
@@ -172,6 +175,7 @@ impl History {
             extent: Extent::Bytes { total, read },
             kept,
             former,
+            former_of: None,
             notices,
             duplicates: Duplicates::default(),
             yielded: 0,
@@ -244,8 +248,21 @@ impl History {
         self.kept_lines(StreamKind::Control)
     }
 
-    /// Returns the lines of journals that may be decisions of streams that are no longer configured.
-    pub fn former_decisions(&self) -> &[FormerDecision] {
+    /// Returns the lines of the journal that may be decisions of streams that are no longer configured. Of several journals
+    /// there are none unless one is chosen: such a line may then be of a stream that another service writes.
+    pub fn former_decisions(&self) -> impl Iterator<Item = &FormerDecision> {
+        let journal = self.former_of.or_else(|| (self.context.journals.len() == 1).then_some(0));
+        self.former.iter().filter(move |decision| Some(decision.journal) == journal)
+    }
+
+    /// Chooses the journal of [`Self::former_decisions`], by its place among the journals that were given.
+    #[must_use]
+    pub fn with_former_of(self, journal: usize) -> Self {
+        Self { former_of: Some(journal), ..self }
+    }
+
+    /// Returns these lines of all journals.
+    pub fn former_decisions_of_all(&self) -> &[FormerDecision] {
         &self.former
     }
 
