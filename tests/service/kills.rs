@@ -25,6 +25,7 @@ use serde_json::Value;
 const KILLS: u64 = 4;
 /// Power cuts. More of them: `HARVESTER_POWER_CUTS`.
 const POWER_CUTS: u64 = 4;
+const READ: [&str; 6] = [INTENT, RESULT, PRICE, PLAN, CONTROL, service::DECISION];
 /// A service that does not come to the end in so many starts gets nowhere.
 const STARTS_MAX: u32 = 60;
 
@@ -32,8 +33,7 @@ fn number(name: &str, or: u64) -> u64 {
     std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or)
 }
 
-/// An incident of 1,235 entries with prices that reach rungs, which three accounts had, and the outcome of a replay of
-/// it.
+/// An incident with prices that reach rungs, which three accounts had, and the outcome of a replay of it.
 struct Recorded {
     folder: tempfile::TempDir,
     settings: String,
@@ -46,7 +46,7 @@ impl Recorded {
         let folder = tempfile::tempdir().unwrap();
         let history = folder.path().join("night.jsonl");
         let recorded = std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).unwrap();
-        std::fs::write(&history, brought_forward(&of_three_accounts(&recorded))).unwrap();
+        std::fs::write(&history, brought_forward(&of_three_accounts(&thinned(&recorded)))).unwrap();
         // Small batches, so that there are many steps to be killed at.
         let mut settings = "[run]\nread_count = 50\ncheckpoint_entries = 40\nlease_ms = 1000\n".to_owned();
         if is_live {
@@ -87,6 +87,14 @@ impl<'a> Night<'a> {
         let mut place = Place::new(&server);
         place.settings.clone_from(&recorded.settings);
         Self { recorded, server, place }
+    }
+
+    /// Makes the group on all streams before a service does. One that begins to lead makes it where it has read to, and then
+    /// the group does not show what is acknowledged.
+    fn make_groups(&self) {
+        for stream in READ {
+            self.server.cli(&["XGROUP", "CREATE", stream, "harvester", "0", "MKSTREAM"]);
+        }
     }
 
     /// Everything that has to hold once a service has come to the end.
@@ -139,7 +147,7 @@ impl<'a> Night<'a> {
             let cause = payload["cause"].as_str().unwrap();
             assert!(on_disk.contains(cause), "{what}: a decision was written, and its cause {cause} is lost");
         }
-        for stream in [INTENT, RESULT, PRICE, PLAN, CONTROL, service::DECISION] {
+        for stream in READ {
             let asked = |words: &[&str]| -> Value {
                 serde_json::from_str(&self.server.cli(&[&["--json"], words].concat())).unwrap_or_default()
             };
@@ -174,6 +182,17 @@ fn names_book(payload: &str, account: &str, side: &str) -> bool {
     let payload: Value = serde_json::from_str(payload).unwrap();
     let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
     text("account") == account && text("position_side") == side
+}
+
+/// The same night with every third of its prices.
+fn thinned(history: &str) -> String {
+    let mut prices = 0;
+    let is_kept = |line: &&str| {
+        let is_price = line.contains(PRICE);
+        prices += usize::from(is_price);
+        !is_price || prices % 3 == 0
+    };
+    history.split_inclusive('\n').filter(is_kept).collect()
 }
 
 /// The same night in three accounts: each has the plans and positions that one had. Intents and prices are for all.
@@ -284,6 +303,7 @@ fn a_power_cut_or_a_kill_at_a_random_moment_loses_nothing_and_repeats_nothing() 
         let [mut kills, mut cuts] = [0, 0];
         while [kills, cuts] != wanted {
             let night = Night::of(&recorded);
+            night.make_groups();
             let Some(mut power) = Power::of(night.place.folder.path()) else {
                 return eprintln!("without a C compiler no process ends at a random moment");
             };
