@@ -184,6 +184,9 @@ async fn a_kill_key_refuses_the_order_and_never_the_record(server: &RedisServer)
     assert_eq!(entries(server, PLAN).len(), 4);
 }
 
+/// A key, what makes it refuse entries, and the fault that is named.
+type Fails<'a> = (&'a str, &'a dyn Fn(&str), StreamFault);
+
 /// A stream whose last id is the greatest, or a key of another type: neither decision nor order nor expiry is half written.
 async fn nothing_is_written_where_one_key_takes_nothing(server: &RedisServer) {
     const GREATEST: &str = "18446744073709551615-18446744073709551615";
@@ -193,7 +196,6 @@ async fn nothing_is_written_where_one_key_takes_nothing(server: &RedisServer) {
         server.cli(&["XDEL", key, GREATEST]);
     };
     let replaces = |key: &str| _ = server.cli(&["SET", key, "no stream"]);
-    type Fails<'a> = (&'a str, &'a dyn Fn(&str), StreamFault);
     let cases: [Fails<'_>; 9] = [
         (CONTROL, &exhausts, StreamFault::IdsExhausted),
         (DECISION, &exhausts, StreamFault::IdsExhausted),

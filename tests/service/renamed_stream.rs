@@ -68,8 +68,7 @@ fn replay_of(place: &Place) -> (usize, Value) {
 
 #[test]
 fn a_renamed_decision_stream_is_refused_and_counted_whatever_became_of_the_store() {
-    let cases: [(&str, fn(&Path)); 3] = [("deleted", lose), ("damaged", damage), ("of another format", bring_back)];
-    for (what, become_of) in cases {
+    for (what, become_of) in [("deleted", lose as fn(&Path)), ("damaged", damage), ("of another format", bring_back)] {
         let server = RedisServer::start();
         let mut place = Place::new(&server);
         decided(&server, &place);

@@ -20,10 +20,10 @@
 //!   of a live start), `claim` (accounts of cells), `start` (opens store and journal), `parts` (threads and channels),
 //!   `connect` (retries);
 //! - the way of an entry: `reader` with `source` (its requests), `lines` (entries on their way), `gap_detector` (finds
-//! lost entries) and `clocks` (of several servers); `event_loop` with `message` and `event`; `processor` with `orders`
-//! (makes requests) and `findings`; `disk` (journal and checkpoint); `emitter`;
+//!   lost entries) and `clocks` (of several servers); `event_loop` with `message` and `event`; `processor` with `orders`
+//!   (makes requests) and `findings`; `disk` (journal and checkpoint); `emitter`;
 //! - other tasks: `lease_task`, `kill_gate` (stops orders), `crash_guard` (ends crash loops), `snapshots` (saves
-//! states), `fetching` (fetches what is lacking), `publish` (publishes the report), `fail` (failure points for tests).
+//!   states), `fetching` (fetches what is lacking), `publish` (publishes the report), `fail` (failure points for tests).
 
 mod claim;
 mod clocks;
