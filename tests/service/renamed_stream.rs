@@ -66,9 +66,13 @@ fn replay_of(place: &Place) -> (usize, Value) {
     (made.len(), run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json())
 }
 
+/// Changes a store.
+type Fate = fn(&Path);
+
 #[test]
 fn a_renamed_decision_stream_is_refused_and_counted_whatever_became_of_the_store() {
-    for (what, become_of) in [("deleted", lose as fn(&Path)), ("damaged", damage), ("of another format", bring_back)] {
+    let cases: [(&str, Fate); 3] = [("deleted", lose), ("damaged", damage), ("of another format", bring_back)];
+    for (what, become_of) in cases {
         let server = RedisServer::start();
         let mut place = Place::new(&server);
         decided(&server, &place);
