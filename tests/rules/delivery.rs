@@ -6,7 +6,7 @@ use harvester::config::Config;
 use harvester::domain::delivery::action::{Action, Appended, Looked, Notice, Offer, OfferAnswer, Remembered};
 use harvester::domain::delivery::gap::{GapReason, StreamGap};
 use harvester::domain::delivery::own_entry::OwnEntry;
-use harvester::domain::delivery::row::OutboxRow;
+use harvester::domain::delivery::row::{OutboxRow, SOMEWHERE};
 use harvester::domain::delivery::{AccountPolicy, Delivery, Folded, Lease, Restored, Settings};
 use harvester::domain::engine::Disposition;
 use harvester::domain::event::ids::{EntryId, StreamId};
@@ -175,7 +175,7 @@ impl Rig {
 
     /// The server was asked for a decision. `remembered` is the entry that its memory names.
     fn looked(&mut self, seq: u64, is_there: bool, remembered: Option<Remembered>) {
-        let entry = self.delivery.outbox().get(seq).expect("a decision").written;
+        let entry = self.delivery.outbox().get(seq).expect("a decision").written.filter(|entry| *entry != SOMEWHERE);
         self.delivery.handle_checked(&[Looked { seq, entry, is_there, remembered }], &self.lab.engine);
     }
 

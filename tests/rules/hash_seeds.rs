@@ -1,5 +1,5 @@
 //! Hashes of names from outside have a seed that nobody outside knows (docs/decisions/0017-bound-what-outsiders-can-do.md):
-//! whoever writes entries must not be able to choose names that all fall into one place of a table.
+//! a writer of entries must not be able to choose names that all fall into one bucket of a table.
 
 use std::fs;
 

@@ -191,12 +191,12 @@ impl Rig {
         let read = self.sent.of(stream).iter().filter(|id| there.binary_search(id).is_ok());
         assert!(read.eq(there), "{what}: each entry is read once, in order");
         for id in lost {
-            let is_told = self.sent.gaps.iter().any(|gap| {
+            let is_reported = self.sent.gaps.iter().any(|gap| {
                 usize::from(gap.stream.0) == stream
                     && gap.after.is_none_or(|after| after < *id)
                     && gap.before.is_none_or(|before| *id < before)
             });
-            assert!(is_told, "{what}: {id} is in none of {:?}", self.sent.gaps);
+            assert!(is_reported, "{what}: {id} is in none of {:?}", self.sent.gaps);
         }
         assert_eq!(self.sent.gaps.len(), gaps, "{what}: {:?}", self.sent.gaps);
     }

@@ -91,7 +91,7 @@ fn are_told(server: &RedisServer, stream: &str, lost: &[EntryId]) {
 }
 
 /// Streams are trimmed, deleted in the middle, skipped by the group and deleted as a whole, while the service works and while
-/// it is away; and the process ends between finding a gap and telling it.
+/// it is away; and the process ends between finding a gap and reporting it.
 #[test]
 fn i11_i13_what_can_never_be_read_is_told_once_and_holds_positions() {
     let server = RedisServer::start();

@@ -275,7 +275,7 @@ fn i61_unreadable_results_are_a_concern() {
     assert_eq!(report.positions.held, super::counts(&[("history_gap", 1)]), "the position stays held");
 }
 
-/// A snapshot may tell a quantity that no fill has told. One that cannot be read is a finding of its own.
+/// A snapshot may state a quantity that no fill has stated. An unreadable one is a finding of its own.
 #[test]
 fn a_snapshot_that_cannot_be_read_needs_someone() {
     let mut lab = engine_of(&[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5")]);
