@@ -36,7 +36,7 @@ pub enum OperatorCommand {
 /// Why a text is not a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    #[error("{0:?} is no symbol (want one like BTCUSDT)")]
+    #[error("{0:?} is not a symbol (want one like BTCUSDT)")]
     NoSymbol(String),
     #[error("{0:?} is not an account (want 1 to 64 letters, digits, `_`, `-` and `.`)")]
     NoAccount(String),

@@ -119,7 +119,7 @@ fn each_account_is_fetched_with_its_own_key_and_written_under_its_own_name() {
     assert_eq!(of("hedged", Some("SHORT")), by_exchange("10", "0.31"));
     let line = document["lines"].as_array().unwrap().iter().find(|line| line["symbol"] == "nobody/ETHUSDT").unwrap();
     let why = line["missing"]["entry_price"].as_str().unwrap();
-    let says = "no credentials: set key and secret of the account ([accounts.nobody] is not configured)";
+    let says = "no credentials ([accounts.nobody] is not configured)";
     assert!(why.contains(says), "{why}");
     assert!(!ran.out.contains(&MAIN.0[..8]) && !ran.log.contains(&MAIN.0[..8]), "no key is shown");
 }

@@ -19,7 +19,7 @@ fn i44_refused_or_missing_credentials_are_named() {
     let wrong_secret = Exchange::new(Settings { credentials: Some(other), ..settings(&server) }).unwrap();
     within(async {
         let error = without.positions().await.unwrap_err();
-        assert_eq!(error.to_string(), "GET /fapi/v3/positionRisk: no credentials");
+        assert_eq!(error.to_string(), "GET /fapi/v3/positionRisk: no credentials: set key and secret of the account");
         assert!(error.is_about_credentials() && server.all_calls().is_empty(), "nothing was sent");
         without.marks(None).await.expect("public calls work");
         for (exchange, code) in [(wrong_key, -2015), (wrong_secret, -1022)] {
