@@ -46,7 +46,7 @@ impl Recorded {
         let folder = tempfile::tempdir().unwrap();
         let history = folder.path().join("night.jsonl");
         let recorded = std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).unwrap();
-        std::fs::write(&history, brought_forward(&of_three_accounts(&thinned(&recorded)))).unwrap();
+        std::fs::write(&history, brought_forward(&of_three_accounts(&recorded))).unwrap();
         // Small batches, so that there are many steps to be killed at.
         let mut settings = "[run]\nread_count = 50\ncheckpoint_entries = 40\nlease_ms = 1000\n".to_owned();
         if is_live {
@@ -182,17 +182,6 @@ fn names_book(payload: &str, account: &str, side: &str) -> bool {
     let payload: Value = serde_json::from_str(payload).unwrap();
     let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
     text("account") == account && text("position_side") == side
-}
-
-/// The same night with every third of its prices.
-fn thinned(history: &str) -> String {
-    let mut prices = 0;
-    let is_kept = |line: &&str| {
-        let is_price = line.contains(PRICE);
-        prices += usize::from(is_price);
-        !is_price || prices % 3 == 0
-    };
-    history.split_inclusive('\n').filter(is_kept).collect()
 }
 
 /// The same night in three accounts: each has the plans and positions that one had. Intents and prices are for all.
