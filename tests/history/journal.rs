@@ -7,8 +7,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::support::random::Random;
 use files::{
-    Random, ack, commits, decompressed, empty_commit, head, line, lines_from, names, open_file, written, written_with,
+    ack, commits, decompressed, empty_commit, head, line, lines_from, names, open_file, written, written_with,
 };
 use harvester::codec::journal::{FOOT_BYTES, HEAD_BYTES, Head};
 use harvester::shell::journal::{Journal, JournalError, Limits};

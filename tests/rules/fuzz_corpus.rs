@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::cases;
 use crate::support::fuzz::{self, Folded, fold};
+use crate::support::random::split_mix;
 
 const SEED: u64 = 0x5eed_2026_0204;
 const MUTATIONS: u64 = 4000;
@@ -233,16 +234,12 @@ fn spans(input: &[u8], belongs: impl Fn(u8) -> bool) -> Vec<Range<usize>> {
     spans
 }
 
-/// The generator `SplitMix64`: the same numbers on every machine.
+/// Chooses places in an input.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        split_mix(&mut self.0)
     }
 
     /// Returns a number from 0 to `end`, without `end`.

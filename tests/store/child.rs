@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::random::Random;
 use harvester::shell::store::{OpenError, Store};
 
 pub const FORMAT: u32 = 3;
@@ -20,23 +21,6 @@ const BIG_EVERY: u64 = 10;
 
 /// Limit of a store call in the tests of the watchdog. Other tests use the disk at the same time.
 pub const CALL_LIMIT: Duration = Duration::from_secs(2);
-
-/// SplitMix64: the same numbers on every machine.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
 
 /// Returns bytes that depend on their commit and their row.
 fn value(commit: u64, row: u64, len: u64) -> Vec<u8> {

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::child::{FORMAT, Random, Spawned, assert_whole, commit_next, copy_folder, number_after, spawn, store_with};
+use super::child::{FORMAT, Spawned, assert_whole, commit_next, copy_folder, number_after, spawn, store_with};
+use crate::support::random::Random;
 use harvester::shell::store::Store;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 

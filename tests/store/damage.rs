@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::child::{FORMAT, Random, assert_whole, commit_next, copy_folder, spawn, state_after, store_with};
+use super::child::{FORMAT, assert_whole, commit_next, copy_folder, spawn, state_after, store_with};
+use crate::support::random::Random;
 use harvester::shell::store::{OpenError, Store};
 
 /// Enough for a log of several segments, some of them used again.

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod orders;
 pub mod power;
 pub mod proxy;
+pub mod random;
 pub mod redis;
 pub mod rust;
 pub mod service;

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{BEGIN_MS, SMALL};
+use crate::support::random::Random;
 use harvester::codec::journal::{HEAD_BYTES, Head};
 use harvester::shell::journal::Journal;
 
@@ -77,21 +78,4 @@ pub fn open_file(dir: &Path) -> Option<PathBuf> {
 /// Returns the number after the word `ack`, and 0 for any other line.
 pub fn ack(line: &str) -> u64 {
     line.strip_prefix("ack ").and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// SplitMix64: the same numbers on every machine.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }

@@ -1,5 +1,6 @@
 //! The state of a script while it is played: its time, its numbers, and its results so far.
 
+use crate::support::random::split_mix;
 use std::collections::BTreeMap;
 
 use harvester::codec::line::{FieldValue, Fields, write};
@@ -75,11 +76,7 @@ impl World {
 
     /// Returns a number below `n`, from the random numbers of the operation.
     pub(super) fn draw(&mut self, n: u64) -> u64 {
-        self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.dice;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % n
+        split_mix(&mut self.dice) % n
     }
 
     pub(super) fn one_in(&mut self, n: u64) -> bool {
