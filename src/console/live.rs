@@ -76,10 +76,12 @@ impl Live {
         let seen = {
             let mut boards = self.boards();
             // A page without readers is removed after its next pause. It does not count any more.
-            let followed = boards.values().filter(|board| board.receiver_count() > 0).count();
+            let is_followed = |board: &watch::Sender<Version>| board.receiver_count() > 0;
+            let has_place = boards.values().filter(|board| is_followed(board)).count() < BOARDS_MAX;
             match boards.get(address) {
-                Some(board) => board.subscribe(),
-                None if followed >= BOARDS_MAX || boards.len() >= 2 * BOARDS_MAX => return None,
+                Some(board) if has_place || is_followed(board) => board.subscribe(),
+                Some(_) => return None,
+                None if !has_place || boards.len() >= 2 * BOARDS_MAX => return None,
                 None => {
                     let (board, seen) = watch::channel(Version::default());
                     boards.insert(address.to_owned(), board);
@@ -171,5 +173,23 @@ impl Reader {
                 Err(_) => return Some((":\n\n".to_owned(), self)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_that_lost_its_readers_takes_a_place_again_when_it_is_followed_again() {
+        let live = Live::default();
+        let follow = |address: &str| live.follow(address, String::new(), |_| async { None });
+        drop(follow("first").expect("a place"));
+        let others: Vec<_> = (0..BOARDS_MAX).map(|number| follow(&number.to_string())).collect();
+        assert!(others.iter().all(Option::is_some), "a page without readers takes no place");
+        assert!(follow("first").is_none(), "all places are taken");
+        assert!(follow("0").is_some(), "a page that is followed takes further readers");
+        drop(others);
+        assert!(follow("first").is_some(), "there are places again");
     }
 }
