@@ -18,11 +18,11 @@ pub enum HoldClass {
 /// How a hold depends on the price while neither the position nor the policy changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriceDependence {
-    /// It is the same at every price.
+    /// It is the same at every price and at every time.
     Fixed,
     /// It depends only on the gain, so it is the same over a band of prices.
     Gain,
-    /// It depends on more than the gain: each price is evaluated.
+    /// It depends on more than the gain, for example on the time: each price is evaluated.
     Changes,
 }
 
