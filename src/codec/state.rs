@@ -120,7 +120,11 @@ mod tests {
             return;
         }
         let golden = include_str!("state.golden");
-        assert_eq!(text, golden, "stored bytes changed");
+        assert_eq!(
+            text, golden,
+            "stored bytes changed: raise RULES_VERSION or FORMAT_VERSION, then write the file again \
+             (HARVESTER_BLESS=1 cargo xtask test --lib stored_bytes_are_golden)"
+        );
     }
 
     #[test]
