@@ -89,7 +89,7 @@ fn screen(top: &Top, size: (u16, u16)) -> String {
     text(&drawn(top, NOW_MS, size, true))
 }
 
-/// Compares a screen with its file; `HARVESTER_BLESS=1` writes it again.
+/// Compares a screen with its golden file; `cargo xtask bless` rewrites the file.
 fn golden(name: &str, screen: &str) {
     let path = root().join("tests/console/golden").join(name);
     if std::env::var_os("HARVESTER_BLESS").is_some() {

@@ -21,11 +21,11 @@ fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
     let chart = &body[start..body[start..].find("</svg>").expect("its end") + start + "</svg>".len()];
     let lines = chart.replace("><", ">\n<") + "\n";
     let path = root().join("tests/console/golden/chart_ethusdt.svg");
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var_os("HARVESTER_BLESS").is_some() {
         fs::write(&path, &lines).expect("the golden chart is written");
     }
     let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(lines, golden, "HARVESTER_BLESS=1 writes it again");
+    assert_eq!(lines, golden, "cargo xtask bless writes it again");
 
     let engine = console.film.state(Some(console.film.until("02:09").expect("a time")), &Stop::never()).unwrap();
     let subject = Subject::Symbol { asked: None, later: None };

@@ -23,7 +23,7 @@ fn assert_golden(file: &str, out: &str, folder: &Path) {
         return;
     }
     let golden = fs::read_to_string(&path).expect("a golden file");
-    assert_eq!(out, golden, "{file} changed: see HARVESTER_BLESS");
+    assert_eq!(out, golden, "{file} changed (cargo xtask bless, then read the diff)");
 }
 
 /// Writes the incident with a change, for example without one entry or with two exchanged.

@@ -22,7 +22,7 @@ cargo xtask TASK
   ci            what has to pass before a change lands: format, dependencies, lints, documentation, book, tests,
                 simulator
   test [ARG…]   set up what the tests need, then run them; arguments go to `cargo test`
-  bless         rewrite the golden lines and stories of replay/ and show which changed
+  bless         rewrite the golden lines and stories of replay/ and the golden screens, and show which changed
   book          check the links of all Markdown files and build docs/ as a book, into target/book
   docs          write the pages of docs/reference/ from the code
   bench         rates of reading, decoding, folding and replaying, from one run
