@@ -1,13 +1,17 @@
 //! The one step in which a decision is written: what it looks at before, and what it answers.
 
+use std::collections::BTreeMap;
+
 use crate::support::redis::RedisServer;
-use crate::support::service::{CONTROL, DECISION, PLAN, add, entries, field_of_all};
+use crate::support::service::{CONTROL, DECISION, PLAN, RESULT, add, entries, field_of_all};
 use harvester::codec::seal::chained;
-use harvester::domain::delivery::action::{Looked, Needed, Offer, Remembered, Tried, WrittenDecision};
+use harvester::domain::delivery::action::{FactsFolded, Looked, Needed, Offer, Remembered, Tried, WrittenDecision};
 use harvester::domain::delivery::row::OutboxRow;
-use harvester::domain::event::ids::EntryId;
+use harvester::domain::event::ids::{EntryId, StreamId};
 use harvester::shell::redis::{Address, EmitKeys, Emitter, Offered, Server, StreamFault};
 
+/// The stream of results.
+const FACTS: StreamId = StreamId(2);
 const LEASE: &str = "quantum:stream:harvest.decision:lease";
 const MEMORY: &str = "quantum:stream:harvest.decision:emitted";
 
@@ -20,6 +24,7 @@ async fn emitter(server: &RedisServer, length_max: u64) -> Emitter {
         decisions: DECISION.to_owned(),
         control: CONTROL.to_owned(),
         kill_key: "quantum:kill".to_owned(),
+        facts: BTreeMap::from([(FACTS, RESULT.to_owned())]),
         length_max,
         signing: None,
     };
@@ -54,6 +59,7 @@ fn order(server: &RedisServer, seq: u64) -> Offer {
         refusal: None,
         age_max_ms: 30_000,
         watermark_ms: now_ms,
+        facts: Vec::new(),
         kill_was_set: false,
         after: None,
         needs: None,
@@ -99,6 +105,8 @@ async fn an_order_is_written_only_while_everything_allows_it() {
     let server = &RedisServer::start_with(&["--stream-node-max-entries", "1"]);
     without_the_lease_nothing_is_written(server).await;
     an_order_that_rests_on_what_was_folded_long_ago_is_not_written(server).await;
+    an_order_ahead_of_the_clock_is_not_sent(server).await;
+    an_order_that_lacks_a_fact_which_is_gone_is_not_written(server).await;
     a_kill_key_refuses_the_order_and_never_the_record(server).await;
     nothing_is_written_where_one_key_takes_nothing(server).await;
     output_streams_are_trimmed_only_where_that_is_set(server).await;
@@ -145,6 +153,58 @@ async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written(server: 
     let mut record = Offer { watermark_ms: 0, ..order(server, 2) };
     record.row.request = None;
     entry_of(&offer(&mut emitter, &record).await);
+}
+
+/// The clock of the server went back after the decision was made, so its age is unknown.
+async fn an_order_ahead_of_the_clock_is_not_sent(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
+    let ahead = Offer { watermark_ms: server.now_ms() + 10_000, ..order(server, 1) };
+    assert_eq!(offer(&mut emitter, &ahead).await, Offered::Behind);
+    let mut ahead = order(server, 1);
+    ahead.row.cause_ms += 10_000;
+    let refused = offer(&mut emitter, &ahead).await;
+    let is_too_old = |reason: &Option<String>| reason.as_deref() == Some("max_decision_age");
+    assert!(matches!(&refused, Offered::Written { refusal, .. } if is_too_old(refusal)), "{refused:?}");
+    assert_eq!(entries(server, PLAN), []);
+    // The clocks of two servers may differ a little.
+    let mut near = order(server, 2);
+    near.row.cause_ms += 1_000;
+    entry_of(&offer(&mut emitter, &near).await);
+    assert_eq!(entries(server, PLAN).len(), 1);
+}
+
+/// A result that may close the position was added and removed before it was read.
+async fn an_order_that_lacks_a_fact_which_is_gone_is_not_written(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
+    let result = || add(server, RESULT, &[("payload", "{}")]);
+    let after = |id: &str, seen: u64, seq: u64| Offer {
+        facts: vec![FactsFolded { stream: FACTS, after: id.parse().expect("an id"), seen }],
+        ..order(server, seq)
+    };
+    let mut seq = 0;
+    let mut is_written = async |id: &str, seen: u64| {
+        seq += 1;
+        match offer(&mut emitter, &after(id, seen, seq)).await {
+            Offered::Behind => false,
+            offered => {
+                entry_of(&offered);
+                true
+            }
+        }
+    };
+    assert!(is_written("0-0", 0).await, "no result was ever added");
+    let (first, second) = (result(), result());
+    assert!(is_written(&second, 2).await, "all are read");
+    assert!(is_written(&first, 1).await, "one is unread, and there");
+    server.cli(&["XTRIM", RESULT, "MAXLEN", "1"]);
+    assert!(is_written(&first, 1).await, "only what is read was trimmed");
+    server.cli(&["XTRIM", RESULT, "MAXLEN", "0"]);
+    assert!(!is_written(&first, 1).await, "an unread one was trimmed");
+    assert!(is_written(&second, 2).await, "all are read, or known to be lost");
+    let (third, _fourth) = (result(), result());
+    server.cli(&["XDEL", RESULT, &third]);
+    assert!(!is_written(&second, 2).await, "one of two unread ones was deleted");
+    assert!(!is_written(&second, 5).await, "the server has forgotten what was read");
 }
 
 async fn a_kill_key_refuses_the_order_and_never_the_record(server: &RedisServer) {

@@ -1,10 +1,10 @@
 //! Disturbances that wait for the worst moment: an order in flight, a lease that is taken, a gap that is reported.
 
-use harvester::domain::delivery::action::Offer;
+use harvester::domain::delivery::action::{FactsFolded, Offer};
 
 use super::instance::Instance;
 use super::redis::Data;
-use super::run::KILL_KEY;
+use super::run::{KILL_KEY, RESULT};
 use super::world::World;
 
 /// Largest age of the copy of the server's data. [µs]
@@ -39,6 +39,8 @@ pub enum AtOffer {
     LoseLease { instance: usize },
     /// The offer takes effect, and its answer is lost.
     LoseAnswer,
+    /// Another program trims a result that the instance has not read, while the offer is in flight.
+    TrimUnread,
     /// Another program sets the kill key while the offer is in flight.
     KillKey,
     /// The process is paused before it sends the offer.
@@ -82,6 +84,7 @@ impl World {
             | AtOffer::Lose
             | AtOffer::LoseWithCause
             | AtOffer::KillKey
+            | AtOffer::TrimUnread
             | AtOffer::StandStill { .. }
             | AtOffer::Betray { .. } => return None,
         };
@@ -117,6 +120,7 @@ impl World {
                 | AtOffer::LoseLease { .. }
                 | AtOffer::LoseAnswer
                 | AtOffer::KillKey
+                | AtOffer::TrimUnread
                 | AtOffer::StandStillBefore { .. },
             )
             | None => return,
@@ -147,6 +151,14 @@ impl World {
                 self.ambush.at_gap = true;
             }
             Some(AtOffer::LoseAnswer) => self.lose_answer(instance),
+            Some(AtOffer::TrimUnread) => {
+                let of_results = |of: &&FactsFolded| self.config.streams.get(of.stream).name == RESULT;
+                let folded = offers.iter().find_map(|offer| offer.facts.iter().find(of_results));
+                if folded.is_none_or(|folded| self.redis.entries_after(RESULT, folded.after).is_empty()) {
+                    return;
+                }
+                self.trim(RESULT, 0);
+            }
             Some(AtOffer::KillKey) => {
                 self.operator.is_killed = true;
                 self.redis.set(KILL_KEY, "1".to_owned(), None);

@@ -109,6 +109,7 @@ impl World {
                 format!("the order of {short} rests on what was folded before {}", offer.watermark_ms),
             );
         }
+        self.check_facts(offer);
         if self.redis.get(KILL_KEY).is_some_and(|value| operator::kills(value.as_bytes())) {
             self.violate(Promise::NoOrderWhenKilled, format!("the order of {short} is sent while the kill key is set"));
         }
@@ -123,6 +124,25 @@ impl World {
         } else if orders.len() > 1 {
             let text = format!("{short} has the orders {orders:?}");
             self.violate(Promise::OneOrder, text);
+        }
+    }
+
+    /// Checks that nothing about positions was trimmed that the sender of an order has not read, unless a gap names it.
+    fn check_facts(&mut self, offer: &Offer) {
+        // If the server loses entries, and its clock steps, an id says nothing about what was read.
+        if self.checks.has_lost {
+            return;
+        }
+        let gaps = self.gaps();
+        let missed = offer.facts.iter().find_map(|folded| {
+            let name = &self.config.streams.get(folded.stream).name;
+            let is_missed =
+                |of: &str, id: EntryId| of == name && id > folded.after && !gaps.iter().any(|gap| gap.names(of, id));
+            self.redis.trimmed.iter().find(|(of, id)| is_missed(of, *id))
+        });
+        if let Some((stream, id)) = missed {
+            let text = format!("the order of {} is sent without {stream}/{id}", &offer.row.decision_id[..8]);
+            self.violate(Promise::NoOrderOverLoss, text);
         }
     }
 

@@ -96,10 +96,11 @@ impl World {
             Disturbance::Trim => {
                 let stream = self.rng.pick(&[PRICE, PRICE, RESULT, PLAN]);
                 let length = self.rng.within(0, 12) as usize;
-                let gone = self.redis.stream(stream).trim(length);
-                self.redis.trimmed.extend(gone.into_iter().map(|id| (stream.to_owned(), id)));
-                self.checks.trimmed = true;
-                self.note("server", format!("{stream} is trimmed to {length}"));
+                if stream == RESULT && length < 6 {
+                    self.ambush.at_offer = Some(AtOffer::TrimUnread);
+                } else {
+                    self.trim(stream, length);
+                }
             }
             Disturbance::FullDisk => {
                 let us = self.rng.within(50_000, 2_000_000);
@@ -107,6 +108,13 @@ impl World {
                 self.note(&name, format!("has a full disk for {} ms", us / 1000));
             }
         }
+    }
+
+    pub fn trim(&mut self, stream: &str, length: usize) {
+        let gone = self.redis.stream(stream).trim(length);
+        self.redis.trimmed.extend(gone.into_iter().map(|id| (stream.to_owned(), id)));
+        self.checks.trimmed = true;
+        self.note("server", format!("{stream} is trimmed to {length}"));
     }
 
     pub fn cut_off(&mut self, instance: usize, us: u64) {

@@ -181,7 +181,13 @@ impl World {
     fn emit(&mut self, instance: usize, offer: &Offer, issued_ms: u64) -> Reply {
         let key = keys::configured(&self.config).expect("the key reads");
         let faults = self.request.faults;
-        let terms = EmitTerms { key: key.as_ref(), length_max: self.config.emit.output_maxlen, issued_ms, faults };
+        let terms = EmitTerms {
+            key: key.as_ref(),
+            length_max: self.config.emit.output_maxlen,
+            issued_ms,
+            streams: &self.config.streams,
+            faults,
+        };
         let reply = script::emit(&mut self.redis, &mut self.rng, &terms, offer);
         let name = self.instances[instance].name.clone();
         let row = &offer.row;

@@ -21,6 +21,7 @@ const fn breaks(fault: Fault) -> &'static [Promise] {
         Fault::TokenNumberOnly | Fault::NoFence => &[Promise::WrittenByHolder],
         Fault::NoMemory => &[Promise::OneOrder, Promise::Chain],
         Fault::NoLookAtLast => &[Promise::Chain],
+        Fault::NoLookForLostFacts => &[Promise::NoOrderOverLoss],
         Fault::KillKeyNotRead => &[Promise::NoOrderWhenKilled],
         Fault::ClockOfClient => &[Promise::OrderIsYoung, Promise::OrderIsFresh],
         Fault::AgainWithOrder | Fault::ForgetDoubtAtFailover => &[Promise::OneOrder],

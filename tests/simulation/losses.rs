@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Returns all gaps that were reported.
-    fn gaps(&self) -> Vec<Noticed> {
+    pub fn gaps(&self) -> Vec<Noticed> {
         let in_log = self.redis.entries_after(CONTROL, EntryId::default());
         let in_log = in_log.iter().filter(|entry| entry.field("event_type") == "history.gap").map(|entry| {
             let gap: serde_json::Value = serde_json::from_str(entry.field("payload")).unwrap_or_default();
@@ -131,7 +131,7 @@ impl World {
 }
 
 impl Noticed {
-    fn names(&self, stream: &str, id: EntryId) -> bool {
+    pub fn names(&self, stream: &str, id: EntryId) -> bool {
         self.stream == stream
             && self.after.is_none_or(|after| after <= id)
             && self.before.is_none_or(|before| id <= before)

@@ -23,6 +23,8 @@ pub enum Promise {
     OrderIsYoung,
     /// All streams were folded up to at most 2 s before an order is sent.
     OrderIsFresh,
+    /// No order is sent while an entry about positions is gone that its sender has not read and that no gap names.
+    NoOrderOverLoss,
     /// No order is sent while the kill key is set.
     NoOrderWhenKilled,
     /// No order of an account is offered once an entry was folded that kills this account.

@@ -3,9 +3,10 @@
 use harvester::codec::issue::{self, Stamp};
 use harvester::codec::operator;
 use harvester::codec::signing::SigningKey;
-use harvester::domain::delivery::action::{FirstDecision, Looked, Offer, Remembered, WrittenDecision};
+use harvester::domain::delivery::action::{FactsFolded, FirstDecision, Looked, Offer, Remembered, WrittenDecision};
 use harvester::domain::delivery::fault::{Fault, Faults};
 use harvester::domain::event::ids::EntryId;
+use harvester::domain::event::streams::Streams;
 
 use super::redis::{Redis, StreamEntry};
 use super::rng::Rng;
@@ -32,6 +33,7 @@ pub struct EmitTerms<'a> {
     pub key: Option<&'a SigningKey>,
     pub length_max: u64,
     pub issued_ms: u64,
+    pub streams: &'a Streams,
     pub faults: Faults,
 }
 
@@ -82,14 +84,18 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
         None => {}
     }
     let clock_ms = if terms.faults.has(Fault::ClockOfClient) { terms.issued_ms } else { now_ms };
-    if refusal.is_empty() && offer.age_max_ms > 0 && clock_ms.saturating_sub(row.cause_ms) > offer.age_max_ms {
+    let is_old = clock_ms.saturating_sub(row.cause_ms) > offer.age_max_ms
+        || row.cause_ms.saturating_sub(clock_ms) > FOLDED_AGE_MAX_MS;
+    if refusal.is_empty() && offer.age_max_ms > 0 && is_old {
         refusal = "max_decision_age";
     }
     if row.record_only {
         refusal = "";
     }
-    let is_behind = offer.watermark_ms > 0 && clock_ms.saturating_sub(offer.watermark_ms) > FOLDED_AGE_MAX_MS;
-    if refusal.is_empty() && is_behind {
+    let is_behind = offer.watermark_ms > 0 && clock_ms.abs_diff(offer.watermark_ms) > FOLDED_AGE_MAX_MS;
+    let lacks_facts =
+        || !terms.faults.has(Fault::NoLookForLostFacts) && offer.facts.iter().any(|of| has_lost(redis, terms, of));
+    if refusal.is_empty() && (is_behind || lacks_facts()) {
         return Reply::Behind;
     }
     if !refusal.is_empty() && terms.key.is_some() {
@@ -122,6 +128,12 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
         redis.data.memory.insert(row.decision_id.clone(), answer.clone());
     }
     Reply::Written { answer, decision, request: requested, refusal: refusal.to_owned() }
+}
+
+/// Returns true if entries that were added to a stream are neither read nor there.
+fn has_lost(redis: &Redis, terms: &EmitTerms<'_>, folded: &FactsFolded) -> bool {
+    let Some(stream) = redis.data.streams.get(&terms.streams.get(folded.stream).name) else { return false };
+    stream.added.checked_sub(folded.seen) != Some(stream.after(folded.after).len() as u64)
 }
 
 fn number_of(lease: &str) -> &str {

@@ -37,12 +37,25 @@ pub struct Offer {
     pub age_max_ms: u64,
     /// The watermark: all entries before this server time are folded; 0 turns the check off. [ms since 1970]
     pub watermark_ms: u64,
+    /// How far each stream of facts about positions is folded. The script sends no order if such a stream has lost an
+    /// entry since. Empty if nothing is to be sent.
+    pub facts: Vec<FactsFolded>,
     /// The kill key was set when it was last read, so a key that is missing now still counts.
     pub kill_was_set: bool,
     /// The last written decision. The script writes nothing while the server does not have this entry.
     pub after: Option<EntryId>,
     /// The decision before it in the same pipeline. The script writes nothing if that one was not written.
     pub needs: Option<Needed>,
+}
+
+/// How far a stream is folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactsFolded {
+    pub stream: StreamId,
+    /// The last entry that is folded.
+    pub after: EntryId,
+    /// Entries up to it that were ever added to the stream: folded, or known to be lost. [1]
+    pub seen: u64,
 }
 
 /// A decision that must be in the stream before the next one.
@@ -61,7 +74,7 @@ pub enum OfferAnswer {
     Stale,
     /// The decision before it in the pipeline was not written.
     Halted,
-    /// The order rests on data that was read too long ago.
+    /// The order rests on data that was read too long ago, or that lacks entries which can be read no longer.
     Behind,
     /// A key that is written to takes no entries.
     Unfit,

@@ -77,9 +77,10 @@ impl Delivery {
         self.outbox.synced(self.durable);
     }
 
-    /// Handles the watermark: all entries before this server time are folded. [ms since 1970]
+    /// Handles the watermark: all entries before this server time are folded. It goes back with the server's clock. [ms
+    /// since 1970]
     pub fn handle_watermark(&mut self, ms: u64) {
-        self.gate.watermark_ms = self.gate.watermark_ms.max(ms);
+        self.gate.set_watermark(ms);
         self.see_whether_caught_up();
     }
 

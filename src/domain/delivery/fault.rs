@@ -19,6 +19,8 @@ pub enum Fault {
     NoMemory,
     /// The script does not look for the decision that was written last.
     NoLookAtLast,
+    /// The script does not look for facts that were lost before they were read.
+    NoLookForLostFacts,
     /// The script does not read the kill key.
     KillKeyNotRead,
     /// Ages are computed with the clock of the client.
@@ -46,7 +48,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AcknowledgeBeforeSync,
         Self::OfferBeforeSync,
         Self::CursorBeforeOutbox,
@@ -55,6 +57,7 @@ impl Fault {
         Self::NoFence,
         Self::NoMemory,
         Self::NoLookAtLast,
+        Self::NoLookForLostFacts,
         Self::KillKeyNotRead,
         Self::ClockOfClient,
         Self::AgainWithOrder,

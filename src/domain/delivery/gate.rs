@@ -49,6 +49,11 @@ impl Gate {
         self.not_before_ms = None;
     }
 
+    pub fn set_watermark(&mut self, ms: u64) {
+        self.watermark_ms = ms;
+        self.behind_at_ms = self.behind_at_ms.map(|behind| behind.min(ms));
+    }
+
     /// Makes orders wait until more is folded.
     pub const fn wait_for_news(&mut self) {
         self.behind_at_ms = Some(self.watermark_ms);

@@ -1,6 +1,6 @@
 //! The next action, by numbered priorities.
 
-use super::action::{Action, Append, GapNotice, Needed, Notice, Offer, Record};
+use super::action::{Action, Append, FactsFolded, GapNotice, Needed, Notice, Offer, Record};
 use super::fault::Fault;
 use super::gap::StreamGap;
 use super::row::{OutboxRow, RowChange};
@@ -68,6 +68,7 @@ impl Delivery {
                 refusal: if is_order { self.refusal(row, engine) } else { None },
                 age_max_ms: if is_order { self.settings.age_max_ms } else { 0 },
                 watermark_ms: if is_order { self.gate.watermark_ms } else { 0 },
+                facts: if is_order { self.facts_folded(engine) } else { Vec::new() },
                 kill_was_set: self.kills.was_set(),
                 after: after.filter(|after| before.is_none() && !self.gate.is_checked(*after)),
                 needs: before.map(|before| Needed {
@@ -81,6 +82,17 @@ impl Delivery {
         }
         self.outbox.offering(offers.iter().map(|offer| offer.row.seq));
         Some(Action::Offer(offers))
+    }
+
+    fn facts_folded(&self, engine: &Engine) -> Vec<FactsFolded> {
+        let facts = engine.streams().iter().filter(|(_, stream)| stream.kind.is_of_positions());
+        facts
+            .map(|(stream, _)| FactsFolded {
+                stream,
+                after: engine.cursor(stream).unwrap_or_default(),
+                seen: self.position(stream).seen,
+            })
+            .collect()
     }
 
     /// Returns the reason why an order is not sent now.

@@ -2,7 +2,8 @@
 //! (docs/spec/canonical-order.md, "Release").
 //!
 //! An entry is released only when no entry that sorts before it can still arrive. An entry that arrives too late anyway
-//! (a clock went back, or a client chose the id) is released at once, because it cannot be put where it belongs.
+//! (a clock went back, or a client chose the id) is released at once, because it cannot be put where it belongs. But
+//! whatever was read before, no entry is released before the clock of its server has reached it.
 
 use std::collections::VecDeque;
 
@@ -24,13 +25,16 @@ pub struct ReorderBuffer<T> {
     waiting: Vec<VecDeque<(EntryId, T)>>,
     /// By stream: no entry that sorts before this can still arrive.
     next: Vec<SortKey>,
+    /// By stream: the clock of its server, as it was read last. It can go back. [ms since 1970]
+    clocks_ms: Vec<u64>,
 }
 
 impl<T> ReorderBuffer<T> {
     /// Creates a buffer for streams of which nothing has been read.
     pub fn new(streams: usize) -> Self {
         let next = (0..streams).map(|i| SortKey { ms: 0, stream: StreamId(i as u16), seq: 0 });
-        Self { waiting: (0..streams).map(|_| VecDeque::new()).collect(), next: next.collect() }
+        let waiting = (0..streams).map(|_| VecDeque::new()).collect();
+        Self { waiting, next: next.collect(), clocks_ms: vec![0; streams] }
     }
 
     /// Adds an entry. A second entry of the same id is dropped. Returns true if it was the first.
@@ -59,15 +63,25 @@ impl<T> ReorderBuffer<T> {
         *known = next.max(*known);
     }
 
-    /// Returns the watermark: all entries before this time can be released. [ms since 1970]
+    /// Sets the clock of a stream's server. [ms since 1970]
+    pub fn set_clock(&mut self, stream: StreamId, ms: u64) {
+        self.clocks_ms[usize::from(stream.0)] = ms;
+    }
+
+    /// Returns the clock of a stream's server, as it was read last. [ms since 1970]
+    pub fn clock_ms(&self, stream: StreamId) -> u64 {
+        self.clocks_ms[usize::from(stream.0)]
+    }
+
+    /// Returns the watermark: all entries before this time can be released. It goes back with a clock. [ms since 1970]
     pub fn watermark_ms(&self) -> u64 {
-        self.next.iter().map(|next| next.ms).min().unwrap_or(0)
+        self.next.iter().map(|next| next.ms).chain(self.clocks_ms.iter().copied()).min().unwrap_or(0)
     }
 
     /// Returns the next entry in canonical order, if it can be released.
     pub fn pop(&mut self) -> Option<(SortKey, T)> {
         let watermark = *self.next.iter().min()?;
-        let first = self.first().filter(|first| *first < watermark)?;
+        let first = self.first().filter(|first| *first < watermark && first.ms <= self.clock_ms(first.stream))?;
         let (_, entry) = self.waiting[usize::from(first.stream.0)].pop_front()?;
         Some((first, entry))
     }
@@ -104,13 +118,20 @@ mod tests {
     const INTENT: StreamId = StreamId(0);
     const PRICE: StreamId = StreamId(1);
 
+    /// A buffer of two streams, whose servers have this clock.
+    fn at(ms: u64) -> ReorderBuffer<()> {
+        let mut reorder = ReorderBuffer::new(2);
+        [INTENT, PRICE].into_iter().for_each(|stream| reorder.set_clock(stream, ms));
+        reorder
+    }
+
     fn released(reorder: &mut ReorderBuffer<()>) -> Vec<(u64, u16, u64)> {
         std::iter::from_fn(|| reorder.pop()).map(|(key, ())| (key.ms, key.stream.0, key.seq)).collect()
     }
 
     #[test]
     fn an_entry_waits_until_every_stream_was_read_past_its_millisecond() {
-        let mut reorder = ReorderBuffer::new(2);
+        let mut reorder = at(9);
         reorder.push(PRICE, EntryId::new(5, 0), ());
         reorder.read_to(PRICE, ReadTo::Time { ms: 7 });
         assert_eq!(released(&mut reorder), [], "the intents were not read");
@@ -122,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_stream_with_more_behind_its_last_entry_delays_what_is_later() {
-        let mut reorder = ReorderBuffer::new(2);
+        let mut reorder = at(9);
         for seq in 0..2 {
             reorder.push(INTENT, EntryId::new(5, seq), ());
             reorder.push(PRICE, EntryId::new(5, seq), ());
@@ -136,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_comes_too_late_is_released_at_once_and_duplicates_count_once() {
-        let mut reorder = ReorderBuffer::new(2);
+        let mut reorder = at(9);
         reorder.read_to(INTENT, ReadTo::Time { ms: 9 });
         reorder.read_to(PRICE, ReadTo::Time { ms: 9 });
         assert!(reorder.push(INTENT, EntryId::new(3, 0), ()));
@@ -150,8 +171,22 @@ mod tests {
     }
 
     #[test]
+    fn entries_ahead_of_a_clock_that_went_back_wait_for_it() {
+        let mut reorder = at(9);
+        [INTENT, PRICE].into_iter().for_each(|stream| reorder.read_to(stream, ReadTo::Time { ms: 9 }));
+        [INTENT, PRICE].into_iter().for_each(|stream| reorder.set_clock(stream, 4));
+        // The server gives no id before its last one, so new entries keep the time of the former clock.
+        reorder.push(PRICE, EntryId::new(8, 1), ());
+        reorder.push(INTENT, EntryId::new(3, 0), ());
+        [INTENT, PRICE].into_iter().for_each(|stream| reorder.read_to(stream, ReadTo::Time { ms: 4 }));
+        assert_eq!((released(&mut reorder), reorder.watermark_ms()), (vec![(3, 0, 0)], 4));
+        [INTENT, PRICE].into_iter().for_each(|stream| reorder.set_clock(stream, 8));
+        assert_eq!((released(&mut reorder), reorder.watermark_ms()), (vec![(8, 1, 1)], 8));
+    }
+
+    #[test]
     fn entries_of_one_stream_that_come_in_another_order_are_released_by_their_ids() {
-        let mut reorder = ReorderBuffer::new(2);
+        let mut reorder = at(9);
         let are_first = [5, 7, 3, 6, 7].map(|ms| reorder.push(PRICE, EntryId::new(ms, 0), ()));
         assert_eq!(are_first, [true, true, true, true, false]);
         assert_eq!((reorder.len(), reorder.first().map(|key| key.ms)), (4, Some(3)));

@@ -246,6 +246,13 @@ fn emitter_setup(
             decisions: server::decision_stream(&config.streams),
             control: server::control_stream(&config.streams),
             kill_key: config.emit.kill_key.clone(),
+            facts: config
+                .streams
+                .iter()
+                .filter(|(_, stream)| stream.kind.is_of_positions())
+                .filter(|(_, stream)| connect.address().share_slot(&stream.name, &keys.lease))
+                .map(|(id, stream)| (id, stream.name.clone()))
+                .collect(),
             length_max: config.emit.output_maxlen,
             signing: keys::configured(config)?,
         },

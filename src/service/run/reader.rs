@@ -109,8 +109,6 @@ pub struct Reader {
     barred: Vec<Option<Barred>>,
     /// True for a stream that is read without the group: it does not share a slot with the lease.
     is_ungrouped: Vec<bool>,
-    /// By stream: the clock of its server in the last round. [ms since 1970]
-    clocks_ms: Vec<u64>,
     gap_detector: GapDetector,
     reorder: ReorderBuffer<Waiting>,
     /// The beginning of the lines of each stream, and the lines that wait for their turn.
@@ -172,7 +170,6 @@ impl Reader {
                 .iter()
                 .map(|name| !setup.connect.address().share_slot(name, &setup.membership.lease_key))
                 .collect(),
-            clocks_ms: vec![0; setup.streams.len()],
             mode: Mode::Unsettled,
             count: setup.count,
             published_watermark_ms: 0,

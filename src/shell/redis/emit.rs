@@ -3,6 +3,8 @@
 //! Whenever an outcome is uncertain, the emitter runs the script again. The script then returns what it wrote before.
 //! The memory of written ids lives as long as the stream itself; it never has a time-to-live.
 
+use std::collections::BTreeMap;
+
 use redis::{RedisError, Script, Value};
 
 use super::reply;
@@ -11,7 +13,7 @@ use crate::codec::issue::{self, Stamp};
 use crate::codec::signing::SigningKey;
 use crate::domain::delivery::action::{Offer, Tried};
 use crate::domain::delivery::row::{FieldTexts, OutboxRow};
-use crate::domain::event::ids::EntryId;
+use crate::domain::event::ids::{EntryId, StreamId};
 use arguments::Arguments;
 use script::{EMIT, Late, ScriptAnswer, read_answer};
 
@@ -34,6 +36,8 @@ pub struct EmitKeys {
     pub decisions: String,
     pub control: String,
     pub kill_key: String,
+    /// Streams of facts about positions that share a slot with the lease.
+    pub facts: BTreeMap<StreamId, String>,
     /// Approximate length to which output streams are trimmed; 0 means never. [1]
     pub length_max: u64,
     /// Key that signs the entries of the control stream.
@@ -124,8 +128,13 @@ impl Emitter {
         // An order that may have been sent is not sent again.
         let request = row.request.as_ref().filter(|_| !(row.live && row.record_only));
         let requests = request.map_or(keys.control.as_str(), |(stream, _)| stream);
-        call.arg(6).arg(&keys.lease).arg(memory_of(&keys.decisions)).arg(&keys.decisions);
+        let facts: Vec<_> =
+            offer.facts.iter().filter_map(|of| Some((keys.facts.get(&of.stream)?, of.after, of.seen))).collect();
+        call.arg(6 + facts.len()).arg(&keys.lease).arg(memory_of(&keys.decisions)).arg(&keys.decisions);
         call.arg(requests).arg(&keys.control).arg(&keys.kill_key);
+        for (stream, ..) in &facts {
+            call.arg(stream);
+        }
         let fields = self.fields(row);
         let needs = offer.needs.as_ref();
         let arguments = Arguments {
@@ -144,12 +153,16 @@ impl Emitter {
             after: offer.after.map_or_else(String::new, |after| after.to_string()),
             watermark_ms: offer.watermark_ms,
             watermark_age_max_ms: WATERMARK_AGE_MAX_MS,
+            facts: facts.len(),
             issued_ms: if keys.signing.is_some() { issued_ms } else { 0 },
             signed: expiries(keys, &row.decision_id, offer.refusal, issued_ms),
             needed_id: needs.map_or("", |needs| &needs.decision_id),
             needed_hash: needs.map_or("", |needs| &needs.hash),
         };
         arguments.add_to(call);
+        for (_, after, seen) in &facts {
+            call.arg(after.to_string()).arg(seen);
+        }
         for (name, value) in fields.iter().chain(request.iter().flat_map(|(_, fields)| fields)) {
             call.arg(name).arg(value);
         }

@@ -95,7 +95,7 @@ impl Reader {
 
     /// Returns true if the id of a stream's next entry is ahead of the clock of its server.
     fn is_ahead(&self, stream: StreamId) -> bool {
-        let to_ms = self.clocks_ms[usize::from(stream.0)].saturating_add(IDS_AHEAD_MAX_MS);
+        let to_ms = self.reorder.clock_ms(stream).saturating_add(IDS_AHEAD_MAX_MS);
         self.reorder.first_of(stream).is_some_and(|first| first.ms > to_ms)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::lease::Mode;
 use super::{ReadError, Reader, Shutdown};
+use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::service::run::clocks::Clocks;
 use crate::service::run::message::Message;
@@ -141,7 +142,9 @@ impl Reader {
             self.send(Message::FactsAhead(false))?;
         }
         let is_far_behind = watermark_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
-        if !is_far_behind && watermark_ms >= self.published_watermark_ms.saturating_add(WATERMARK_STEP_MS) {
+        let is_further = watermark_ms >= self.published_watermark_ms.saturating_add(WATERMARK_STEP_MS);
+        let clock_went_back = watermark_ms.saturating_add(IDS_AHEAD_MAX_MS) < self.published_watermark_ms;
+        if !is_far_behind && (is_further || clock_went_back) {
             self.published_watermark_ms = watermark_ms;
             self.send(Message::Watermark { ms: watermark_ms })?;
         }

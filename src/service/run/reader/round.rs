@@ -78,7 +78,8 @@ impl Reader {
             let entries = round.of(index);
             let is_full = entries.len() >= self.count;
             let time_ms = round.time_us_of(index) / 1000;
-            self.clocks_ms[index] = time_ms;
+            let early_ms = if self.setup.faults.has(Fault::ReleaseAtOnce) { 1_000 } else { 0 };
+            self.reorder.set_clock(stream, time_ms + early_ms);
             has_more |= is_full;
             if let Some(last) = entries.last() {
                 self.read[index] = self.read[index].max(last.id);
@@ -94,7 +95,6 @@ impl Reader {
                     self.reorder.read_to(stream, ReadTo::Entry((*to).max(self.read[index])));
                 }
                 Take::New | Take::After(_) | Take::Barred => {
-                    let early_ms = if self.setup.faults.has(Fault::ReleaseAtOnce) { 1_000 } else { 0 };
                     self.reorder.read_to(stream, ReadTo::Time { ms: time_ms + early_ms });
                 }
             }

@@ -55,6 +55,9 @@ arguments! {
     watermark_ms: u64 = "number",
     /// Maximum age of the watermark at which an order is sent. [ms]
     watermark_age_max_ms: u64 = "number",
+    /// Streams of facts about positions: their keys come after the others, and the cursor and the number of seen entries
+    /// of each before the fields of the entries. [1]
+    facts: usize = "number",
     /// Time of issue of the signed entries; 0 without a key. [ms since 1970]
     issued_ms: u64 = "number",
     /// The signed `decision.expired`, as JSON by reason.

@@ -16,7 +16,7 @@ use crate::shell::redis::server::StreamFault;
 /// - `halted`: the decision before it in the pipeline was not written;
 /// - `unfit` (exhausted ids): a stream has an entry with the greatest id; with the key;
 /// - `lost`: the last written entry is no longer in the stream;
-/// - `behind`: the order is based on data that was read too long ago;
+/// - `behind`: the order is based on data that was read too long ago, or that lacks an entry which is gone;
 /// - `late`: an entry of the control stream would get an id far from the time of its issue, so it must be signed again;
 /// - `unfit` (exhausted ids): the greatest id of a stream was given to an entry that was deleted since; with the key;
 /// - `written`.
@@ -35,6 +35,8 @@ local function json() return cjson.decode(text()) end
 ",
     read_arguments!(),
     r"
+local folded = {}
+for at = 1, facts do folded[at] = {key = KEYS[6 + at], after = text(), seen = number()} end
 if redis.call('GET', lease) ~= token then return {'stale'} end
 if requests == decisions then return redis.error_reply('ERR requests and decisions are one stream') end
 -- Nothing is undone in a script: all that could fail on its way is looked at before the first write. Where no expiry can
@@ -77,6 +79,17 @@ local function is_trimmed(id)
   end
   return not (seq and first_seq) or first_seq > seq
 end
+-- Of the entries that were added since, some are neither read nor there. A server before 7.0 does not count.
+local function has_lost(stream)
+  local info, added = redis.pcall('XINFO', 'STREAM', stream.key), nil
+  for at = 1, #info, 2 do
+    if info[at] == 'entries-added' then added = info[at + 1] end
+  end
+  if not added then return false end
+  local unread = added - stream.seen
+  if unread < 0 or unread > 1000 then return true end
+  return #redis.call('XRANGE', stream.key, '(' .. stream.after, '+', 'COUNT', unread + 1) ~= unread
+end
 local known, found, is_same, failed = remembered(decision_id, hash)
 if failed then return is_other_kind(failed.err) and {'unfit', memory, 'kind'} or failed end
 if is_same then return {'known', known} end
@@ -104,9 +117,17 @@ elseif kill then
 elseif kill_was_set then
   refusal = 'killed'
 end
-if refusal == '' and age_max_ms > 0 and now_ms - cause_ms > age_max_ms then refusal = 'max_decision_age' end
+-- A time ahead of the clock is no age: the clock went back.
+if refusal == '' and age_max_ms > 0 and (now_ms - cause_ms > age_max_ms or cause_ms - now_ms > watermark_age_max_ms) then
+  refusal = 'max_decision_age'
+end
 if record_only then refusal = '' end
-if refusal == '' and watermark_ms > 0 and now_ms - watermark_ms > watermark_age_max_ms then return {'behind', ''} end
+if refusal == '' and watermark_ms > 0 then
+  if math.abs(now_ms - watermark_ms) > watermark_age_max_ms then return {'behind', ''} end
+  for _, stream in ipairs(folded) do
+    if has_lost(stream) then return {'behind', ''} end
+  end
+end
 if refusal ~= '' and issued_ms > 0 then
   local last = redis.call('XREVRANGE', control, '+', '-', 'COUNT', 1)[1]
   local id_ms = last and math.max(now_ms, tonumber(string.match(last[1], '^%d+'))) or now_ms
@@ -159,7 +180,7 @@ pub enum Offered {
     Doubtful { known: String },
     /// The last written decision is no longer in the stream. Nothing was written.
     Lost,
-    /// There may be new entries that are not folded yet. Nothing was written.
+    /// There may be entries that are not folded yet, or that were lost before they could be. Nothing was written.
     Behind,
     /// A key accepts no entries. Nothing was written.
     Unfit { key: String, why: StreamFault },
