@@ -34,14 +34,15 @@ fn reach_and_close(server: &RedisServer) {
     add(server, RESULT, &[&close[..], &[("orderId", "close"), ("status", "FILLED")]].concat());
 }
 
+fn expired(server: &RedisServer) -> Vec<Value> {
+    let all = entries(server, CONTROL).into_iter().filter(|(_, fields)| fields[0].1 == "decision.expired");
+    all.map(|(_, fields)| serde_json::from_str(&fields[1].1).expect("a payload")).collect()
+}
+
 /// The decision is written and withdrawn, and no order goes out.
 fn withdrawn(server: &RedisServer, what: &str) {
-    let expired = || -> Vec<Value> {
-        let all = entries(server, CONTROL).into_iter().filter(|(_, fields)| fields[0].1 == "decision.expired");
-        all.map(|(_, fields)| serde_json::from_str(&fields[1].1).expect("a payload")).collect()
-    };
-    until("the decision is withdrawn", || expired().len() == 1 && is_read(server, &[PRICE, RESULT, CONTROL]));
-    let reason = expired()[0]["reason"].as_str().expect("a reason").to_owned();
+    until("the decision is withdrawn", || expired(server).len() == 1 && is_read(server, &[PRICE, RESULT, CONTROL]));
+    let reason = expired(server)[0]["reason"].as_str().expect("a reason").to_owned();
     // On a machine that stands still for half a minute it is too old as well, which is looked at first.
     assert!(["position_changed", "max_decision_age"].contains(&&*reason), "{what}: {reason}");
     assert_eq!((entries(server, PLAN), entries(server, DECISION).len()), (Vec::new(), 1), "{what}");
@@ -59,6 +60,32 @@ fn a_live_leader_that_stood_still_while_its_position_was_closed_sends_nothing() 
     // It goes on with the next position.
     open_position(&server, "BBBUSDT");
     price(&server, "BBBUSDT", "1.008");
+    until("the next order goes out", || entries(&server, PLAN).len() == 1);
+    service.stop();
+}
+
+/// The result that closes the position is gone before anybody could read it. The gap is told within a second, and the
+/// order would go out before that.
+#[test]
+fn a_live_leader_sends_no_order_while_a_result_is_gone_that_it_has_not_read() {
+    let server = RedisServer::start();
+    let place = live_place(&server, "apply_plan", PLAN);
+    let service = at_work(&server, &place);
+    let mut at_once = redis::pipe();
+    at_once.atomic();
+    at_once.cmd("XADD").arg(RESULT).arg("*").arg("symbol").arg(SYMBOL).arg("side").arg("SELL");
+    at_once.arg("executedQty").arg("100").arg("avgPrice").arg("1.001").arg("orderId").arg("close");
+    at_once.cmd("XTRIM").arg(RESULT).arg("MAXLEN").arg(0);
+    at_once.cmd("XADD").arg(PRICE).arg("*").arg("symbol").arg(SYMBOL).arg("price").arg("1.008");
+    at_once.exec(&mut server.client()).expect("the server takes them");
+    until("the decision is withdrawn", || expired(&server).len() == 1);
+    let reason = expired(&server)[0]["reason"].clone();
+    assert!(reason == "history_gap" || reason == "max_decision_age", "{reason}");
+    assert_eq!((entries(&server, PLAN), entries(&server, DECISION).len()), (Vec::new(), 1));
+    // The gap is folded and accepted, so nothing is missing any more.
+    add(&server, CONTROL, &[("event_type", "gap.accepted"), ("payload", "{}")]);
+    server.until_later_ms();
+    price(&server, SYMBOL, "1.008");
     until("the next order goes out", || entries(&server, PLAN).len() == 1);
     service.stop();
 }
