@@ -1,6 +1,6 @@
 //! Disturbances that wait for the worst moment: an order in flight, a lease that is taken, a gap that is reported.
 
-use harvester::domain::delivery::action::{FactsFolded, Offer};
+use harvester::domain::delivery::action::Offer;
 
 use super::instance::Instance;
 use super::redis::Data;
@@ -39,7 +39,7 @@ pub enum AtOffer {
     LoseLease { instance: usize },
     /// The offer takes effect, and its answer is lost.
     LoseAnswer,
-    /// Another program trims a result that the instance has not read, while the offer is in flight.
+    /// Another program closes a position, and the result is trimmed unread, while the offer is in flight.
     TrimUnread,
     /// Another program sets the kill key while the offer is in flight.
     KillKey,
@@ -152,11 +152,7 @@ impl World {
             }
             Some(AtOffer::LoseAnswer) => self.lose_answer(instance),
             Some(AtOffer::TrimUnread) => {
-                let of_results = |of: &&FactsFolded| self.config.streams.get(of.stream).name == RESULT;
-                let folded = offers.iter().find_map(|offer| offer.facts.iter().find(of_results));
-                if folded.is_none_or(|folded| self.redis.entries_after(RESULT, folded.after).is_empty()) {
-                    return;
-                }
+                self.close_one();
                 self.trim(RESULT, 0);
             }
             Some(AtOffer::KillKey) => {

@@ -96,7 +96,8 @@ impl World {
             Disturbance::Trim => {
                 let stream = self.rng.pick(&[PRICE, PRICE, RESULT, PLAN]);
                 let length = self.rng.within(0, 12) as usize;
-                if stream == RESULT && length < 6 {
+                // What is trimmed of the results counts most while an order is on its way.
+                if stream == RESULT {
                     self.ambush.at_offer = Some(AtOffer::TrimUnread);
                 } else {
                     self.trim(stream, length);

@@ -167,6 +167,15 @@ impl World {
         }
     }
 
+    /// Another program closes one of the open positions, if there is one.
+    pub fn close_one(&mut self) {
+        let open = self.producer.open.iter().find(|(_, qty)| **qty > 0).map(|(book, qty)| (*book, *qty));
+        if let Some((book, qty)) = open {
+            let order = self.next_order();
+            self.fill(book, "", &order, book.side.closes(), qty);
+        }
+    }
+
     fn next_order(&mut self) -> String {
         self.producer.orders += 1;
         self.producer.orders.to_string()

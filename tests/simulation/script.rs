@@ -85,14 +85,16 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
     }
     let clock_ms = if terms.faults.has(Fault::ClockOfClient) { terms.issued_ms } else { now_ms };
     let is_old = clock_ms.saturating_sub(row.cause_ms) > offer.age_max_ms
-        || row.cause_ms.saturating_sub(clock_ms) > FOLDED_AGE_MAX_MS;
+        || row.cause_ms.saturating_sub(now_ms) > FOLDED_AGE_MAX_MS;
     if refusal.is_empty() && offer.age_max_ms > 0 && is_old {
         refusal = "max_decision_age";
     }
     if row.record_only {
         refusal = "";
     }
-    let is_behind = offer.watermark_ms > 0 && clock_ms.abs_diff(offer.watermark_ms) > FOLDED_AGE_MAX_MS;
+    let is_ahead = offer.watermark_ms.saturating_sub(now_ms) > FOLDED_AGE_MAX_MS;
+    let is_behind =
+        offer.watermark_ms > 0 && (is_ahead || clock_ms.saturating_sub(offer.watermark_ms) > FOLDED_AGE_MAX_MS);
     let lacks_facts =
         || !terms.faults.has(Fault::NoLookForLostFacts) && offer.facts.iter().any(|of| has_lost(redis, terms, of));
     if refusal.is_empty() && (is_behind || lacks_facts()) {

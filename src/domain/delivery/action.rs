@@ -137,6 +137,14 @@ pub struct Looked {
     pub remembered: Option<Remembered>,
 }
 
+impl Looked {
+    /// Returns true if this entry of the decision is not in the stream.
+    pub fn shows_absent(&self, entry: EntryId) -> bool {
+        let is_remembered = self.remembered.is_some_and(|remembered| remembered.entry == entry && !remembered.is_there);
+        (self.entry == Some(entry) && !self.is_there) || is_remembered
+    }
+}
+
 /// The entry of a decision, as the memory of written ids names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remembered {

@@ -119,26 +119,30 @@ impl Delivery {
         // If the oldest is lost, older ones may be lost too.
         match oldest.filter(|oldest| lost.contains(oldest)) {
             Some(oldest) => self.recall_before(oldest, engine),
-            None => self.end_check(),
+            None => {
+                // Of the decision before the next one, an absence that is no loss is known now. One that is there may be
+                // lost later. Decisions behind the next one may be written already, by another instance.
+                let last = self.outbox.rows().map_while(|row| row.written).last();
+                self.end_check(last.filter(|entry| looked.iter().any(|at| at.shows_absent(*entry))));
+            }
         }
     }
 
     /// Handles old decisions that were loaded from the store, to look for them.
     pub fn handle_recalled(&mut self, rows: Vec<OutboxRow>) {
-        if self.outbox.recalled(rows) { self.gate.check_lost() } else { self.end_check() }
+        if self.outbox.recalled(rows) { self.gate.check_lost() } else { self.end_check(None) }
     }
 
     pub(super) fn recall_before(&mut self, seq: u64, engine: &Engine) {
         let floor = engine.globals().chain.seq.saturating_sub(RECALLED_MAX).max(1);
         let from = seq.saturating_sub(RECALLED).max(floor);
-        if from < seq { self.recall = Some((from, seq)) } else { self.end_check() }
+        if from < seq { self.recall = Some((from, seq)) } else { self.end_check(None) }
     }
 
-    fn end_check(&mut self) {
+    /// Ends the check. `trimmed` is the entry of the decision before the next one, if it is absent and not lost.
+    fn end_check(&mut self, trimmed: Option<EntryId>) {
         let any_lost = std::mem::take(&mut self.any_lost);
-        // Decisions behind the next one may be written already, by another instance.
-        let before_next = self.outbox.rows().map_while(|row| row.written).last();
-        self.gate.checked(before_next.filter(|_| !any_lost));
+        self.gate.checked(trimmed.filter(|_| !any_lost));
         let again = || self.outbox.rows().filter(|row| row.again && row.written.is_none()).map(|row| row.seq);
         if let (true, Some(first), Some(last)) = (any_lost, again().min(), again().max()) {
             self.notices.push_back(Notice::WrittenAgain { count: again().count(), first, last });
