@@ -61,8 +61,8 @@ pub enum ProjectionError {
     )]
     OtherPolicy { dir: PathBuf, under: String },
     #[error(
-        "the store {} was folded by rules {folded_by}, these are rules {RULES_VERSION}: rebuild it (harvester replay \
-         JOURNAL --store {0})",
+        "the store {} was folded by rules {folded_by}, these are rules {RULES_VERSION}: a service makes its own again \
+         at its start; make any other with harvester replay HISTORY --store {0}",
         dir.display()
     )]
     OtherRules { dir: PathBuf, folded_by: String },

@@ -1,5 +1,7 @@
 //! What a service refuses at its start, and what it says of it.
 
+use std::process::Command;
+
 use crate::run::live_settings;
 use crate::support::redis::RedisServer;
 use crate::support::service::{
@@ -30,6 +32,21 @@ fn i34_a_start_that_is_not_safe_is_refused_and_says_why() {
     server.cli(&["XGROUP", "CREATE", RESULT, "old", "0"]);
     server.cli(&["XREADGROUP", "GROUP", "old", "worker", "STREAMS", RESULT, ">"]);
     is_refused(&live, "worker");
+
+    // The store of a replay lacks the counts of the streams.
+    let of_replay = Place::new(&server);
+    let lines = r#"{"stream":"quantum:stream:market.tick","id":"5-0","fields":{"symbol":"AAAUSDT","price":"1"}}"#;
+    let folder = tempfile::tempdir().expect("a folder");
+    let history = folder.path().join("history.jsonl");
+    std::fs::write(&history, lines).expect("a history");
+    let replayed = Command::new(env!("CARGO_BIN_EXE_harvester"))
+        .arg("replay")
+        .arg(&history)
+        .arg("--store")
+        .arg(of_replay.store())
+        .status();
+    assert!(replayed.expect("a replay").success());
+    is_refused(&of_replay, "was made by `harvester replay`");
 
     // A store begins no chain in another stream unless told to; what was sold stays sold.
     let mut place = Place::new(&server);

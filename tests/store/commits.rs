@@ -161,7 +161,7 @@ fn a_store_of_another_format_is_named_and_not_changed() {
     assert_eq!(
         refused.to_string(),
         format!(
-            "the store {} has format 3, this program reads format 4: rebuild it (harvester replay JOURNAL --store {0})",
+            "the store {} has format 3, this program reads format 4: a service makes its own again at its start; make any other with harvester replay HISTORY --store {0}",
             dir.display()
         )
     );

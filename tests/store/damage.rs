@@ -83,7 +83,7 @@ fn an_older_state_is_not_accepted_as_the_last() {
     assert_eq!(
         refused.to_string(),
         format!(
-            "the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})",
+            "the store {} is damaged ({reason}): a service makes its own again at its start; make any other with harvester replay HISTORY --store {0}",
             before.display()
         )
     );

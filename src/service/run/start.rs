@@ -135,6 +135,16 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
     for notice in &notices {
         tracing::warn!("{notice}");
     }
+    // It lacks the counts of the streams, so all that was read would count as lost.
+    if let Some(store) = projection.store().filter(|_| !is_fresh)
+        && !live::is_of_service(store)?
+    {
+        bail!(
+            "the store {} was made by `harvester replay`, not by a service: move it aside, and this start folds its own \
+             from the journal",
+            config.run.store.display()
+        );
+    }
     let stored = match projection.store() {
         Some(store) => Stored::read(store, &config.streams)?,
         None => Stored::default(),

@@ -17,14 +17,19 @@ pub enum OpenError {
         dir.display()
     )]
     InUse { dir: PathBuf },
-    /// Another version of this program wrote it. Move it aside and rebuild it.
+    /// Another version of this program wrote it. A service folds its own again at its start.
     #[error(
-        "the store {} has format {found}, this program reads format {want}: rebuild it (harvester replay JOURNAL --store {0})",
+        "the store {} has format {found}, this program reads format {want}: a service makes its own again at its start; \
+         make any other with harvester replay HISTORY --store {0}",
         dir.display()
     )]
     OtherFormat { dir: PathBuf, found: u32, want: u32 },
-    /// Written data is missing or changed. Move the store aside and rebuild it.
-    #[error("the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})", dir.display())]
+    /// Written data is missing or changed. A service folds its own again at its start.
+    #[error(
+        "the store {} is damaged ({reason}): a service makes its own again at its start; make any other with harvester \
+         replay HISTORY --store {0}",
+        dir.display()
+    )]
     Damaged { dir: PathBuf, reason: String },
     /// The folder contains something else, which is left untouched.
     #[error(
@@ -46,7 +51,11 @@ pub enum StoreError {
     #[error("an earlier call of the store {} failed, so it refuses further calls: restart the process", dir.display())]
     Poisoned { dir: PathBuf },
     /// The value that was read is not the value that was written.
-    #[error("the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})", dir.display())]
+    #[error(
+        "the store {} is damaged ({reason}): a service makes its own again at its start; make any other with harvester \
+         replay HISTORY --store {0}",
+        dir.display()
+    )]
     Damaged { dir: PathBuf, reason: String },
     /// The disk has no space for the commit, or for the one after it.
     #[error("the disk of the store {} is full: {doing}: {source}; free space on it and start again", dir.display())]
