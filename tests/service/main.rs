@@ -22,6 +22,7 @@ mod pairs;
 mod paused;
 mod renamed_stream;
 mod run;
+mod silence;
 mod start;
 mod streams;
 mod takeover;

@@ -121,7 +121,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     concerns.extend(unreadable(report));
     concerns.extend(of_positions(report));
     concerns.extend(of_decisions(report));
-    concerns.extend(report.inputs.iter().flat_map(of_input));
+    concerns.extend(report.inputs.iter().flat_map(|input| of_input(input, report.redis.silent_ms)));
     concerns.extend(of_exchange(report));
     concerns
 }
@@ -136,9 +136,19 @@ fn rebuilding() -> Concern {
 }
 
 fn not_connected(report: &Report) -> Option<Concern> {
-    let is_up = report.redis.connected || matches!(report.role, Role::Starting | Role::Stopping);
-    let why = report.redis.last_error.as_deref().unwrap_or("no connection");
-    (!is_up).then(|| Concern::new("not_connected", format!("Redis cannot be used: {why}")))
+    let redis = &report.redis;
+    let is_up = redis.is_usable() || matches!(report.role, Role::Starting | Role::Stopping);
+    let says = || {
+        if redis.connected {
+            return format!(
+                "Redis has not answered for {}: nothing is read, and no order is sent; look at the network and at the server \
+                 (harvester doctor)",
+                span(redis.silent_ms)
+            );
+        }
+        format!("Redis cannot be used: {}", redis.last_error.as_deref().unwrap_or("no connection"))
+    };
+    (!is_up).then(|| Concern::new("not_connected", says()))
 }
 
 /// If the clocks of the servers of a cluster differ by this much, that is a concern. From twice this difference on, no
@@ -322,7 +332,9 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
     concerns
 }
 
-fn of_input(input: &InputReport) -> Vec<Concern> {
+/// Returns the concerns about a stream. For `unanswered_ms` the server has not answered, which says nothing about the
+/// stream. [ms]
+fn of_input(input: &InputReport, unanswered_ms: u64) -> Vec<Concern> {
     let mut concerns = Vec::new();
     if let Some(fault) = input.fault {
         let stops = match input.kind.as_str() {
@@ -332,12 +344,12 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
         let says = format!("{} {}{stops}", input.stream, fault.says());
         concerns.push(Concern::of(fault.name(), input, says));
     }
-    if input.is_silent() {
+    if input.is_silent(unanswered_ms) {
         let (silent, limit) = (span(input.silent_ms()), span(input.silent_after_ms.unwrap_or(0)));
         let says = format!("{} has been silent for {silent}, more than {limit}", input.stream);
         concerns.push(Concern::of("input_silent", input, says));
     }
-    if let Some(lag) = input.lag_ms.filter(|lag| *lag > BEHIND_MS) {
+    if let Some(lag) = input.lag_ms.filter(|lag| lag.saturating_sub(unanswered_ms) > BEHIND_MS) {
         let entries = input.lag_entries.map_or_else(String::new, |n| format!(", {}", plural(n, "entry")));
         concerns.push(Concern::of("input_behind", input, format!("{} is {} behind{entries}", input.stream, span(lag))));
     }

@@ -14,6 +14,7 @@ use super::connect::Connect;
 use super::event::LoopEvent;
 use super::message::LeaseState;
 use super::preflight::unnamed_executors;
+use super::reader_status::ReaderStatus;
 use crate::codec::operator;
 use crate::config::Live;
 use crate::shell::redis::{Lease, LeaseKeys, ServerError, StreamFault};
@@ -24,6 +25,8 @@ const KILL_INTERVAL: Duration = Duration::from_millis(200);
 const EXECUTORS_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum delay until a task notices the end of the service.
 const STEP: Duration = Duration::from_millis(50);
+/// If the reader has had no answer for this time, the lease is left to an instance that can read.
+const UNREAD_MAX: Duration = Duration::from_secs(10);
 /// Time before a failed read is repeated.
 const AGAIN: Duration = Duration::from_millis(300);
 
@@ -39,6 +42,7 @@ pub struct LeaseSetup {
     pub role: watch::Sender<LeaseState>,
     /// The holder of the lease, for the report.
     pub holder: watch::Sender<Option<String>>,
+    pub reader: Arc<ReaderStatus>,
     pub stop: Arc<AtomicBool>,
     pub events: Sender<LoopEvent>,
 }
@@ -131,7 +135,20 @@ async fn keep(
     }
     let Some(lease) = lease else { return Ok(None) };
     let from = inherits.then_some(setup.consumer.as_str());
-    let (mut mine, holder) = lease.take_or_renew(from).await?;
+    let unread = setup.reader.silent();
+    let (mut mine, holder) = if unread > UNREAD_MAX {
+        // Another instance may be able to read. Without one, the lease is taken again when the reader has an answer.
+        if lease.is_ours() && setup.role.borrow().lease().is_some() {
+            tracing::error!(
+                unread_ms = unread.as_millis() as u64,
+                "the reader has no answer from the server: the lease is left to another instance"
+            );
+        }
+        lease.give_back(setup.claim.as_ref().map(|own| &own.claim)).await?;
+        (None, lease.look().await?)
+    } else {
+        lease.take_or_renew(from).await?
+    };
     if let (Some(own), true) = (&setup.claim, mine.is_some())
         && let Some(other) = lease.claim(&own.claim, &|other| own.shared_with(other).is_some()).await?
     {

@@ -145,6 +145,7 @@ pub(super) fn spawn_parts(
         claim: OwnClaim::of(config),
         role: ends.role,
         holder: ends.holder,
+        reader: Arc::clone(&channels.status),
         stop: Arc::clone(&stop),
         events: ends.events.clone(),
     };
@@ -166,7 +167,7 @@ pub(super) fn spawn_parts(
     };
     runtime.spawn(fetching::run(FetchSetup {
         config: config.clone(),
-        address: server::address(config)?,
+        address: server::address(config)?.of_service(),
         role: channels.role.clone(),
         lacking: ends.lacking,
         fetched: ends.fetched,

@@ -241,9 +241,9 @@ impl Publisher {
         holder: Option<String>,
         fetched: &Fetched,
     ) {
-        let server_ms = status.server_ms.load(Ordering::Relaxed);
+        let (server_ms, silent_ms) = (status.clock_ms(), status.silent().as_millis() as u64);
         self.server_ms = server_ms;
-        let inputs = self.inputs(processor, server_ms);
+        let inputs = self.inputs(processor, server_ms, silent_ms);
         let findings = processor.findings();
         let engine = &processor.driver.engine;
         self.shared.publish(|report| {
@@ -253,6 +253,7 @@ impl Publisher {
             report.inputs = inputs;
             report.role = if processor.delivery.is_leader() { report::Role::Leader } else { report::Role::Standby };
             report.redis.connected = status.is_connected.load(Ordering::Relaxed);
+            report.redis.silent_ms = silent_ms;
             report.redis.reconnects = status.reconnects.load(Ordering::Relaxed);
             report.redis.last_error = status.last_error();
             report.redis.surveys = self.stats_read;
@@ -307,7 +308,7 @@ impl Publisher {
         }
     }
 
-    fn inputs(&self, processor: &Processor, server_ms: u64) -> Vec<InputReport> {
+    fn inputs(&self, processor: &Processor, server_ms: u64, silent_ms: u64) -> Vec<InputReport> {
         let engine = &processor.driver.engine;
         let describe = |(stream, named): (StreamId, &crate::domain::event::streams::Stream)| {
             let stream_stats = self.stats.get(usize::from(stream.0)).cloned().unwrap_or_default();
@@ -323,7 +324,7 @@ impl Publisher {
                 kind: named.kind.name().to_owned(),
                 entries_added: stream_stats.entries_added,
                 lag_entries: if is_ahead { unread.map(|_| 0) } else { unread },
-                lag_ms: if is_ahead { Some(0) } else { lag_ms },
+                lag_ms: if is_ahead { Some(0) } else { lag_ms }.map(|lag_ms| lag_ms.saturating_add(silent_ms)),
                 ids_not_time: last.is_some_and(|last| last.ms < FIRST_TIME_MS),
                 ids_ahead: if is_ahead { unread.unwrap_or(1) } else { 0 },
                 // Before the first round, the server's clock is unknown.

@@ -87,6 +87,11 @@ impl Lease {
         Ok((self.value.clone(), Some(value)))
     }
 
+    /// Returns true if the lease was ours when the server was asked last.
+    pub const fn is_ours(&self) -> bool {
+        self.value.is_some()
+    }
+
     /// Makes or renews the claim of the cell that has the lease. Returns the claim of another cell that overlaps with
     /// it.
     pub async fn claim(
@@ -105,13 +110,21 @@ impl Lease {
         self.release().await
     }
 
-    /// Releases the lease.
+    /// Returns the present value of the lease, and leaves it as it is.
+    pub async fn look(&mut self) -> Result<Option<String>, ServerError> {
+        let value = self.server.get(&self.keys.lease).await?;
+        Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
+    }
+
+    /// Releases the lease. If that fails, the lease may still be ours.
     pub async fn release(&mut self) -> Result<(), ServerError> {
-        let Some(value) = self.value.take() else { return Ok(()) };
+        let Some(value) = self.value.clone() else { return Ok(()) };
         let script = Script::new(RELEASE);
         let mut call = script.key(&self.keys.lease);
         let released = call.arg(value).invoke_async(&mut self.server.connection.clone()).await;
-        self.done(released, "to release").map(|_: u8| ())
+        self.done::<u8>(released, "to release")?;
+        self.value = None;
+        Ok(())
     }
 
     fn done<T>(&self, answered: Result<T, redis::RedisError>, doing: &str) -> Result<T, ServerError> {

@@ -30,7 +30,7 @@ mod server;
 mod slot;
 mod wire;
 
-pub use address::Address;
+pub use address::{Address, BLOCK_MAX};
 pub use claims::{Claim, key_of as claims_key};
 pub use cluster::{Node, Shard, View};
 pub use consume::{Consumer, GroupState, Membership, StreamStats};

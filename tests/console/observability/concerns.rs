@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names that /healthz, /readyz and `status` return.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 40] = [
+const CASES: [Case; 42] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -32,6 +32,14 @@ const CASES: [Case; 40] = [
     (
         "the server is away: a restart would not help",
         |r| (r.redis.connected, r.progress_age_ms) = (false, 600_000),
+        &[],
+        &["not_connected"],
+        &["not_connected"],
+    ),
+    ("the server answers slowly", |r| r.redis.silent_ms = 5_000, &[], &[], &[]),
+    (
+        "the server does not answer, and the connection is open",
+        |r| r.redis.silent_ms = 5_001,
         &[],
         &["not_connected"],
         &["not_connected"],

@@ -82,6 +82,7 @@ pub fn well() -> Report {
             connected: true,
             version: "7.0.15".to_owned(),
             last_error: None,
+            silent_ms: 0,
             reconnects: 0,
             surveys: 9,
             clocks_apart_ms: 0,
