@@ -15,6 +15,7 @@ mod feeds;
 mod full_disk;
 mod import;
 mod kills;
+mod leaderless;
 mod log_lines;
 mod losses;
 mod operations;

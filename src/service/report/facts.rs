@@ -206,6 +206,8 @@ pub struct JournalReport {
 pub struct Lease {
     /// The holder; `None` if there is none, or it is not known.
     pub holder: Option<String>,
+    /// Why no instance can take the lease, with the next step.
+    pub stuck: Option<String>,
     pub fencing_token: u64,
     /// [ms]
     pub left_ms: Option<u64>,

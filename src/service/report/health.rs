@@ -169,8 +169,13 @@ fn clocks_apart(report: &Report) -> Option<Concern> {
 
 fn no_leader(report: &Report) -> Option<Concern> {
     let is_new = report.uptime_ms <= LEADERLESS_MS;
-    let nobody = report.role == Role::Standby && report.lease.holder.is_none() && !is_new;
-    nobody.then(|| Concern::new("no_leader", "no instance holds the lease: nothing is emitted"))
+    let lease = &report.lease;
+    let nobody = report.role == Role::Standby && (lease.holder.is_none() || lease.stuck.is_some()) && !is_new;
+    let says = || match &lease.stuck {
+        Some(why) => format!("no instance can take the lease, and nothing is emitted: {why}"),
+        None => "no instance holds the lease: nothing is emitted".to_owned(),
+    };
+    nobody.then(|| Concern::new("no_leader", says()))
 }
 
 fn gap_open(report: &Report) -> Option<Concern> {

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use super::claim::OwnClaim;
 use super::connect::Connect;
 use super::event::LoopEvent;
-use super::message::LeaseState;
+use super::message::{LeaseHolder, LeaseState};
 use super::preflight::unnamed_executors;
 use super::reader_status::ReaderStatus;
 use crate::codec::operator;
 use crate::config::Live;
-use crate::shell::redis::{Lease, LeaseKeys, ServerError, StreamFault};
+use crate::shell::redis::{HeldLease, Lease, LeaseKeys, ServerError, StreamFault};
 
 /// Time between two reads of the kill key.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
@@ -41,7 +41,7 @@ pub struct LeaseSetup {
     pub claim: Option<OwnClaim>,
     pub role: watch::Sender<LeaseState>,
     /// The holder of the lease, for the report.
-    pub holder: watch::Sender<Option<String>>,
+    pub holder: watch::Sender<LeaseHolder>,
     pub reader: Arc<ReaderStatus>,
     pub stop: Arc<AtomicBool>,
     pub events: Sender<LoopEvent>,
@@ -71,7 +71,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
             }
             Ok(None) => {
                 // If another process takes over the lease under our name, it has seen us at work, or we have seen it.
-                let holder = setup.holder.borrow().clone();
+                let holder = setup.holder.borrow().name.clone();
                 if !inherits
                     && holder.as_deref() == Some(&*setup.consumer)
                     && !std::mem::replace(&mut has_duplicate, true)
@@ -86,6 +86,12 @@ pub async fn keep_lease(setup: LeaseSetup) {
                 setup.role.send_if_modified(|role| std::mem::replace(role, LeaseState::NotOurs) != LeaseState::NotOurs);
             }
             Err(error) => {
+                if !error.is_unreachable() {
+                    let LeaseKeys { lease, token } = &setup.keys;
+                    let stuck =
+                        format!("{error}; find who writes {lease} or {token}, and delete the one that is wrong (DEL)");
+                    setup.holder.send_replace(LeaseHolder { name: None, stuck: Some(stuck) });
+                }
                 let error = error.to_string();
                 // Logs each cause once, and not three times a second.
                 if failed != error {
@@ -163,8 +169,9 @@ async fn keep(
         lease.release().await?;
         mine = None;
     }
-    let name = |value: String| value.split_once(' ')?.1.rsplit_once(' ').map(|(consumer, _)| consumer.to_owned());
-    let holder = holder.and_then(name);
+    let stuck = holder.as_ref().and_then(|held| held.stuck(&setup.keys));
+    let name = holder.as_ref().and_then(HeldLease::holder).map(str::to_owned);
+    let holder = LeaseHolder { name, stuck };
     setup.holder.send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
     Ok(mine)
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::event::JournalState;
 use super::fetching::Fetched;
-use super::message::LeaseState;
+use super::message::{LeaseHolder, LeaseState};
 use super::processor::Processor;
 use super::reader_status::ReaderStatus;
 use crate::codec::checksum::state_checksum_hex;
 use crate::config::{Config, SilentAfter};
+use crate::domain::delivery::action::OfferAnswer;
 use crate::domain::delivery::row::OutboxRow;
 use crate::domain::engine::{Engine, FIRST_TIME_MS, IDS_AHEAD_MAX_MS, RULES_VERSION};
 use crate::domain::event::ids::{EntryId, StreamId};
@@ -37,12 +38,40 @@ pub struct State {
     pub refusing: BTreeMap<String, String>,
     /// Groups that read order requests and are not configured as executors.
     pub unnamed_executors: Vec<String>,
+    /// Numbers of the decisions that the emitter is offering.
+    pub in_flight: BTreeSet<u64>,
+    /// Numbers of the decisions of which an offer was not answered, or that an earlier process may have offered.
+    pub doubtful: BTreeSet<u64>,
     pub journal: JournalState,
     /// Entries of the journal that the last checkpoint contains. [1]
     pub checkpoint: u64,
 }
 
 impl State {
+    /// Notes the answer to an offer. After some answers it is certain that this offer wrote nothing.
+    pub fn answered(&mut self, seq: u64, answer: &OfferAnswer) {
+        self.in_flight.remove(&seq);
+        match answer {
+            OfferAnswer::Written { .. } => {
+                self.doubtful.remove(&seq);
+            }
+            OfferAnswer::Stale | OfferAnswer::Halted | OfferAnswer::Behind | OfferAnswer::Unfit => {}
+            OfferAnswer::Lost | OfferAnswer::Doubtful { .. } => {
+                self.doubtful.insert(seq);
+            }
+        }
+    }
+
+    /// Notes that the offers in flight will not be answered.
+    pub fn disconnected(&mut self) {
+        self.doubtful.append(&mut self.in_flight);
+    }
+
+    /// Returns true if an offer of this decision may have been carried out without our knowledge.
+    fn may_be_sent(&self, seq: u64) -> bool {
+        self.in_flight.contains(&seq) || self.doubtful.contains(&seq)
+    }
+
     /// Notes that a stream or key refuses writes, or accepts them again. Logs each change.
     pub fn output(&mut self, key: String, refusal: Option<String>) {
         match refusal {
@@ -238,7 +267,7 @@ impl Publisher {
         state: &State,
         status: &ReaderStatus,
         role: &LeaseState,
-        holder: Option<String>,
+        holder: LeaseHolder,
         fetched: &Fetched,
     ) {
         let (server_ms, silent_ms) = (status.clock_ms(), status.silent().as_millis() as u64);
@@ -247,7 +276,7 @@ impl Publisher {
         let findings = processor.findings();
         let engine = &processor.driver.engine;
         self.shared.publish(|report| {
-            report.take_from(engine, server_ms);
+            report.take_from(engine, server_ms, &unsent(processor, state));
             report.take_findings(findings, server_ms);
             report.totals.emitted = state.emitted;
             report.inputs = inputs;
@@ -360,9 +389,18 @@ fn put_outbox(report: &mut Report, processor: &Processor, state: &State, server_
     report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
 }
 
+/// Returns the ids of the decisions that were certainly never sent: they are not in the stream, and no offer of theirs
+/// is without an answer.
+fn unsent<'a>(processor: &'a Processor, state: &State) -> BTreeSet<&'a str> {
+    let rows = processor.delivery.outbox().rows();
+    let unsent = rows.filter(|row| row.written.is_none() && !state.may_be_sent(row.seq));
+    unsent.map(|row| &*row.decision_id).collect()
+}
+
 /// Puts the lease into the report. If the lease is no longer ours, the last fencing token stays in the report.
-fn put_lease(report: &mut Report, role: &LeaseState, holder: Option<String>) {
-    report.lease.holder = holder;
+fn put_lease(report: &mut Report, role: &LeaseState, holder: LeaseHolder) {
+    report.lease.holder = holder.name;
+    report.lease.stuck = holder.stuck;
     report.lease.left_ms = None;
     if let LeaseState::Ours { lease, until } = role {
         report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);

@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names that /healthz, /readyz and `status` return.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 42] = [
+const CASES: [Case; 43] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -65,6 +65,13 @@ const CASES: [Case; 42] = [
         &[],
     ),
     ("no instance leads", |r| (r.role, r.lease.holder) = (Role::Standby, None), &[], &[], &["no_leader"]),
+    (
+        "a stranger has the lease for ever",
+        |r| (r.role, r.lease.stuck) = (Role::Standby, Some("it does not expire".to_owned())),
+        &[],
+        &[],
+        &["no_leader"],
+    ),
     ("killed: reading continues", |r| r.killed = true, &[], &[], &["killed"]),
     ("a gap is open", |r| r.positions.gap_open = 2, &[], &["gap_open"], &["gap_open"]),
     (
