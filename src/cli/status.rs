@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::exit_code::Found;
 use super::json;
 use crate::codec::plural::plural;
-use crate::codec::time::span;
+use crate::codec::time::{iso, span};
 use crate::config::{Cells, Config};
 use crate::service::report::{Concern, GapProof, InputReport, Report, Role, concerns};
 use crate::shell::terminal::{Screen, Tone};
@@ -171,7 +171,11 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("state", format!("{} at {}", short(&checksum.sha256), checksum.last)));
     }
     if let Some(backfill) = &report.backfill {
-        let circuit = if backfill.circuit_open { "circuit open" } else { "circuit closed" };
+        let circuit = match backfill.wait.filter(|wait| wait.left_ms > 0) {
+            Some(wait) => format!("no call until {} (HTTP {})", iso(wait.until_ms), wait.status),
+            None if backfill.circuit_open => "circuit open".to_owned(),
+            None => "circuit closed".to_owned(),
+        };
         let weight = backfill.weight_used.map_or_else(String::new, |n| format!(", weight {n} this minute"));
         facts.push(("exchange", format!("{} calls, {circuit}{weight}", backfill.api_calls)));
     }

@@ -266,6 +266,8 @@ pub struct Backfill {
     pub api_calls: u64,
     /// True after too many failures: nothing is requested for a while.
     pub circuit_open: bool,
+    /// A wait that the exchange demands.
+    pub wait: Option<ExchangeWait>,
     /// Weight used in this minute, as the exchange counts it. [1]
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
@@ -274,6 +276,18 @@ pub struct Backfill {
     pub refusals: Vec<AccountRefusal>,
     /// Accounts whose position mode at the exchange is not that of their entries.
     pub modes_differ: Vec<PositionMode>,
+}
+
+/// A wait that the exchange demands: until its end no call is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExchangeWait {
+    /// The HTTP status that demanded it: 418 is a ban of the address.
+    pub status: u16,
+    /// By the clock of this machine. [ms since 1970]
+    pub until_ms: u64,
+    /// [ms]
+    pub left_ms: u64,
 }
 
 /// Why the exchange returns no positions of an account.

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::facts::{InputReport, Past, Report, Role};
+use super::facts::{ExchangeWait, InputReport, Past, Report, Role};
 use crate::codec::plural::plural;
-use crate::codec::time::span;
+use crate::codec::time::{iso, span};
 use crate::domain::exit::Hold;
 use crate::service::exchange::of_account;
 
@@ -395,6 +395,16 @@ fn about(account: &str) -> Option<String> {
     (!account.is_empty()).then(|| account.to_owned())
 }
 
+/// A shorter wait is usual when the weight of a minute is spent. [ms]
+const WAIT_MIN_MS: u64 = 60_000;
+/// The HTTP status of a ban.
+const BANNED: u16 = 418;
+
+/// Returns true for a ban, and for another long wait.
+const fn lasts(wait: &ExchangeWait) -> bool {
+    wait.left_ms > WAIT_MIN_MS || wait.status == BANNED && wait.left_ms > 0
+}
+
 fn of_exchange(report: &Report) -> Vec<Concern> {
     let Some(backfill) = &report.backfill else { return Vec::new() };
     let mut concerns = Vec::new();
@@ -415,6 +425,16 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
         );
         Concern { name: "exchange_refused", about: about(&refusal.account), says }
     }));
+    if let Some(wait) = backfill.wait.filter(lasts) {
+        let says = format!(
+            "the exchange accepts no call until {}, {} from now (HTTP {}): positions, fills and prices are not asked for; wait, \
+             find what calls it too often from this address, and do not restart to ask again",
+            iso(wait.until_ms),
+            span(wait.left_ms),
+            wait.status
+        );
+        concerns.push(Concern::new("exchange_banned", says));
+    }
     if backfill.circuit_open {
         let says = "too many calls of the exchange failed: it is not asked for a while";
         concerns.push(Concern::new("circuit_open", says));

@@ -313,6 +313,8 @@ fn of_surroundings(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     if let Some(backfill) = &report.backfill {
         page.counter("api_calls", "Calls of the exchange", backfill.api_calls)?;
         page.gauge("circuit_open", "1 while the exchange is not asked after failures", flag(backfill.circuit_open))?;
+        let wait_ms = backfill.wait.map_or(0, |wait| wait.left_ms);
+        page.gauge("api_wait_seconds", "Time until the exchange accepts calls again", seconds(wait_ms))?;
         if let Some(weight) = backfill.weight_used {
             page.gauge("api_weight_used", "Weight used in this minute, as the exchange counts it", weight as f64)?;
         }

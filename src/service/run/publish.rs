@@ -18,7 +18,8 @@ use crate::domain::event::ids::{EntryId, StreamId};
 use crate::drive::sheet::Sheet;
 use crate::service::operator_log::{self, Line};
 use crate::service::pages::Question;
-use crate::service::report::{self, Change, GapProof, InputReport, Report, SharedReport, Watch};
+use crate::service::report::{self, Change, ExchangeWait, GapProof, InputReport, Report, SharedReport, Watch};
+use crate::shell::exchange::wall_ms;
 use crate::shell::redis::StreamStats;
 use crate::shell::store::Store;
 use crate::shell::systemd::Manager;
@@ -413,6 +414,11 @@ impl From<&Fetched> for report::Backfill {
         Self {
             api_calls: fetched.api_calls,
             circuit_open: fetched.is_circuit_open,
+            wait: fetched.wait.map(|(status, until_ms)| ExchangeWait {
+                status,
+                until_ms,
+                left_ms: until_ms.saturating_sub(wall_ms()),
+            }),
             weight_used: fetched.weight_used,
             last_error: fetched.last_error.clone(),
             refusals: fetched.refusals.clone(),

@@ -1,7 +1,7 @@
 //! Liveness, readiness and concerns of a service, and when they are logged.
 
 use harvester::service::report::{
-    AccountRefusal, Change, Past, PositionMode, Report, Role, Watch, alive, concerns, ready,
+    AccountRefusal, Change, ExchangeWait, Past, PositionMode, Report, Role, Watch, alive, concerns, ready,
 };
 use harvester::shell::redis::StreamFault;
 
@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names that /healthz, /readyz and `status` return.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 43] = [
+const CASES: [Case; 46] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -128,6 +128,27 @@ const CASES: [Case; 43] = [
         &[],
         &[],
         &["mode_differs", "circuit_open"],
+    ),
+    (
+        "the exchange has banned the address",
+        |r| r.backfill.as_mut().expect("known").wait = Some(ExchangeWait { status: 418, until_ms: 9, left_ms: 1 }),
+        &[],
+        &[],
+        &["exchange_banned"],
+    ),
+    (
+        "the ban is over",
+        |r| r.backfill.as_mut().expect("known").wait = Some(ExchangeWait { status: 418, until_ms: 9, left_ms: 0 }),
+        &[],
+        &[],
+        &[],
+    ),
+    (
+        "the weight of the minute is spent",
+        |r| r.backfill.as_mut().expect("known").wait = Some(ExchangeWait { status: 429, until_ms: 9, left_ms: 60_000 }),
+        &[],
+        &[],
+        &[],
     ),
     (
         "the exchange states other quantities, and confirms nothing",
