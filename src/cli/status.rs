@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::exit_code::Found;
 use super::json;
 use crate::codec::plural::plural;
-use crate::codec::time::span;
+use crate::codec::time::{iso, span};
 use crate::config::{Cells, Config};
 use crate::service::report::{Concern, GapProof, InputReport, Report, Role, concerns};
 use crate::shell::terminal::{Screen, Tone};
@@ -120,18 +120,18 @@ pub fn print(report: &Report, concerns: &[Concern], screen: &mut Screen<'_>) -> 
         screen.rows(concerns.iter().map(row).collect())?;
     }
     screen.line("")?;
-    inputs(&report.inputs, screen)?;
+    inputs(report, screen)?;
     screen.line("")?;
     let row = |(name, says): (&str, String)| vec![(name.to_owned(), Tone::Dim), (says, Tone::Plain)];
     screen.rows(facts(report).into_iter().map(row).collect())?;
     Ok(())
 }
 
-fn inputs(inputs: &[InputReport], screen: &mut Screen<'_>) -> anyhow::Result<()> {
+fn inputs(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let row = |input: &InputReport| {
         let number = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
         let time = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), span);
-        let age = if input.is_silent() { Tone::Bad } else { Tone::Plain };
+        let age = if input.is_silent(report.redis.silent_ms) { Tone::Bad } else { Tone::Plain };
         let proof = match input.gap_proof {
             GapProof::Counted => ("counted", Tone::Dim),
             GapProof::Weak => ("weak", Tone::Warning),
@@ -148,7 +148,7 @@ fn inputs(inputs: &[InputReport], screen: &mut Screen<'_>) -> anyhow::Result<()>
         ]
     };
     let head = ["INPUT", "STREAM", "LAG", "BEHIND", "LAST", "PENDING", "OLDEST", "GAPS"];
-    screen.table(&head, &[2, 3, 4, 5, 6], inputs.iter().map(row).collect())?;
+    screen.table(&head, &[2, 3, 4, 5, 6], report.inputs.iter().map(row).collect())?;
     Ok(())
 }
 
@@ -171,7 +171,11 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("state", format!("{} at {}", short(&checksum.sha256), checksum.last)));
     }
     if let Some(backfill) = &report.backfill {
-        let circuit = if backfill.circuit_open { "circuit open" } else { "circuit closed" };
+        let circuit = match backfill.wait.filter(|wait| wait.left_ms > 0) {
+            Some(wait) => format!("no call until {} (HTTP {})", iso(wait.until_ms), wait.status),
+            None if backfill.circuit_open => "circuit open".to_owned(),
+            None => "circuit closed".to_owned(),
+        };
         let weight = backfill.weight_used.map_or_else(String::new, |n| format!(", weight {n} this minute"));
         facts.push(("exchange", format!("{} calls, {circuit}{weight}", backfill.api_calls)));
     }
@@ -258,7 +262,11 @@ fn lease(report: &Report) -> String {
 
 fn redis(report: &Report) -> String {
     let redis = &report.redis;
-    let state = if redis.connected { "connected" } else { "not connected" };
+    let state = match redis.connected {
+        true if redis.is_silent() => format!("no answer for {}", span(redis.silent_ms)),
+        true => "connected".to_owned(),
+        false => "not connected".to_owned(),
+    };
     let error = redis.last_error.as_deref().map_or_else(String::new, |error| format!("; last error: {error}"));
     format!("{state}, version {}, {} reconnects{error}", redis.version, redis.reconnects)
 }

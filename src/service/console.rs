@@ -122,7 +122,7 @@ fn present(report: &Report) -> Present {
         holder: report.lease.holder.clone(),
         fencing_token: report.lease.fencing_token,
         lease_left_ms: report.lease.left_ms,
-        is_connected: report.redis.connected,
+        is_connected: report.redis.is_usable(),
         applied_rate: report.rates.applied,
         outbox: report.outbox.waiting,
         outbox_oldest_ms: report.outbox.oldest_ms,
@@ -135,7 +135,7 @@ fn present(report: &Report) -> Present {
                 lag_ms: input.lag_ms,
                 age_ms: input.age_ms,
                 pending: input.pending,
-                is_silent: input.is_silent(),
+                is_silent: input.is_silent(report.redis.silent_ms),
                 has_fault: input.fault.is_some(),
             })
             .collect(),

@@ -22,6 +22,10 @@ struct State {
     is_holding: bool,
     /// True if the server reports no counts, as a server of 6.2 does.
     is_old: bool,
+    /// True while every byte is lost and no connection ends.
+    is_silent: bool,
+    /// Connections that send this text fall silent for good.
+    silencing: Option<String>,
 }
 
 impl State {
@@ -61,6 +65,7 @@ impl Proxy {
                     released: Arc::clone(&of_wires),
                     loses: Arc::default(),
                     holds: Arc::default(),
+                    is_silent: Arc::default(),
                 };
                 asks(client.try_clone().unwrap(), server.try_clone().unwrap(), wire.clone());
                 answers(server, client, wire);
@@ -109,6 +114,16 @@ impl Proxy {
         self
     }
 
+    /// Loses every byte in both directions from now on, or forwards them again. No connection ends.
+    pub fn silence(&self, is_silent: bool) {
+        self.state.lock().unwrap().is_silent = is_silent;
+    }
+
+    /// Makes each connection fall silent that sends this text; `None`: no further one.
+    pub fn silence_those_that_send(&self, text: Option<&str>) {
+        self.state.lock().unwrap().silencing = text.map(str::to_owned);
+    }
+
     /// Ends all connections. New ones go to another server, or are refused.
     pub fn lead_to(&self, target: Option<u16>) {
         let mut state = self.state.lock().unwrap();
@@ -128,6 +143,17 @@ struct Wire {
     loses: Arc<AtomicBool>,
     /// True if the next answer is held.
     holds: Arc<AtomicBool>,
+    /// True if this connection has fallen silent.
+    is_silent: Arc<AtomicBool>,
+}
+
+/// The way of some bytes.
+enum Way {
+    On,
+    /// They are lost, and the connection stays open.
+    Lost,
+    /// The connection ends.
+    End,
 }
 
 /// Forwards commands from the client to the server.
@@ -142,7 +168,11 @@ fn asks(from: TcpStream, to: TcpStream, wire: Wire) {
             state.held = None;
             wire.holds.store(true, Ordering::SeqCst);
         }
-        true
+        if state.silencing.as_ref().is_some_and(|text| holds(bytes, text)) {
+            wire.is_silent.store(true, Ordering::SeqCst);
+        }
+        let is_lost = state.is_silent || wire.is_silent.load(Ordering::SeqCst);
+        if is_lost { Way::Lost } else { Way::On }
     });
 }
 
@@ -158,7 +188,10 @@ fn answers(from: TcpStream, to: TcpStream, wire: Wire) {
             state.is_holding = true;
             state = wire.released.wait_while(state, |state| state.is_holding).unwrap();
         }
-        !state.cuts_at(bytes.len()) && !wire.loses.load(Ordering::SeqCst)
+        if state.is_silent || wire.is_silent.load(Ordering::SeqCst) {
+            return Way::Lost;
+        }
+        if state.cuts_at(bytes.len()) || wire.loses.load(Ordering::SeqCst) { Way::End } else { Way::On }
     });
 }
 
@@ -173,13 +206,18 @@ fn blot(bytes: &mut [u8], name: &str) {
     }
 }
 
-/// Forwards data as long as `is_well` returns true for it; then the connection ends.
-fn pass(mut from: TcpStream, mut to: TcpStream, mut is_well: impl FnMut(&mut [u8]) -> bool + Send + 'static) {
+/// Forwards data the way that `way` gives it, until the connection ends.
+fn pass(mut from: TcpStream, mut to: TcpStream, mut way: impl FnMut(&mut [u8]) -> Way + Send + 'static) {
     std::thread::spawn(move || {
         let mut bytes = vec![0; 64 << 10];
         while let Ok(n) = from.read(&mut bytes) {
-            if n == 0 || !is_well(&mut bytes[..n]) || to.write_all(&bytes[..n]).is_err() {
+            if n == 0 {
                 break;
+            }
+            match way(&mut bytes[..n]) {
+                Way::On if to.write_all(&bytes[..n]).is_ok() => {}
+                Way::Lost => {}
+                Way::On | Way::End => break,
             }
         }
         let _ = from.shutdown(Shutdown::Both);

@@ -2,7 +2,8 @@
 
 use super::check::Check;
 use crate::config::Config;
-use crate::shell::redis::{Server, ServerError, ServerInfo};
+use crate::service::server::decision_stream;
+use crate::shell::redis::{LeaseKeys, Server, ServerError, ServerInfo};
 
 const AREA: &str = "redis";
 
@@ -12,6 +13,7 @@ pub async fn checks(server: &mut Server, config: &Config) -> Result<Vec<Check>, 
     checks.extend(persistence(&info));
     checks.push(memory(&info));
     checks.push(rights(server, &info, config).await?);
+    checks.push(lease(server, config).await?);
     Ok(checks)
 }
 
@@ -100,6 +102,23 @@ fn memory(info: &ServerInfo) -> Check {
         }
         () => Check::ok(AREA, "memory", found),
     }
+}
+
+/// Checks that instances can take the lease.
+async fn lease(server: &mut Server, config: &Config) -> Result<Check, ServerError> {
+    let keys = LeaseKeys::beside(&decision_stream(&config.streams));
+    if let Some(kind) = server.other_kind_than("string", &keys.lease).await? {
+        let next = format!("no instance can take it: find who wrote the key, and delete it (DEL {})", keys.lease);
+        return Ok(Check::problem(AREA, "lease", format!("{} is a {kind}, not a text", keys.lease), &next));
+    }
+    let Some(held) = server.lease_at(&keys).await? else { return Ok(Check::ok(AREA, "lease", "free")) };
+    Ok(match held.stuck(&keys) {
+        Some(why) => {
+            let next = "no instance can take it until then: nothing is emitted";
+            Check::problem(AREA, "lease", why, next)
+        }
+        None => Check::ok(AREA, "lease", format!("held by {}", held.holder().unwrap_or(&held.value))),
+    })
 }
 
 async fn rights(server: &mut Server, info: &ServerInfo, config: &Config) -> Result<Check, ServerError> {

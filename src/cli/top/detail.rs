@@ -21,7 +21,11 @@ pub fn lines(page: Page, about: &str, report: Option<&Report>, sheet: Option<&Sh
             let position = sheet?.positions.iter().find(|position| position.position_id == about)?;
             Some(of_position(sheet?, position))
         }
-        Page::Inputs => report?.inputs.iter().find(|input| input.stream == about).map(of_input),
+        Page::Inputs => {
+            let report = report?;
+            let input = report.inputs.iter().find(|input| input.stream == about)?;
+            Some(of_input(input, report.redis.silent_ms))
+        }
         Page::Service => of_service(page, about, report?),
         // The positions of a hold are on a page of their own.
         Page::Holds => None,
@@ -111,7 +115,7 @@ fn of_field(sheet: &Sheet, name: &str, field: Option<&Sourced>) -> Line {
     line
 }
 
-fn of_input(input: &InputReport) -> Vec<Line> {
+fn of_input(input: &InputReport, unanswered_ms: u64) -> Vec<Line> {
     let number = |n: Option<u64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
     let time = |ms: Option<u64>| ms.map_or_else(|| "unknown".to_owned(), span);
     let mut lines = vec![
@@ -124,7 +128,7 @@ fn of_input(input: &InputReport) -> Vec<Line> {
         named("entries added", &number(input.entries_added)),
         named("watched for", &span(input.watched_ms)),
     ];
-    let age = if input.is_silent() { Tone::Bad } else { Tone::Plain };
+    let age = if input.is_silent(unanswered_ms) { Tone::Bad } else { Tone::Plain };
     lines.push(marked(
         "last entry",
         &input.age_ms.map_or_else(|| "none".to_owned(), |ms| format!("{} ago", span(ms))),

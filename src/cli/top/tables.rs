@@ -195,7 +195,7 @@ pub fn state_tone(state: &str) -> Tone {
 
 fn inputs(report: &Report) -> Vec<Row> {
     let row = |input: &InputReport| {
-        let is_wrong = input.is_silent() || input.fault.is_some();
+        let is_wrong = input.is_silent(report.redis.silent_ms) || input.fault.is_some();
         let proof = match input.gap_proof {
             GapProof::Counted => Cell::text("counted").with(Tone::Dim),
             GapProof::Weak => Cell::text("weak").with(Tone::Warning),

@@ -48,7 +48,7 @@ pub struct InputReport {
     /// `entries-added − seen`: entries that are still to be consumed. [1]
     pub lag_entries: Option<u64>,
     /// Distance by ids between the last entry of the stream and the last one consumed; entries whose ids are ahead of
-    /// the server's clock do not count. [ms]
+    /// the server's clock do not count. While the server does not answer, the time without an answer is added. [ms]
     pub lag_ms: Option<u64>,
     /// Entries that wait because their ids are ahead of the server's clock. [1]
     pub ids_ahead: u64,
@@ -74,9 +74,10 @@ pub struct InputReport {
 }
 
 impl InputReport {
-    /// Returns true if nothing has been written to the stream for longer than is allowed.
-    pub fn is_silent(&self) -> bool {
-        self.silent_after_ms.is_some_and(|limit| self.silent_ms() > limit)
+    /// Returns true if nothing has been written to the stream for longer than is allowed. `unanswered_ms` is the time
+    /// for which the server has not answered: then nobody knows what was written. [ms]
+    pub fn is_silent(&self, unanswered_ms: u64) -> bool {
+        self.silent_after_ms.is_some_and(|limit| self.silent_ms().saturating_sub(unanswered_ms) > limit)
     }
 
     /// Returns the time since the last entry; for a stream without entries, the time since the service began to watch
@@ -205,6 +206,8 @@ pub struct JournalReport {
 pub struct Lease {
     /// The holder; `None` if there is none, or it is not known.
     pub holder: Option<String>,
+    /// Why no instance can take the lease, with the next step.
+    pub stuck: Option<String>,
     pub fencing_token: u64,
     /// [ms]
     pub left_ms: Option<u64>,
@@ -232,11 +235,28 @@ pub struct RedisReport {
     pub connected: bool,
     pub version: String,
     pub last_error: Option<String>,
+    /// How long the server has not answered; 0 while it answers in a usual time. [ms]
+    pub silent_ms: u64,
     pub reconnects: u64,
     /// How often the statistics of the streams were read. It does not grow while the reader hangs. [1]
     pub surveys: u64,
     /// The largest difference between the clocks of the servers that the service reads from. [ms]
     pub clocks_apart_ms: u64,
+}
+
+/// The server cannot be used if it has not answered for longer than this. [ms]
+const SILENT_MAX_MS: u64 = 5_000;
+
+impl RedisReport {
+    /// Returns true if there is a connection and the server answers on it.
+    pub const fn is_usable(&self) -> bool {
+        self.connected && !self.is_silent()
+    }
+
+    /// Returns true if the server has not answered for too long.
+    pub const fn is_silent(&self) -> bool {
+        self.silent_ms > SILENT_MAX_MS
+    }
 }
 
 /// The requests to the exchange.
@@ -246,6 +266,8 @@ pub struct Backfill {
     pub api_calls: u64,
     /// True after too many failures: nothing is requested for a while.
     pub circuit_open: bool,
+    /// A wait that the exchange demands.
+    pub wait: Option<ExchangeWait>,
     /// Weight used in this minute, as the exchange counts it. [1]
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
@@ -254,6 +276,18 @@ pub struct Backfill {
     pub refusals: Vec<AccountRefusal>,
     /// Accounts whose position mode at the exchange is not that of their entries.
     pub modes_differ: Vec<PositionMode>,
+}
+
+/// A wait that the exchange demands: until its end no call is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExchangeWait {
+    /// The HTTP status that demanded it: 418 is a ban of the address.
+    pub status: u16,
+    /// By the clock of this machine. [ms since 1970]
+    pub until_ms: u64,
+    /// [ms]
+    pub left_ms: u64,
 }
 
 /// Why the exchange returns no positions of an account.

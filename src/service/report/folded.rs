@@ -1,6 +1,6 @@
 //! The part of the report that comes from the engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{AccountTotals, Past, Positions, Report, RunTotals};
 use crate::codec::live::Finding;
@@ -15,13 +15,14 @@ use crate::domain::event::ids::EntryId;
 impl Report {
     /// Copies the data of the engine: counts, positions, decisions, policy, kill switch.
     ///
-    /// `now_ms` is the server's time. It makes a price stale that no entry updates any more. [ms since 1970]
-    pub fn take_from(&mut self, engine: &Engine, now_ms: u64) {
+    /// `now_ms` is the server's time. It makes a price stale that no entry updates any more. [ms since 1970] `unsent`
+    /// has the ids of the decisions that were certainly never sent.
+    pub fn take_from(&mut self, engine: &Engine, now_ms: u64, unsent: &BTreeSet<&str>) {
         let globals = engine.globals();
         self.last = (globals.last != EntryId::default()).then(|| globals.last.to_string());
         let RunTotals { emitted, refused, .. } = std::mem::take(&mut self.totals);
         self.totals = RunTotals { emitted, refused, ..totals(&engine.counters, now_ms) };
-        self.positions = positions(engine, now_ms);
+        self.positions = positions(engine, now_ms, unsent);
         self.killed = globals.killed;
         self.policy.hash = globals.policy.hash.to_string();
         self.policy.mode = globals.policy.mode.name().to_owned();
@@ -68,7 +69,7 @@ fn named(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<Stri
     counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
 }
 
-fn positions(engine: &Engine, now_ms: u64) -> Positions {
+fn positions(engine: &Engine, now_ms: u64, unsent: &BTreeSet<&str>) -> Positions {
     let mut all = Positions { unknown: !engine.globals().positions_known, ..Positions::default() };
     for book in view::by_name(engine) {
         all.gap_flat += u64::from(book.hot.history_gap && book.hot.open.is_none());
@@ -76,10 +77,11 @@ fn positions(engine: &Engine, now_ms: u64) -> Positions {
             all.unconfirmed.push(book.name.to_string());
         }
         for position in &book.book.closed {
-            count_decisions(position, &mut all.decisions_closed);
+            count_decisions(position, unsent, &mut all.decisions_closed);
         }
         if let Some(open) = &book.book.hot.open {
             open_position(engine, book, open, now_ms, &mut all);
+            count_decisions(open, unsent, &mut all.decisions_open);
         }
     }
     if all.accounts.keys().all(String::is_empty) {
@@ -108,21 +110,23 @@ fn open_position(engine: &Engine, book: BookView<'_>, open: &Position, now_ms: u
     if let Some(mark) = book.symbol.mark {
         all.mark_age_ms.insert(book.symbol.name.to_string(), now_ms.saturating_sub(mark.entry.ms));
     }
-    count_decisions(open, &mut all.decisions_open);
 }
 
-fn count_decisions(position: &Position, by_state: &mut BTreeMap<String, u64>) {
+fn count_decisions(position: &Position, unsent: &BTreeSet<&str>, by_state: &mut BTreeMap<String, u64>) {
     for decision in &position.decisions {
-        count(by_state, state_name(position, decision));
+        count(by_state, state_name(position, decision, unsent));
     }
 }
 
 /// Returns the state of a decision in common words: a decision whose rung was given up is `failed`, a withdrawn one is
-/// `expired`.
-fn state_name(position: &Position, decision: &DecisionRecord) -> &'static str {
+/// `expired`, one without a result that was never sent `unsent`.
+fn state_name(position: &Position, decision: &DecisionRecord, unsent: &BTreeSet<&str>) -> &'static str {
     let own = |r: &&crate::domain::book::rung::Rung| r.decision_id.as_ref() == Some(&decision.decision_id);
     if position.rungs.iter().filter(own).any(|rung| rung.state == RungState::Failed) {
         return RungState::Failed.name();
+    }
+    if decision.state == RungState::Unknown && unsent.contains(&*decision.decision_id) {
+        return "unsent";
     }
     if decision.expired && decision.state == RungState::Armed { "expired" } else { decision.state.name() }
 }

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::facts::{InputReport, Past, Report, Role};
+use super::facts::{ExchangeWait, InputReport, Past, Report, Role};
 use crate::codec::plural::plural;
-use crate::codec::time::span;
+use crate::codec::time::{iso, span};
 use crate::domain::exit::Hold;
 use crate::service::exchange::of_account;
 
@@ -121,7 +121,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     concerns.extend(unreadable(report));
     concerns.extend(of_positions(report));
     concerns.extend(of_decisions(report));
-    concerns.extend(report.inputs.iter().flat_map(of_input));
+    concerns.extend(report.inputs.iter().flat_map(|input| of_input(input, report.redis.silent_ms)));
     concerns.extend(of_exchange(report));
     concerns
 }
@@ -136,9 +136,19 @@ fn rebuilding() -> Concern {
 }
 
 fn not_connected(report: &Report) -> Option<Concern> {
-    let is_up = report.redis.connected || matches!(report.role, Role::Starting | Role::Stopping);
-    let why = report.redis.last_error.as_deref().unwrap_or("no connection");
-    (!is_up).then(|| Concern::new("not_connected", format!("Redis cannot be used: {why}")))
+    let redis = &report.redis;
+    let is_up = redis.is_usable() || matches!(report.role, Role::Starting | Role::Stopping);
+    let says = || {
+        if redis.connected {
+            return format!(
+                "Redis has not answered for {}: nothing is read, and no order is sent; look at the network and at the server \
+                 (harvester doctor)",
+                span(redis.silent_ms)
+            );
+        }
+        format!("Redis cannot be used: {}", redis.last_error.as_deref().unwrap_or("no connection"))
+    };
+    (!is_up).then(|| Concern::new("not_connected", says()))
 }
 
 /// If the clocks of the servers of a cluster differ by this much, that is a concern. From twice this difference on, no
@@ -159,8 +169,13 @@ fn clocks_apart(report: &Report) -> Option<Concern> {
 
 fn no_leader(report: &Report) -> Option<Concern> {
     let is_new = report.uptime_ms <= LEADERLESS_MS;
-    let nobody = report.role == Role::Standby && report.lease.holder.is_none() && !is_new;
-    nobody.then(|| Concern::new("no_leader", "no instance holds the lease: nothing is emitted"))
+    let lease = &report.lease;
+    let nobody = report.role == Role::Standby && (lease.holder.is_none() || lease.stuck.is_some()) && !is_new;
+    let says = || match &lease.stuck {
+        Some(why) => format!("no instance can take the lease, and nothing is emitted: {why}"),
+        None => "no instance holds the lease: nothing is emitted".to_owned(),
+    };
+    nobody.then(|| Concern::new("no_leader", says()))
 }
 
 fn gap_open(report: &Report) -> Option<Concern> {
@@ -322,7 +337,9 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
     concerns
 }
 
-fn of_input(input: &InputReport) -> Vec<Concern> {
+/// Returns the concerns about a stream. For `unanswered_ms` the server has not answered, which says nothing about the
+/// stream. [ms]
+fn of_input(input: &InputReport, unanswered_ms: u64) -> Vec<Concern> {
     let mut concerns = Vec::new();
     if let Some(fault) = input.fault {
         let stops = match input.kind.as_str() {
@@ -332,12 +349,12 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
         let says = format!("{} {}{stops}", input.stream, fault.says());
         concerns.push(Concern::of(fault.name(), input, says));
     }
-    if input.is_silent() {
+    if input.is_silent(unanswered_ms) {
         let (silent, limit) = (span(input.silent_ms()), span(input.silent_after_ms.unwrap_or(0)));
         let says = format!("{} has been silent for {silent}, more than {limit}", input.stream);
         concerns.push(Concern::of("input_silent", input, says));
     }
-    if let Some(lag) = input.lag_ms.filter(|lag| *lag > BEHIND_MS) {
+    if let Some(lag) = input.lag_ms.filter(|lag| lag.saturating_sub(unanswered_ms) > BEHIND_MS) {
         let entries = input.lag_entries.map_or_else(String::new, |n| format!(", {}", plural(n, "entry")));
         concerns.push(Concern::of("input_behind", input, format!("{} is {} behind{entries}", input.stream, span(lag))));
     }
@@ -378,6 +395,16 @@ fn about(account: &str) -> Option<String> {
     (!account.is_empty()).then(|| account.to_owned())
 }
 
+/// A shorter wait is usual when the weight of a minute is spent. [ms]
+const WAIT_MIN_MS: u64 = 60_000;
+/// The HTTP status of a ban.
+const BANNED: u16 = 418;
+
+/// Returns true for a ban, and for another long wait.
+const fn lasts(wait: &ExchangeWait) -> bool {
+    wait.left_ms > WAIT_MIN_MS || wait.status == BANNED && wait.left_ms > 0
+}
+
 fn of_exchange(report: &Report) -> Vec<Concern> {
     let Some(backfill) = &report.backfill else { return Vec::new() };
     let mut concerns = Vec::new();
@@ -398,6 +425,16 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
         );
         Concern { name: "exchange_refused", about: about(&refusal.account), says }
     }));
+    if let Some(wait) = backfill.wait.filter(lasts) {
+        let says = format!(
+            "the exchange accepts no call until {}, {} from now (HTTP {}): positions, fills and prices are not asked for; wait, \
+             find what calls it too often from this address, and do not restart to ask again",
+            iso(wait.until_ms),
+            span(wait.left_ms),
+            wait.status
+        );
+        concerns.push(Concern::new("exchange_banned", says));
+    }
     if backfill.circuit_open {
         let says = "too many calls of the exchange failed: it is not asked for a while";
         concerns.push(Concern::new("circuit_open", says));

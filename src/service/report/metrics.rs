@@ -43,7 +43,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         of_service(&self.0, &mut page)?;
-        of_inputs(&self.0.inputs, &mut page)?;
+        of_inputs(&self.0, &mut page)?;
         of_entries(&self.0, &mut page)?;
         of_positions(&self.0, &mut page)?;
         of_output(&self.0, &mut page)?;
@@ -159,9 +159,13 @@ fn labels_of(input: &InputReport) -> Labels<'_> {
     vec![("stream", input.stream.as_str()), ("kind", input.kind.as_str())]
 }
 
-fn of_inputs(inputs: &[InputReport], page: &mut Page<'_>) -> fmt::Result {
+fn of_inputs(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     let mut of = |name: &str, help: &str, value: &dyn Fn(&InputReport) -> Option<f64>| {
-        page.gauges(name, help, inputs.iter().filter_map(|input| value(input).map(|value| (labels_of(input), value))))
+        page.gauges(
+            name,
+            help,
+            report.inputs.iter().filter_map(|input| value(input).map(|value| (labels_of(input), value))),
+        )
     };
     of("input_lag_entries", "Entries of the stream that are still to be consumed", &|input| {
         input.lag_entries.map(|n| n as f64)
@@ -174,7 +178,7 @@ fn of_inputs(inputs: &[InputReport], page: &mut Page<'_>) -> fmt::Result {
     })?;
     of("input_age_seconds", "Age of the last entry of the stream", &|input| input.age_ms.map(seconds))?;
     of("input_silent", "1 if the stream has been silent for longer than it may be", &|input| {
-        Some(flag(input.is_silent()))
+        Some(flag(input.is_silent(report.redis.silent_ms)))
     })?;
     of("input_pending_entries", "Entries that were delivered and are not acknowledged", &|input| {
         Some(input.pending as f64)
@@ -294,7 +298,7 @@ fn of_output(report: &Report, page: &mut Page<'_>) -> fmt::Result {
 }
 
 fn of_surroundings(report: &Report, page: &mut Page<'_>) -> fmt::Result {
-    page.gauge("redis_connected", "1 while the server can be used", flag(report.redis.connected))?;
+    page.gauge("redis_connected", "1 while the server can be used", flag(report.redis.is_usable()))?;
     page.counter("redis_reconnects", "Connections that had to be made again", report.redis.reconnects)?;
     page.gauge(
         "redis_clocks_apart_seconds",
@@ -309,6 +313,8 @@ fn of_surroundings(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     if let Some(backfill) = &report.backfill {
         page.counter("api_calls", "Calls of the exchange", backfill.api_calls)?;
         page.gauge("circuit_open", "1 while the exchange is not asked after failures", flag(backfill.circuit_open))?;
+        let wait_ms = backfill.wait.map_or(0, |wait| wait.left_ms);
+        page.gauge("api_wait_seconds", "Time until the exchange accepts calls again", seconds(wait_ms))?;
         if let Some(weight) = backfill.weight_used {
             page.gauge("api_weight_used", "Weight used in this minute, as the exchange counts it", weight as f64)?;
         }

@@ -15,8 +15,8 @@ mod shared;
 mod watch;
 
 pub use facts::{
-    AccountRefusal, AccountTotals, Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past,
-    PolicyReport, PositionMode, Positions, Rates, RedisReport, Report, Role, RunTotals, StateChecksum,
+    AccountRefusal, AccountTotals, Backfill, ExchangeWait, GapProof, InputReport, JournalReport, Lease, OutboxReport,
+    Past, PolicyReport, PositionMode, Positions, Rates, RedisReport, Report, Role, RunTotals, StateChecksum,
 };
 pub use health::{CLOCKS_APART_MS, Concern, Health, STUCK_AFTER_MS, alive, concerns, ready};
 pub use metrics::{CONTENT_TYPE, text};

@@ -13,7 +13,7 @@ pub struct Connect {
 
 impl Connect {
     pub fn new(address: Address) -> Self {
-        Self { address }
+        Self { address: address.of_service() }
     }
 
     /// Opens a connection for single commands. Errors if the server cannot be reached or rejects us.

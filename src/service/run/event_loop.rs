@@ -10,6 +10,7 @@
 //!
 //! In reading order: this file (one event after the other), `disk` (lines and checkpoints), `report`, `end`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -26,7 +27,7 @@ use super::event::{JournalState, LoopEvent};
 use super::fail;
 use super::fetching::{Fetched, Lacking};
 use super::lines::Batch;
-use super::message::{LeaseState, Message};
+use super::message::{LeaseHolder, LeaseState, Message};
 use super::processor::{CheckpointRows, JournalLines, Processor};
 use super::publish::{Publisher, State};
 use super::reader_status::ReaderStatus;
@@ -60,7 +61,7 @@ pub struct Channels {
     pub journal: Sender<JournalTask>,
     pub checkpoints: Sender<CheckpointRows>,
     pub role: watch::Receiver<LeaseState>,
-    pub holder: watch::Receiver<Option<String>>,
+    pub holder: watch::Receiver<LeaseHolder>,
     pub questions: Receiver<Question>,
     pub lacking: watch::Sender<Lacking>,
     pub fetched: watch::Receiver<Fetched>,
@@ -73,6 +74,11 @@ pub struct Channels {
 pub struct DiskThreads {
     pub journal: JoinHandle<Result<(), JournalError>>,
     pub checkpoints: JoinHandle<()>,
+}
+
+/// Returns the decisions that an earlier process may have offered. [numbers]
+fn of_earlier_processes(processor: &Processor) -> BTreeSet<u64> {
+    processor.delivery.outbox().rows().filter(|row| row.written.is_none()).map(|row| row.seq).collect()
 }
 
 /// The running service.
@@ -122,7 +128,7 @@ impl EventLoop {
     ) -> Self {
         Self {
             snapshots: Snapshots::of(config, journal.position),
-            state: State { journal, ..State::default() },
+            state: State { journal, doubtful: of_earlier_processes(&processor), ..State::default() },
             processor,
             journal: shared,
             channels,
@@ -287,9 +293,13 @@ impl EventLoop {
                 self.connection = connection;
                 delivery.handle_connected();
             }
-            LoopEvent::EmitterDisconnected => delivery.handle_disconnected(),
+            LoopEvent::EmitterDisconnected => {
+                self.state.disconnected();
+                delivery.handle_disconnected();
+            }
             LoopEvent::Offered { seq, answer, took } => {
                 self.publisher.emitted(took);
+                self.state.answered(seq, &answer);
                 delivery.handle_offered(seq, answer, now_ms);
             }
             LoopEvent::Appended { number, outcome } => {
@@ -341,6 +351,9 @@ impl EventLoop {
                 Action::Checkpoint => self.is_checkpoint_asked = true,
                 Action::Recall { from, to } => self.recall(from, to)?,
                 action => {
+                    if let Action::Offer(offers) = &action {
+                        self.state.in_flight.extend(offers.iter().map(|offer| offer.row.seq));
+                    }
                     if matches!(action, Action::Record(_)) {
                         fail::point("quarantined");
                     }

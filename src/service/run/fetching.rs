@@ -34,6 +34,8 @@ pub struct Fetched {
     /// Calls to the exchange since the service began. [1]
     pub api_calls: u64,
     pub is_circuit_open: bool,
+    /// The status that demanded a wait, and its end. [ms since 1970]
+    pub wait: Option<(u16, u64)>,
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
     /// Why the exchange returns no positions, for each account for which it refuses to.
@@ -97,6 +99,7 @@ pub async fn run(setup: FetchSetup) {
             let health = fetcher.exchange_health();
             setup.fetched.send_replace(Fetched {
                 api_calls,
+                wait: health.waiting,
                 is_circuit_open: health.circuit != CircuitState::Closed,
                 weight_used: health.used_weight,
                 last_error: last_error.or_else(|| fetcher.lasting_failure()).or(health.failure),

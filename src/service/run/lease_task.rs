@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use super::claim::OwnClaim;
 use super::connect::Connect;
 use super::event::LoopEvent;
-use super::message::LeaseState;
+use super::message::{LeaseHolder, LeaseState};
 use super::preflight::unnamed_executors;
+use super::reader_status::ReaderStatus;
 use crate::codec::operator;
 use crate::config::Live;
-use crate::shell::redis::{Lease, LeaseKeys, ServerError, StreamFault};
+use crate::shell::redis::{HeldLease, Lease, LeaseKeys, ServerError, StreamFault};
 
 /// Time between two reads of the kill key.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
@@ -24,6 +25,8 @@ const KILL_INTERVAL: Duration = Duration::from_millis(200);
 const EXECUTORS_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum delay until a task notices the end of the service.
 const STEP: Duration = Duration::from_millis(50);
+/// If the reader has had no answer for this time, the lease is left to an instance that can read.
+const UNREAD_MAX: Duration = Duration::from_secs(10);
 /// Time before a failed read is repeated.
 const AGAIN: Duration = Duration::from_millis(300);
 
@@ -38,7 +41,8 @@ pub struct LeaseSetup {
     pub claim: Option<OwnClaim>,
     pub role: watch::Sender<LeaseState>,
     /// The holder of the lease, for the report.
-    pub holder: watch::Sender<Option<String>>,
+    pub holder: watch::Sender<LeaseHolder>,
+    pub reader: Arc<ReaderStatus>,
     pub stop: Arc<AtomicBool>,
     pub events: Sender<LoopEvent>,
 }
@@ -67,7 +71,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
             }
             Ok(None) => {
                 // If another process takes over the lease under our name, it has seen us at work, or we have seen it.
-                let holder = setup.holder.borrow().clone();
+                let holder = setup.holder.borrow().name.clone();
                 if !inherits
                     && holder.as_deref() == Some(&*setup.consumer)
                     && !std::mem::replace(&mut has_duplicate, true)
@@ -82,6 +86,12 @@ pub async fn keep_lease(setup: LeaseSetup) {
                 setup.role.send_if_modified(|role| std::mem::replace(role, LeaseState::NotOurs) != LeaseState::NotOurs);
             }
             Err(error) => {
+                if !error.is_unreachable() {
+                    let LeaseKeys { lease, token } = &setup.keys;
+                    let stuck =
+                        format!("{error}; find who writes {lease} or {token}, and delete the one that is wrong (DEL)");
+                    setup.holder.send_replace(LeaseHolder { name: None, stuck: Some(stuck) });
+                }
                 let error = error.to_string();
                 // Logs each cause once, and not three times a second.
                 if failed != error {
@@ -131,7 +141,20 @@ async fn keep(
     }
     let Some(lease) = lease else { return Ok(None) };
     let from = inherits.then_some(setup.consumer.as_str());
-    let (mut mine, holder) = lease.take_or_renew(from).await?;
+    let unread = setup.reader.silent();
+    let (mut mine, holder) = if unread > UNREAD_MAX {
+        // Another instance may be able to read. Without one, the lease is taken again when the reader has an answer.
+        if lease.is_ours() && setup.role.borrow().lease().is_some() {
+            tracing::error!(
+                unread_ms = unread.as_millis() as u64,
+                "the reader has no answer from the server: the lease is left to another instance"
+            );
+        }
+        lease.give_back(setup.claim.as_ref().map(|own| &own.claim)).await?;
+        (None, lease.look().await?)
+    } else {
+        lease.take_or_renew(from).await?
+    };
     if let (Some(own), true) = (&setup.claim, mine.is_some())
         && let Some(other) = lease.claim(&own.claim, &|other| own.shared_with(other).is_some()).await?
     {
@@ -146,8 +169,9 @@ async fn keep(
         lease.release().await?;
         mine = None;
     }
-    let name = |value: String| value.split_once(' ')?.1.rsplit_once(' ').map(|(consumer, _)| consumer.to_owned());
-    let holder = holder.and_then(name);
+    let stuck = holder.as_ref().and_then(|held| held.stuck(&setup.keys));
+    let name = holder.as_ref().and_then(HeldLease::holder).map(str::to_owned);
+    let holder = LeaseHolder { name, stuck };
     setup.holder.send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
     Ok(mine)
 }

@@ -27,6 +27,15 @@ impl LeaseState {
     }
 }
 
+/// The holder of the lease, for the report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseHolder {
+    /// `None` if there is none, or it is not known.
+    pub name: Option<String>,
+    /// Why no instance can take the lease, with the next step.
+    pub stuck: Option<String>,
+}
+
 /// A message from the reader.
 #[derive(Debug)]
 pub enum Message {

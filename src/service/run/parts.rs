@@ -21,7 +21,7 @@ use super::fetching::{self, FetchSetup, Fetched, Lacking};
 use super::kill_gate::KillGate;
 use super::lease_task::{self, LeaseSetup};
 use super::lines::Batch;
-use super::message::{LeaseState, Message};
+use super::message::{LeaseHolder, LeaseState, Message};
 use super::processor::{CheckpointRows, Processor};
 use super::reader::{self, ReaderSetup};
 use super::reader_status::ReaderStatus;
@@ -54,7 +54,7 @@ struct Ends {
     journal_tasks: Receiver<JournalTask>,
     checkpoints: Receiver<CheckpointRows>,
     role: watch::Sender<LeaseState>,
-    holder: watch::Sender<Option<String>>,
+    holder: watch::Sender<LeaseHolder>,
     lacking: watch::Receiver<Lacking>,
     fetched: watch::Sender<Fetched>,
 }
@@ -68,7 +68,7 @@ fn channels(questions: Receiver<Question>, kill_gate: Arc<KillGate>) -> (Channel
     let (journal, journal_tasks) = unbounded();
     let (to_checkpoints, checkpoints) = unbounded();
     let (role, role_seen) = watch::channel(LeaseState::NotOurs);
-    let (holder, holder_seen) = watch::channel(None);
+    let (holder, holder_seen) = watch::channel(LeaseHolder::default());
     let (lacking, lacking_seen) = watch::channel(Lacking::default());
     let (fetched, fetched_seen) = watch::channel(Fetched::default());
     let of_loop = Channels {
@@ -145,6 +145,7 @@ pub(super) fn spawn_parts(
         claim: OwnClaim::of(config),
         role: ends.role,
         holder: ends.holder,
+        reader: Arc::clone(&channels.status),
         stop: Arc::clone(&stop),
         events: ends.events.clone(),
     };
@@ -166,7 +167,7 @@ pub(super) fn spawn_parts(
     };
     runtime.spawn(fetching::run(FetchSetup {
         config: config.clone(),
-        address: server::address(config)?,
+        address: server::address(config)?.of_service(),
         role: channels.role.clone(),
         lacking: ends.lacking,
         fetched: ends.fetched,

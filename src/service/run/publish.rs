@@ -6,18 +6,20 @@ use std::time::{Duration, Instant};
 
 use super::event::JournalState;
 use super::fetching::Fetched;
-use super::message::LeaseState;
+use super::message::{LeaseHolder, LeaseState};
 use super::processor::Processor;
 use super::reader_status::ReaderStatus;
 use crate::codec::checksum::state_checksum_hex;
 use crate::config::{Config, SilentAfter};
+use crate::domain::delivery::action::OfferAnswer;
 use crate::domain::delivery::row::OutboxRow;
 use crate::domain::engine::{Engine, FIRST_TIME_MS, IDS_AHEAD_MAX_MS, RULES_VERSION};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::drive::sheet::Sheet;
 use crate::service::operator_log::{self, Line};
 use crate::service::pages::Question;
-use crate::service::report::{self, Change, GapProof, InputReport, Report, SharedReport, Watch};
+use crate::service::report::{self, Change, ExchangeWait, GapProof, InputReport, Report, SharedReport, Watch};
+use crate::shell::exchange::wall_ms;
 use crate::shell::redis::StreamStats;
 use crate::shell::store::Store;
 use crate::shell::systemd::Manager;
@@ -37,12 +39,40 @@ pub struct State {
     pub refusing: BTreeMap<String, String>,
     /// Groups that read order requests and are not configured as executors.
     pub unnamed_executors: Vec<String>,
+    /// Numbers of the decisions that the emitter is offering.
+    pub in_flight: BTreeSet<u64>,
+    /// Numbers of the decisions of which an offer was not answered, or that an earlier process may have offered.
+    pub doubtful: BTreeSet<u64>,
     pub journal: JournalState,
     /// Entries of the journal that the last checkpoint contains. [1]
     pub checkpoint: u64,
 }
 
 impl State {
+    /// Notes the answer to an offer. After some answers it is certain that this offer wrote nothing.
+    pub fn answered(&mut self, seq: u64, answer: &OfferAnswer) {
+        self.in_flight.remove(&seq);
+        match answer {
+            OfferAnswer::Written { .. } => {
+                self.doubtful.remove(&seq);
+            }
+            OfferAnswer::Stale | OfferAnswer::Halted | OfferAnswer::Behind | OfferAnswer::Unfit => {}
+            OfferAnswer::Lost | OfferAnswer::Doubtful { .. } => {
+                self.doubtful.insert(seq);
+            }
+        }
+    }
+
+    /// Notes that the offers in flight will not be answered.
+    pub fn disconnected(&mut self) {
+        self.doubtful.append(&mut self.in_flight);
+    }
+
+    /// Returns true if an offer of this decision may have been carried out without our knowledge.
+    fn may_be_sent(&self, seq: u64) -> bool {
+        self.in_flight.contains(&seq) || self.doubtful.contains(&seq)
+    }
+
     /// Notes that a stream or key refuses writes, or accepts them again. Logs each change.
     pub fn output(&mut self, key: String, refusal: Option<String>) {
         match refusal {
@@ -238,21 +268,22 @@ impl Publisher {
         state: &State,
         status: &ReaderStatus,
         role: &LeaseState,
-        holder: Option<String>,
+        holder: LeaseHolder,
         fetched: &Fetched,
     ) {
-        let server_ms = status.server_ms.load(Ordering::Relaxed);
+        let (server_ms, silent_ms) = (status.clock_ms(), status.silent().as_millis() as u64);
         self.server_ms = server_ms;
-        let inputs = self.inputs(processor, server_ms);
+        let inputs = self.inputs(processor, server_ms, silent_ms);
         let findings = processor.findings();
         let engine = &processor.driver.engine;
         self.shared.publish(|report| {
-            report.take_from(engine, server_ms);
+            report.take_from(engine, server_ms, &unsent(processor, state));
             report.take_findings(findings, server_ms);
             report.totals.emitted = state.emitted;
             report.inputs = inputs;
             report.role = if processor.delivery.is_leader() { report::Role::Leader } else { report::Role::Standby };
             report.redis.connected = status.is_connected.load(Ordering::Relaxed);
+            report.redis.silent_ms = silent_ms;
             report.redis.reconnects = status.reconnects.load(Ordering::Relaxed);
             report.redis.last_error = status.last_error();
             report.redis.surveys = self.stats_read;
@@ -307,7 +338,7 @@ impl Publisher {
         }
     }
 
-    fn inputs(&self, processor: &Processor, server_ms: u64) -> Vec<InputReport> {
+    fn inputs(&self, processor: &Processor, server_ms: u64, silent_ms: u64) -> Vec<InputReport> {
         let engine = &processor.driver.engine;
         let describe = |(stream, named): (StreamId, &crate::domain::event::streams::Stream)| {
             let stream_stats = self.stats.get(usize::from(stream.0)).cloned().unwrap_or_default();
@@ -323,7 +354,7 @@ impl Publisher {
                 kind: named.kind.name().to_owned(),
                 entries_added: stream_stats.entries_added,
                 lag_entries: if is_ahead { unread.map(|_| 0) } else { unread },
-                lag_ms: if is_ahead { Some(0) } else { lag_ms },
+                lag_ms: if is_ahead { Some(0) } else { lag_ms }.map(|lag_ms| lag_ms.saturating_add(silent_ms)),
                 ids_not_time: last.is_some_and(|last| last.ms < FIRST_TIME_MS),
                 ids_ahead: if is_ahead { unread.unwrap_or(1) } else { 0 },
                 // Before the first round, the server's clock is unknown.
@@ -359,9 +390,18 @@ fn put_outbox(report: &mut Report, processor: &Processor, state: &State, server_
     report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
 }
 
+/// Returns the ids of the decisions that were certainly never sent: they are not in the stream, and no offer of theirs
+/// is without an answer.
+fn unsent<'a>(processor: &'a Processor, state: &State) -> BTreeSet<&'a str> {
+    let rows = processor.delivery.outbox().rows();
+    let unsent = rows.filter(|row| row.written.is_none() && !state.may_be_sent(row.seq));
+    unsent.map(|row| &*row.decision_id).collect()
+}
+
 /// Puts the lease into the report. If the lease is no longer ours, the last fencing token stays in the report.
-fn put_lease(report: &mut Report, role: &LeaseState, holder: Option<String>) {
-    report.lease.holder = holder;
+fn put_lease(report: &mut Report, role: &LeaseState, holder: LeaseHolder) {
+    report.lease.holder = holder.name;
+    report.lease.stuck = holder.stuck;
     report.lease.left_ms = None;
     if let LeaseState::Ours { lease, until } = role {
         report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);
@@ -374,6 +414,11 @@ impl From<&Fetched> for report::Backfill {
         Self {
             api_calls: fetched.api_calls,
             circuit_open: fetched.is_circuit_open,
+            wait: fetched.wait.map(|(status, until_ms)| ExchangeWait {
+                status,
+                until_ms,
+                left_ms: until_ms.saturating_sub(wall_ms()),
+            }),
             weight_used: fetched.weight_used,
             last_error: fetched.last_error.clone(),
             refusals: fetched.refusals.clone(),

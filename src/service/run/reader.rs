@@ -202,9 +202,11 @@ impl Reader {
 
     /// Reads on one connection, from its beginning to its end.
     fn connected(&mut self, delay: &mut RetryDelay) -> Result<(), ReadError> {
-        let ReaderSetup { connect, streams, membership, .. } = &self.setup;
-        let mut links = connect.links(streams.clone(), membership)?;
-        let read = self.read_on(&mut Connected { links: &mut links, began: self.began }, delay);
+        let ReaderSetup { connect, streams, membership, status, .. } = &self.setup;
+        let status = Arc::clone(status);
+        status.waits();
+        let mut links = connect.links(streams.clone(), membership).inspect_err(|_| status.unanswered())?;
+        let read = self.read_on(&mut Connected { links: &mut links, began: self.began, status: &status }, delay);
         if links.had_too_large_a_reply() {
             self.count = (self.count / 4).max(1);
         }

@@ -17,7 +17,7 @@ impl Since {
 }
 
 /// Returns the wall clock of this machine. [ms since 1970]
-pub(super) fn wall_ms() -> u64 {
+pub fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))

@@ -25,6 +25,7 @@ mod tls;
 pub use calls::Positions;
 pub use circuit::CircuitState;
 pub use client::Exchange;
+pub use clock::wall_ms;
 pub use counts::{CallCount, Health};
 pub use error::{CallError, SetupError};
 pub use settings::Settings;

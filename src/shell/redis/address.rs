@@ -20,12 +20,21 @@ use super::slot::slot_of;
 pub(super) struct Limits {
     /// For accepting a connection.
     pub connect: Duration,
-    /// For an answer. No command blocks at the server for longer than a fraction of a second.
+    /// For an answer. No command blocks at the server for longer than [`BLOCK_MAX`].
     pub response: Duration,
 }
 
-/// The limits if there is one server.
+/// The longest time that a read waits at the server for new entries.
+pub const BLOCK_MAX: Duration = Duration::from_millis(200);
+
+/// The limits of a command of an operator, if there is one server.
 const ALONE: Limits = Limits { connect: Duration::from_secs(5), response: Duration::from_secs(30) };
+/// The limits of a service, if there is one server. A connection that is open and silent is given up soon, because only
+/// a new one shows that the network works again. A link that takes a second for each answer is not silent.
+const OF_SERVICE: Limits = Limits {
+    connect: Duration::from_secs(5),
+    response: Duration::from_millis(2 * BLOCK_MAX.as_millis() as u64 + 5_000),
+};
 /// The limits of a node of a cluster: while it does not answer, another node may have become the owner of its slots.
 const OF_NODE: Limits = Limits { connect: Duration::from_secs(2), response: Duration::from_secs(5) };
 
@@ -126,6 +135,12 @@ impl Address {
             _ => ConnectionAddr::Tcp(host, port),
         };
         Self::of_one(info.set_addr(addr), self.certificates.clone(), OF_NODE)
+    }
+
+    /// Gives up a silent connection soon, as a service must. In a cluster every connection is given up soon.
+    #[must_use]
+    pub fn of_service(self) -> Self {
+        if self.is_cluster() { self } else { self.within(OF_SERVICE) }
     }
 
     pub(super) fn within(self, limits: Limits) -> Self {

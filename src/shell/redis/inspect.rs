@@ -142,8 +142,13 @@ impl Server {
 
     /// Returns the type of a key that exists and is not a stream.
     pub async fn other_kind(&mut self, key: &str) -> Result<Option<String>, ServerError> {
+        self.other_kind_than("stream", key).await
+    }
+
+    /// Returns the type of a key that exists and has another type than this one.
+    pub async fn other_kind_than(&mut self, wanted: &str, key: &str) -> Result<Option<String>, ServerError> {
         let kind = self.kind_of_key(key).await?;
-        Ok((!matches!(kind.as_str(), "stream" | "none")).then_some(kind))
+        Ok((kind != wanted && kind != "none").then_some(kind))
     }
 
     /// Returns the state of a stream, or `None` if there is no stream.

@@ -30,14 +30,14 @@ mod server;
 mod slot;
 mod wire;
 
-pub use address::Address;
+pub use address::{Address, BLOCK_MAX};
 pub use claims::{Claim, key_of as claims_key};
 pub use cluster::{Node, Shard, View};
 pub use consume::{Consumer, GroupState, Membership, StreamStats};
 pub use emit::{EmitKeys, Emitter, Offered, append_control, borrowed, memory_of};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
-pub use lease::{Lease, LeaseKeys};
+pub use lease::{HeldLease, Lease, LeaseKeys};
 pub use links::Links;
 pub use marks::{MarkPlaces, MarkText};
 pub use reply::RawEntry;

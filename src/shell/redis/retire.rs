@@ -9,7 +9,7 @@ use crate::domain::event::ids::EntryId;
 
 /// The value of a lease that no process takes any more. It is not of the form `token consumer nonce`, and does not
 /// expire.
-const RETIRED: &str = "retired by harvester cells split";
+pub(super) const RETIRED: &str = "retired by harvester cells split";
 
 /// Takes a lease for good if it is free. Returns its value afterwards. The fencing token grows, so an offer of an
 /// earlier holder is refused.

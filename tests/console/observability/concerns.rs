@@ -1,7 +1,7 @@
 //! Liveness, readiness and concerns of a service, and when they are logged.
 
 use harvester::service::report::{
-    AccountRefusal, Change, Past, PositionMode, Report, Role, Watch, alive, concerns, ready,
+    AccountRefusal, Change, ExchangeWait, Past, PositionMode, Report, Role, Watch, alive, concerns, ready,
 };
 use harvester::shell::redis::StreamFault;
 
@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names that /healthz, /readyz and `status` return.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 40] = [
+const CASES: [Case; 46] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -36,6 +36,14 @@ const CASES: [Case; 40] = [
         &["not_connected"],
         &["not_connected"],
     ),
+    ("the server answers slowly", |r| r.redis.silent_ms = 5_000, &[], &[], &[]),
+    (
+        "the server does not answer, and the connection is open",
+        |r| r.redis.silent_ms = 5_001,
+        &[],
+        &["not_connected"],
+        &["not_connected"],
+    ),
     ("clocks differ by less than is named", |r| r.redis.clocks_apart_ms = 999, &[], &[], &[]),
     ("the clocks of a cluster are apart", |r| r.redis.clocks_apart_ms = 1_000, &[], &[], &["clocks_apart"]),
     ("it starts", |r| (r.role, r.redis.connected) = (Role::Starting, false), &[], &["starting"], &[]),
@@ -57,6 +65,13 @@ const CASES: [Case; 40] = [
         &[],
     ),
     ("no instance leads", |r| (r.role, r.lease.holder) = (Role::Standby, None), &[], &[], &["no_leader"]),
+    (
+        "a stranger has the lease for ever",
+        |r| (r.role, r.lease.stuck) = (Role::Standby, Some("it does not expire".to_owned())),
+        &[],
+        &[],
+        &["no_leader"],
+    ),
     ("killed: reading continues", |r| r.killed = true, &[], &[], &["killed"]),
     ("a gap is open", |r| r.positions.gap_open = 2, &[], &["gap_open"], &["gap_open"]),
     (
@@ -113,6 +128,27 @@ const CASES: [Case; 40] = [
         &[],
         &[],
         &["mode_differs", "circuit_open"],
+    ),
+    (
+        "the exchange has banned the address",
+        |r| r.backfill.as_mut().expect("known").wait = Some(ExchangeWait { status: 418, until_ms: 9, left_ms: 1 }),
+        &[],
+        &[],
+        &["exchange_banned"],
+    ),
+    (
+        "the ban is over",
+        |r| r.backfill.as_mut().expect("known").wait = Some(ExchangeWait { status: 418, until_ms: 9, left_ms: 0 }),
+        &[],
+        &[],
+        &[],
+    ),
+    (
+        "the weight of the minute is spent",
+        |r| r.backfill.as_mut().expect("known").wait = Some(ExchangeWait { status: 429, until_ms: 9, left_ms: 60_000 }),
+        &[],
+        &[],
+        &[],
     ),
     (
         "the exchange states other quantities, and confirms nothing",

@@ -1,5 +1,7 @@
 //! The log lines that operators search for, and the report of the same engine.
 
+use std::collections::BTreeSet;
+
 use harvester::cli::replay::Request;
 use harvester::codec::policy::from_json;
 use harvester::config::Config;
@@ -243,7 +245,7 @@ fn the_report_of_an_engine_counts_what_the_tick_counts() {
     let lab = engine_of(&[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5"), In::Gap, In::Price("100.5")]);
     let mut report = Report::default();
     report.totals.emitted = 5;
-    report.take_from(&lab.engine, START_MS + 4000 + 700);
+    report.take_from(&lab.engine, START_MS + 4000 + 700, &BTreeSet::new());
     assert_eq!(report.last.as_deref(), Some(&*at(4)));
     let positions = &report.positions;
     assert_eq!((positions.open, positions.evaluable, positions.unknown), (1, 1, false));
@@ -266,7 +268,7 @@ fn i61_unreadable_results_are_a_concern() {
     lab.entry(RESULT, &at(4), &[("executed", "false"), ("error", "cooldown")]);
     lab.entry(TICK, &at(5), &[("symbol", "SOLUSDT"), ("price", "101.5"), ("timestamp", "noon")]);
     let mut report = Report::default();
-    report.take_from(&lab.engine, START_MS + 6000);
+    report.take_from(&lab.engine, START_MS + 6000, &BTreeSet::new());
     let counted = |what: &str| report.totals.unreadable[what];
     assert_eq!(counted("results"), Past { entries: 1, last_age_ms: 3000 });
     assert_eq!(counted("times"), Past { entries: 1, last_age_ms: 1000 });
@@ -282,7 +284,7 @@ fn a_snapshot_that_cannot_be_read_needs_someone() {
     lab.entry(SNAPSHOT, &at(30), &[("symbol", "SOLUSDT"), ("positionAmt", "many"), ("entryPrice", "100")]);
     lab.entry(TICK, &at(31), &[("symbol", "SOLUSDT"), ("price", "100.5")]);
     let mut report = Report::default();
-    report.take_from(&lab.engine, START_MS + 34_000);
+    report.take_from(&lab.engine, START_MS + 34_000, &BTreeSet::new());
     assert_eq!(report.totals.unreadable["snapshots"], Past { entries: 1, last_age_ms: 4000 });
     let found: Vec<_> = concerns(&report).into_iter().filter(|found| found.name == "unreadable").collect();
     let [found] = &found[..] else { panic!("{found:#?}") };
@@ -299,18 +301,18 @@ fn a_snapshot_that_cannot_be_read_needs_someone() {
 fn i35_the_report_counts_the_outcomes_of_decisions() {
     let mut lab = engine_of(&[In::Intent("2"), In::Holds("10", "100"), In::Price("101")]);
     let mut report = Report::default();
-    report.take_from(&lab.engine, START_MS + 2000);
+    report.take_from(&lab.engine, START_MS + 2000, &BTreeSet::new());
     assert_eq!(report.positions.decisions_open, super::counts(&[("shadowed", 1)]));
     let flat = json!({"symbol": "SOLUSDT", "positionAmt": "0", "entryPrice": "0"}).to_string();
     for second in [60, 130] {
         lab.entry(OBSERVATION, &at(second), &[("event_type", "exchange.position"), ("payload", &flat)]);
     }
-    report.take_from(&lab.engine, START_MS + 130_000);
+    report.take_from(&lab.engine, START_MS + 130_000, &BTreeSet::new());
     assert_eq!(report.positions.open, 0, "adopted: the position is closed");
     assert_eq!(report.positions.decisions_open, super::counts(&[]));
     let payload = json!({"stream": "quantum:stream:apply.result"}).to_string();
     lab.entry(CONTROL, &at(131), &[("event_type", "history.gap"), ("payload", &payload)]);
-    report.take_from(&lab.engine, START_MS + 131_000);
+    report.take_from(&lab.engine, START_MS + 131_000, &BTreeSet::new());
     assert_eq!((report.positions.gap_open, report.positions.gap_flat), (0, 1), "no held position has a gap");
     assert_eq!(report.positions.decisions_closed, super::counts(&[("shadowed", 1)]));
 }

@@ -77,11 +77,12 @@ pub fn well() -> Report {
         },
         outbox: OutboxReport { waiting: 1, oldest_ms: Some(3), ..OutboxReport::default() },
         journal: JournalReport { bytes: 1_200_000, files: 1, position: 1235 },
-        lease: Lease { holder: Some("harvester-1".to_owned()), fencing_token: 3, left_ms: Some(4200) },
+        lease: Lease { holder: Some("harvester-1".to_owned()), stuck: None, fencing_token: 3, left_ms: Some(4200) },
         redis: RedisReport {
             connected: true,
             version: "7.0.15".to_owned(),
             last_error: None,
+            silent_ms: 0,
             reconnects: 0,
             surveys: 9,
             clocks_apart_ms: 0,

@@ -175,3 +175,17 @@ fn i66_a_mode_that_entries_contradict_is_a_finding_even_if_nothing_is_open() {
     assert_eq!(count(&exchange, "/fapi/v1/positionSide/dual"), 1, "weight 30, once in ten minutes");
     service.stop();
 }
+
+#[test]
+fn a_ban_that_lasts_is_a_finding_with_its_end() {
+    let (night, exchange) = night("");
+    night.import(is_signal);
+    let ban =
+        Fault::Status(418, vec![("retry-after", "4500".to_owned())], "{\"code\":-1003,\"msg\":\"banned\"}".to_owned());
+    exchange.fail("/fapi/v3/positionRisk", [ban]);
+    let service = Service::start(&night);
+    service.until_status(&night, "exchange_banned");
+    let screen = night.run(&["status", "--url", &service.url]).out;
+    assert!(screen.contains("no call until 2") && screen.contains("HTTP 418"), "{screen}");
+    service.stop();
+}

@@ -164,6 +164,19 @@ fn units_limit_the_resources_of_a_service() {
     }
 }
 
+/// A start without a network takes ten seconds and ends with exit code 3. With a limit of starts, systemd would give up
+/// after some minutes, and a person would have to start the service after an outage.
+#[test]
+fn units_start_a_service_again_for_ever() {
+    for file in UNITS {
+        let text = fs::read_to_string(deploy().join(file)).unwrap();
+        let has = |setting: &str| text.lines().any(|line| line == setting);
+        assert!(has("StartLimitIntervalSec=0") && has("Restart=on-failure") && has("RestartSec=5"), "{file}");
+        assert!(!text.contains("StartLimitBurst"), "{file}: without an interval it has no effect");
+        assert!(has("RestartPreventExitStatus=2"), "{file}: a wrong configuration is not tried again");
+    }
+}
+
 /// A server with the users of the list.
 struct Guarded {
     server: RedisServer,

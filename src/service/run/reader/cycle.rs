@@ -10,7 +10,7 @@ use crate::domain::event::ids::{EntryId, StreamId};
 use crate::service::run::clocks::Clocks;
 use crate::service::run::message::Message;
 use crate::service::run::source::Source;
-use crate::shell::redis::{RoundAnswer, ServerError, StreamFault};
+use crate::shell::redis::{BLOCK_MAX, RoundAnswer, ServerError, StreamFault};
 
 /// With a larger lag than this the watermark is not sent, because no order is sent in this case. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
@@ -18,7 +18,7 @@ const FAR_BEHIND_MS: u64 = 60_000;
 /// decision. [ms]
 const WATERMARK_STEP_MS: u64 = 50;
 /// How long a read waits at the server for new entries: after a round with entries, and after one without.
-const WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+const WAITS: [Duration; 2] = [Duration::from_millis(20), BLOCK_MAX];
 /// Pause without requests after the server has shown that the lease is another's.
 const FENCED_PAUSE: Duration = Duration::from_millis(10);
 /// How long a node of a cluster may not know the lease that we have. After that the reader looks for its successor.
