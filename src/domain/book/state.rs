@@ -8,7 +8,7 @@ use super::change::{Cause, PositionChange};
 use super::order::{ORDER_MEMORY_MS, Order, OrderKey};
 use super::position::Position;
 use crate::domain::event::ids::{AccountId, EntryId};
-use crate::domain::event::{PositionSide, Side};
+use crate::domain::event::{PositionSide, Side, Trade};
 use crate::domain::units::Qty;
 
 /// A quantity of the exchange that differs from ours and waits for its confirmation.
@@ -120,6 +120,11 @@ impl Book {
         let shared = OrderKey::Shared { id: id.into(), plan: "".into() };
         let shared = self.orders.range(shared..).take_while(move |(key, _)| key.id() == Some(id));
         first.into_iter().chain(shared).map(|(key, order)| (key, &**order))
+    }
+
+    /// Returns true if an order that is remembered has the trade, whatever the id of the order.
+    pub fn has_trade(&self, trade: &Trade, now_ms: u64) -> bool {
+        self.orders.values().any(|order| order.is_remembered(now_ms) && order.has_trade(trade))
     }
 
     /// Forgets orders that are too old. Returns true if there were any.
