@@ -228,6 +228,7 @@ impl BookFold<'_> {
         let (plan_id, reduce_only) = (order.plan_id.clone(), order.reduce_only);
         let (new, priced) = order.take_trade(&fact.trade, step)?;
         let filled = order.applied();
+        book.trade_index.add(&fact.trade);
         // Two orders have moved the position by the same trade if this one had its quantity before.
         book.hot.history_gap |= is_repeated_elsewhere && new.is_none();
         if let Some((part, trade)) = new.filter(|_| !is_repeated) {
