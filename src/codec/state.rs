@@ -24,7 +24,7 @@ pub use write::{all_rows, changed_rows};
 /// contain whether entries named them. Format 6 keeps the rescales of a symbol, ATR as they were stated, and the orders
 /// that only refusals have named. Format 7 keeps the account that was named for an order of the account without a name.
 /// Format 8 keeps the time of the last kill.
-pub const FORMAT_VERSION: u32 = 8;
+pub const FORMAT_VERSION: u32 = 9;
 
 #[cfg(test)]
 mod tests {

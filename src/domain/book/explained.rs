@@ -15,7 +15,7 @@ impl Position {
     /// Remembers a trade from before the opening by a stated quantity. See `explain_opening`.
     pub fn explain(&mut self, mut new: ExplainingTrade, step: Option<Qty>) -> Result<Option<Trade>, OutOfRange> {
         let trade = &mut new.trade;
-        if self.explaining.iter().any(|t| t.trade.trade_id == trade.trade_id) {
+        if self.explaining.iter().any(|known| known.trade.is_same(trade)) {
             return Ok(None);
         }
         for rescale in &self.rescales {

@@ -17,4 +17,5 @@ pub mod rungs;
 pub mod state;
 pub mod symbol;
 pub mod totals;
+mod trade_index;
 pub mod view;

@@ -118,6 +118,11 @@ impl Order {
         has_side && cumulative.same(self.results_qty, None) && agrees(self.average, average)
     }
 
+    /// Returns true if the trade is one of its trades.
+    pub fn has_trade(&self, trade: &Trade) -> bool {
+        self.trades.iter().any(|known| known.is_same(trade))
+    }
+
     fn number(&self, index: usize) -> u32 {
         self.parts_from + index as u32
     }
@@ -246,7 +251,7 @@ impl Order {
     ///
     /// Returns what is new, if anything, and the parts whose price became known with it.
     pub fn take_trade(&mut self, trade: &Trade, step: Option<Qty>) -> Result<Taken, OutOfRange> {
-        if self.trades.iter().any(|t| t.trade_id == trade.trade_id) {
+        if self.has_trade(trade) {
             return Ok((None, Vec::new()));
         }
         self.trades.push(trade.clone());

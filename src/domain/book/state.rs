@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::change::{Cause, PositionChange};
 use super::order::{ORDER_MEMORY_MS, Order, OrderKey};
 use super::position::Position;
+use super::trade_index::TradeIndex;
 use crate::domain::event::ids::{AccountId, EntryId};
-use crate::domain::event::{PositionSide, Side};
+use crate::domain::event::{PositionSide, Side, Trade};
 use crate::domain::units::Qty;
 
 /// A quantity of the exchange that differs from ours and waits for its confirmation.
@@ -56,6 +57,7 @@ pub struct Book {
     pub closed: Vec<Position>,
     /// When all orders were last searched for old ones. [ms since 1970]
     pub tidied_ms: u64,
+    pub trade_index: TradeIndex,
 }
 
 /// The kinds of records that a book has just forgotten.
@@ -122,10 +124,20 @@ impl Book {
         first.into_iter().chain(shared).map(|(key, order)| (key, &**order))
     }
 
+    /// Returns true if an order that is remembered has the trade, whatever the id of the order.
+    pub fn has_trade(&mut self, trade: &Trade, now_ms: u64) -> bool {
+        let Self { orders, trade_index, .. } = self;
+        let has_it = || orders.values().any(|order| order.is_remembered(now_ms) && order.has_trade(trade));
+        let may_have = trade_index.may_have(trade, orders.values().map(|order| &**order));
+        debug_assert!(may_have || !has_it(), "the index lacks trade {}", trade.trade_id);
+        may_have && has_it()
+    }
+
     /// Forgets orders that are too old. Returns true if there were any.
     fn forget_orders(&mut self, now_ms: u64) -> bool {
         let before = self.orders.len();
         self.orders.retain(|_, order| order.is_remembered(now_ms));
+        self.trade_index.clear();
         self.orders.len() != before
     }
 

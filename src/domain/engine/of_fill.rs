@@ -120,6 +120,7 @@ impl Engine {
                 self.slots.book_mut(to).orders.insert(key.clone(), order);
             }
         }
+        self.slots.book_mut(to).trade_index.clear();
         self.changes.touch_cold(from);
         self.changes.touch_cold(to);
     }

@@ -40,6 +40,13 @@ pub struct Trade {
     pub entry: EntryId,
 }
 
+impl Trade {
+    /// Returns true if both have the same id and side. An account that trades with itself has one id for both sides.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.side == other.side && self.trade_id == other.trade_id
+    }
+}
+
 /// The filters of an instrument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Instrument {

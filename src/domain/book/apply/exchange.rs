@@ -192,16 +192,33 @@ impl BookFold<'_> {
     }
 
     /// Folds a trade of the exchange. The part of its order that is new passes the same rules as a part from a result.
+    ///
+    /// A trade that the book has already changes no quantity. Under another order id it only counts as filled for that
+    /// order: some producers round long ids, and the order may report the fill itself.
     pub fn trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Result<(), Reason> {
-        let Some(key) = self.order_of_trade(book, fact) else { return Ok(()) };
+        let is_repeated = book.has_trade(&fact.trade, self.now_ms());
+        if is_repeated {
+            self.counters.count(Count::FillsRepeated);
+        }
+        let key = match self.order_of_trade(book, fact) {
+            Ok(key) => key,
+            Err(_) if is_repeated => return Ok(()),
+            Err(why) => {
+                self.counters.count(why);
+                book.hot.history_gap = true;
+                return Ok(());
+            }
+        };
         let step = book.step_size();
-        let is_known = book.orders.get(&key).is_some_and(|order| !order.refused_only);
-        if !is_known && self.is_too_late(fact.time.ms()) && !self.is_before_opening(book, fact) {
+        let known = book.orders.get(&key).filter(|order| !order.refused_only);
+        let is_known = known.is_some();
+        let is_repeated_elsewhere = is_repeated && !known.is_some_and(|order| order.has_trade(&fact.trade));
+        if !is_known && !is_repeated && self.is_too_late(fact.time.ms()) && !self.is_before_opening(book, fact) {
             return Err(Reason::TooLate);
         }
         if fact.time == EventTime::Unreadable {
             self.count_unreadable_time();
-            book.hot.history_gap |= !is_known;
+            book.hot.history_gap |= !is_known && !is_repeated;
         }
         let order = self.order(book, &key);
         order.last_ms = self.entry.id.ms;
@@ -211,7 +228,10 @@ impl BookFold<'_> {
         let (plan_id, reduce_only) = (order.plan_id.clone(), order.reduce_only);
         let (new, priced) = order.take_trade(&fact.trade, step)?;
         let filled = order.applied();
-        if let Some((part, trade)) = new {
+        book.trade_index.add(&fact.trade);
+        // Two orders have moved the position by the same trade if this one had its quantity before.
+        book.hot.history_gap |= is_repeated_elsewhere && new.is_none();
+        if let Some((part, trade)) = new.filter(|_| !is_repeated) {
             let plan = self.plan_of(plan_id.as_deref());
             let reduce_only = plan.and_then(|known| known.plan.reduce_only).or(reduce_only).unwrap_or(false);
             let time = trade.own_ms.map_or(fact.time, EventTime::At);

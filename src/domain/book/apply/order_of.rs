@@ -153,9 +153,9 @@ impl BookFold<'_> {
         }
     }
 
-    /// Returns the order of a trade: by its id and, where several orders share that id, by its side. Returns `None` if
-    /// the order is ambiguous.
-    pub(super) fn order_of_trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Option<OrderKey> {
+    /// Returns the order of a trade: by its id and, where several orders share that id, by its side. Errors with the
+    /// counter of the reason why the trade belongs to no order.
+    pub(super) fn order_of_trade(&self, book: &mut BookMut<'_>, fact: &TradeFact) -> Result<OrderKey, Count> {
         book.forget_orders_of_id(&fact.order_id, self.now_ms());
         book.forget_refused_of_id(&fact.order_id, None, Some(fact.trade.side));
         let known: Vec<(&OrderKey, Option<Side>)> =
@@ -164,16 +164,10 @@ impl BookFold<'_> {
         let fitting: Vec<OrderKey> =
             known.iter().filter(|(_, side)| fits(*side)).map(|(key, _)| (*key).clone()).collect();
         match (known.len(), fitting.as_slice()) {
-            (0, _) => Some(OrderKey::Id(fact.order_id.clone())),
-            (_, [key]) => Some(key.clone()),
-            (1, _) => {
-                self.reused(book);
-                None
-            }
-            _ => {
-                self.ambiguous(book);
-                None
-            }
+            (0, _) => Ok(OrderKey::Id(fact.order_id.clone())),
+            (_, [key]) => Ok(key.clone()),
+            (1, _) => Err(Count::OrderIdReused),
+            _ => Err(Count::AmbiguousOrder),
         }
     }
 
