@@ -52,10 +52,9 @@ impl FromStr for Moment {
         let is_number = !trimmed.is_empty() && trimmed.bytes().all(|b| b.is_ascii_digit());
         let millis = || trimmed.parse().ok().filter(|_| is_number && trimmed.len() >= MILLIS_DIGITS_MIN);
         let entry = || trimmed.parse().ok().map(Self::Entry);
-        let moment = entry()
-            .or_else(|| of_day(trimmed))
-            .or_else(|| ago(trimmed))
-            .or_else(|| millis().or_else(|| time::business_ms(trimmed)).map(Self::At));
+        let moment = entry().or_else(|| of_day(trimmed)).or_else(|| ago(trimmed)).or_else(|| {
+            millis().or_else(|| time::business_ms(trimmed)).or_else(|| time::day_ms(trimmed)).map(Self::At)
+        });
         moment.ok_or_else(|| NotAMoment { text: text.to_owned() })
     }
 }

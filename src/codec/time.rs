@@ -127,8 +127,8 @@ fn text_ms(text: &str) -> Option<u64> {
     u64::try_from(time.timestamp_millis()).ok()
 }
 
-/// Reads `2026-02-04`, `2026-02-04T00:01:40,5+0100`, `20260204T000140Z`, `2026-02-04 00:01 UTC`. Without a zone it is
-/// UTC. The name of a zone in brackets after it is ignored.
+/// Reads `2026-02-04T00:01:40,5+0100`, `20260204T000140Z`, `2026-02-04 00:01 UTC`. Without a zone it is UTC. The name of
+/// a zone in brackets after it is ignored. A date alone, or with the hour alone, lacks the time of day.
 fn iso_8601(text: &str) -> Option<DateTime<FixedOffset>> {
     let (text, is_named) = match text.strip_suffix(']') {
         Some(inner) => (inner.split_once('[')?.0, true),
@@ -136,9 +136,6 @@ fn iso_8601(text: &str) -> Option<DateTime<FixedOffset>> {
     };
     let (date, rest) = text.split_at(date_length(text)?);
     let date = calendar_date(date)?;
-    if rest.is_empty() && !is_named {
-        return Some(date.and_time(NaiveTime::MIN).and_utc().fixed_offset());
-    }
     let rest = rest.strip_prefix(['T', 't', ' '])?.trim_start_matches(' ');
     let zone_at = rest.find(|c: char| !matches!(c, '0'..='9' | ':' | '.' | ',')).unwrap_or(rest.len());
     let (time, zone) = rest.split_at(zone_at);
@@ -147,6 +144,12 @@ fn iso_8601(text: &str) -> Option<DateTime<FixedOffset>> {
         return None;
     }
     date.and_time(time_of_day(time)?).and_local_timezone(zone_offset(zone)?).single()
+}
+
+/// Returns the beginning of a day, `2026-02-04`, in UTC. Only people type a date for a time. [ms since 1970]
+pub(super) fn day_ms(text: &str) -> Option<u64> {
+    let midnight = calendar_date(text).filter(|_| text.len() == 10)?.and_time(NaiveTime::MIN);
+    u64::try_from(midnight.and_utc().timestamp_millis()).ok()
 }
 
 /// Returns the length of the date at the start of a text: `2026-02-04` or `20260204`.
@@ -165,7 +168,7 @@ fn calendar_date(text: &str) -> Option<NaiveDate> {
     NaiveDate::parse_from_str(text, format).ok().filter(|_| is_plain)
 }
 
-/// Reads `00`, `00:01`, `00:01:40`, `0001`, `000140`. Those with seconds may have a fraction after a point or a comma.
+/// Reads `00:01`, `00:01:40`, `0001`, `000140`. Those with seconds may have a fraction after a point or a comma.
 fn time_of_day(text: &str) -> Option<NaiveTime> {
     let (clock, fraction) = match text.find(['.', ',']) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
@@ -180,7 +183,7 @@ fn time_of_day(text: &str) -> Option<NaiveTime> {
     } else {
         clock.to_owned()
     };
-    if !matches!(digits.len(), 2 | 4 | 6) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    if !matches!(digits.len(), 4 | 6) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let part = |at: usize| digits.get(at..at + 2).map_or(Some(0), |two| two.parse::<u32>().ok());
@@ -297,7 +300,7 @@ mod tests {
             ("2026-02-04T01:00:00+01:00", Some(1_770_163_200_000)),
             ("2026-02-04T00:00:00", Some(1_770_163_200_000)),
             ("2026-02-04 00:00:00.5", Some(1_770_163_200_500)),
-            ("2026-02-04", Some(1_770_163_200_000)),
+            ("2026-02-04", None),
             ("1770163395196000", Some(1_770_163_395_196)),
             ("1770163395196999", Some(1_770_163_395_196)),
             ("1770163395196000000", Some(1_770_163_395_196)),
@@ -320,7 +323,7 @@ mod tests {
             ("20260204T000000.5", Some(1_770_163_200_500)),
             ("20260204T0000", Some(1_770_163_200_000)),
             ("2026-02-04T00:00", Some(1_770_163_200_000)),
-            ("2026-02-04T00Z", Some(1_770_163_200_000)),
+            ("2026-02-04T00Z", None),
             ("Wed, 04 Feb 2026 00:00:00 GMT", Some(1_770_163_200_000)),
             ("Wed, 4 Feb 2026 01:00:00 +0100", Some(1_770_163_200_000)),
             ("2026-02-04T00:00:00[UTC]", None),
@@ -344,5 +347,16 @@ mod tests {
             assert_eq!(written(text), Written::Unreadable, "{text}");
         }
         assert_eq!(iso(1_770_163_200_062), "2026-02-04T00:00:00.062Z");
+    }
+
+    #[test]
+    fn a_time_without_a_time_of_day_is_unreadable() {
+        for date in ["2026-02-04", "20260204"] {
+            for rest in ["", "Z", "T", " ", "T00", " 00", "t00Z", "T00+01", "T00+01:00", " 00 UTC", "T00[UTC]", "[UTC]"]
+            {
+                let text = format!("{date}{rest}");
+                assert_eq!(written(&text), Written::Unreadable, "{text}");
+            }
+        }
     }
 }
