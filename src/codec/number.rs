@@ -145,6 +145,42 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// A number of any length, of which only the whole part is of use.
+pub(super) struct Long {
+    pub negative: bool,
+    /// From the first one that is not 0.
+    digits: Vec<u8>,
+    /// Digits after the point; negative if zeros are missing before it. [1]
+    scale: i64,
+}
+
+impl Long {
+    /// Reads a number in every notation that a number may have. `None` for any other text.
+    pub fn read(text: &str) -> Option<Self> {
+        let parts = Parts::of(text).ok()?;
+        Some(Self { negative: parts.negative, digits: parts.significant(), scale: parts.scale() })
+    }
+
+    pub fn is_zero(&self) -> bool {
+        self.digits.is_empty()
+    }
+
+    /// Returns the whole part of the absolute value after its point has moved to the right by some places, and whether
+    /// a part of it was cut off. `None` if the whole part does not fit 64 bits.
+    pub fn shifted(&self, places: i64) -> Option<(u64, bool)> {
+        let length = self.digits.len() as i64;
+        let whole = length - self.scale + places;
+        if whole > POWERS_OF_TEN.len() as i64 && !self.is_zero() {
+            return None;
+        }
+        let digit = |at: i64| usize::try_from(at).ok().and_then(|at| self.digits.get(at)).copied().unwrap_or(0);
+        let append = |number: u64, at: i64| number.checked_mul(10)?.checked_add(u64::from(digit(at)));
+        let number = (0..whole.max(0)).try_fold(0, append)?;
+        let is_cut = (whole.max(0)..length).any(|at| digit(at) != 0);
+        Some((number, is_cut))
+    }
+}
+
 /// Reads a decimal as [`decimal`] does, but rounds half to even if it has more digits or places than a decimal can
 /// have.
 ///

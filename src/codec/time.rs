@@ -5,8 +5,6 @@
 //! reads RFC 2822.
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime};
-use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
 
 use super::number;
 
@@ -66,21 +64,18 @@ pub fn business_ms(text: &str) -> Option<u64> {
 /// Reads an epoch number in any notation as whole milliseconds, rounded down. Returns `None` if it is not a number or
 /// is negative.
 fn epoch_ms(text: &str) -> Option<u64> {
-    let value = Decimal::from_scientific(text).or_else(|_| text.parse()).ok()?;
-    if value.is_sign_negative() && !value.is_zero() {
+    let number = number::Long::read(text)?;
+    if number.negative && !number.is_zero() {
         return None;
     }
-    let below = |limit: u64| value < Decimal::from(limit);
-    let ms = if below(SECONDS_MAX) {
-        value.checked_mul(Decimal::ONE_THOUSAND)?
-    } else if below(MILLIS_MAX) {
-        value
-    } else if below(MICROS_MAX) {
-        value.checked_div(Decimal::ONE_THOUSAND)?
-    } else {
-        value.checked_div(Decimal::from(1_000_000))?
+    let (whole, _) = number.shifted(0)?;
+    let places = match whole {
+        0..SECONDS_MAX => 3,
+        SECONDS_MAX..MILLIS_MAX => 0,
+        MILLIS_MAX..MICROS_MAX => -3,
+        MICROS_MAX.. => -6,
     };
-    ms.trunc().to_u64()
+    Some(number.shifted(places)?.0)
 }
 
 /// Returns true for a number that is a calendar date, `20260204`. As an epoch it would be a day of 1970, as a date it
@@ -357,6 +352,23 @@ mod tests {
                 let text = format!("{date}{rest}");
                 assert_eq!(written(&text), Written::Unreadable, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_number_is_no_epoch() {
+        for text in [
+            "1_770_163_201",
+            "1,770,163,201",
+            "1 770 163 201",
+            "0x69828f81",
+            "１７７０１６３２０１",
+            "1770163201s",
+            "1e",
+            ".",
+        ] {
+            assert_eq!(written(text), Written::Unreadable, "{text}");
+            assert_eq!(number::decimal(text), Err(crate::domain::event::Reason::BadNumber), "{text}");
         }
     }
 }
