@@ -15,6 +15,7 @@ use super::depth;
 use super::line::{BorrowedText, FieldValue, Fields};
 use super::number;
 use super::time;
+use crate::domain::event::ids::EntryId;
 use crate::domain::event::{EventTime, Reason};
 
 /// Where the business object was found.
@@ -348,12 +349,13 @@ impl<'a> Object<'a> {
         not_negative(self.number_if(names, |value| !value.is_zero())?)
     }
 
-    /// Returns an event time. A present value that is not a time is unreadable.
-    pub fn event_time(&self, names: &[&str]) -> EventTime {
+    /// Returns the event time of an entry. A present value that is not a time, or that is too far ahead of the entry, is
+    /// unreadable.
+    pub fn event_time(&self, names: &[&str], entry: EntryId) -> EventTime {
         let read = |scalar: Scalar<'_>| {
             Ok(match time::written(scalar.as_str()) {
                 time::Written::Absent => None,
-                time::Written::At(ms) => Some(EventTime::At(ms)),
+                time::Written::At(stated) => Some(EventTime::of(stated, entry)),
                 time::Written::Unreadable => Some(EventTime::Unreadable),
             })
         };

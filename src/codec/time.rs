@@ -7,10 +7,12 @@
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime};
 
 use super::number;
+use crate::domain::event::StatedTime;
 
 /// One day. [ms]
 pub const DAY_MS: u64 = 86_400_000;
 
+const NANOS_PER_MS: u32 = 1_000_000;
 /// From here on an epoch number is read as milliseconds: as seconds it would be the year 5138. [s]
 const SECONDS_MAX: u64 = 100_000_000_000;
 /// From here on an epoch number is read as microseconds. [ms]
@@ -23,8 +25,7 @@ const MICROS_MAX: u64 = 100_000_000_000_000_000;
 pub enum Written {
     /// Absent, or 0: there is no epoch zero.
     Absent,
-    /// [ms since 1970]
-    At(u64),
+    At(StatedTime),
     /// A text that is not a time.
     Unreadable,
 }
@@ -32,94 +33,92 @@ pub enum Written {
 /// Reads a time: epoch in s, ms, µs or ns, distinguished by size, with or without a fraction; ISO-8601, extended or
 /// basic; RFC 2822 (docs/spec/streams.md, "Times").
 pub fn written(text: &str) -> Written {
-    if let Some(plain) = number::Plain::read(text.as_bytes()) {
-        return if is_date(plain) { Written::Unreadable } else { at_or_absent(plain_ms(plain)) };
+    if let Some(stated) = number::Plain::read(text.as_bytes()).and_then(plain) {
+        return Written::At(stated);
     }
     if number::is_absent(text) {
         return Written::Absent;
     }
-    let text = text.trim();
-    match epoch_ms(text) {
-        Some(ms) if ms.is_multiple_of(1_000) && is_date_number(ms / 1_000) => Written::Unreadable,
-        Some(ms) => at_or_absent(Some(ms)),
-        None => text_ms(text).map_or(Written::Unreadable, |ms| at_or_absent(Some(ms))),
-    }
-}
-
-fn at_or_absent(ms: Option<u64>) -> Written {
-    match ms {
-        Some(0) | None => Written::Absent,
-        Some(ms) => Written::At(ms),
+    match number::Long::read(text) {
+        Some(number) if number.is_zero() => Written::Absent,
+        Some(number) => epoch(&number).map_or(Written::Unreadable, Written::At),
+        None => match of_text(text.trim()) {
+            Some(StatedTime { ms: 0, is_cut: false }) => Written::Absent,
+            Some(stated) => Written::At(stated),
+            None => Written::Unreadable,
+        },
     }
 }
 
 /// Returns the same time in ms since 1970, or `None` if it is absent or not a time.
 pub fn business_ms(text: &str) -> Option<u64> {
+    stated(text).map(|stated| stated.ms)
+}
+
+fn stated(text: &str) -> Option<StatedTime> {
     match written(text) {
-        Written::At(ms) => Some(ms),
+        Written::At(stated) => Some(stated),
         Written::Absent | Written::Unreadable => None,
     }
 }
 
-/// Reads an epoch number in any notation as whole milliseconds, rounded down. Returns `None` if it is not a number or
-/// is negative.
-fn epoch_ms(text: &str) -> Option<u64> {
-    let number = number::Long::read(text)?;
-    if number.negative && !number.is_zero() {
+/// Returns the time of an epoch number. `None` if it is negative, too large, or a calendar date.
+fn epoch(number: &number::Long) -> Option<StatedTime> {
+    let (whole, has_fraction) = number.shifted(0)?;
+    if number.negative || (!has_fraction && is_date(whole)) {
         return None;
     }
-    let (whole, _) = number.shifted(0)?;
     let places = match whole {
         0..SECONDS_MAX => 3,
         SECONDS_MAX..MILLIS_MAX => 0,
         MILLIS_MAX..MICROS_MAX => -3,
         MICROS_MAX.. => -6,
     };
-    Some(number.shifted(places)?.0)
+    let (ms, is_cut) = number.shifted(places)?;
+    Some(StatedTime { ms, is_cut })
 }
 
-/// Returns true for a number that is a calendar date, `20260204`. As an epoch it would be a day of 1970, as a date it
-/// would lack the time of day: it is neither.
-fn is_date(number::Plain { mantissa, scale }: number::Plain) -> bool {
-    scale == 0 && is_date_number(mantissa)
-}
-
-fn is_date_number(whole: u64) -> bool {
+/// Returns true for a whole number that is a calendar date, `20260204`. As an epoch it would be a day of 1970, as a
+/// date it would lack the time of day: it is neither.
+fn is_date(whole: u64) -> bool {
     let (year, month, day) = (whole / 10_000, whole / 100 % 100, whole % 100);
     (1970..=2100).contains(&year) && NaiveDate::from_ymd_opt(year as i32, month as u32, day as u32).is_some()
 }
 
-/// Returns the same for a plain number, with whole numbers only. `None` also for a number that is a date.
+/// Returns the same for a plain number, with whole numbers only. `None` means that the text must be read in full: it
+/// is 0, or a date.
 #[inline]
-pub(super) fn plain_ms(plain: number::Plain) -> Option<u64> {
-    if is_date(plain) {
+pub(super) fn plain(number::Plain { mantissa, scale }: number::Plain) -> Option<StatedTime> {
+    if mantissa == 0 || (scale == 0 && is_date(mantissa)) {
         return None;
     }
-    let number::Plain { mantissa, scale } = plain;
     let power = |places: u32| number::POWERS_OF_TEN[places as usize];
     let whole = mantissa / power(scale);
-    let ms = match scale {
-        _ if whole >= MICROS_MAX => whole / 1_000_000,
-        _ if whole >= MILLIS_MAX => whole / 1_000,
-        _ if whole >= SECONDS_MAX => whole,
-        0..=3 => mantissa * power(3 - scale),
-        _ => mantissa / power(scale - 3),
+    // A plain number with digits after the point has one that is not 0.
+    let cut = |by: u64| (whole / by, !whole.is_multiple_of(by) || scale > 0);
+    let (ms, is_cut) = match scale {
+        _ if whole >= MICROS_MAX => cut(1_000_000),
+        _ if whole >= MILLIS_MAX => cut(1_000),
+        _ if whole >= SECONDS_MAX => cut(1),
+        0..=3 => (mantissa * power(3 - scale), false),
+        _ => (mantissa / power(scale - 3), true),
     };
-    (ms > 0).then_some(ms)
+    Some(StatedTime { ms, is_cut })
 }
 
 /// Returns the same for bytes. They are treated as text only if they are not a plain number. `None` only means that the
 /// text must be read in full.
-pub(super) fn business_ms_of_bytes(text: &[u8]) -> Option<u64> {
+pub(super) fn of_bytes(text: &[u8]) -> Option<StatedTime> {
     match number::Plain::read(text) {
-        Some(plain) => plain_ms(plain),
-        None => business_ms(std::str::from_utf8(text).ok()?),
+        Some(number) => plain(number),
+        None => stated(std::str::from_utf8(text).ok()?),
     }
 }
 
-fn text_ms(text: &str) -> Option<u64> {
+fn of_text(text: &str) -> Option<StatedTime> {
     let time = iso_8601(text).or_else(|| DateTime::parse_from_rfc2822(text).ok())?;
-    u64::try_from(time.timestamp_millis()).ok()
+    let ms = u64::try_from(time.timestamp_millis()).ok()?;
+    Some(StatedTime { ms, is_cut: !time.timestamp_subsec_nanos().is_multiple_of(NANOS_PER_MS) })
 }
 
 /// Reads `2026-02-04T00:01:40,5+0100`, `20260204T000140Z`, `2026-02-04 00:01 UTC`. Without a zone it is UTC. The name of
@@ -285,7 +284,12 @@ mod tests {
             ("99999999999.999999", Some(99_999_999_999_999)),
             ("100000000000", Some(100_000_000_000)),
             ("100000000000.9", Some(100_000_000_000)),
-            ("0.0009", None),
+            ("0.0009", Some(0)),
+            ("0.001", Some(1)),
+            ("1.7701632e9", Some(1_770_163_200_000)),
+            ("+1770163200", Some(1_770_163_200_000)),
+            ("1770163200.", Some(1_770_163_200_000)),
+            (".5", Some(500)),
             ("20260204", None),
             (" 20260204", None),
             ("20260204.0", None),
@@ -335,10 +339,10 @@ mod tests {
         ] {
             assert_eq!(business_ms(text), want, "{text}");
         }
-        for text in ["", "0", "0.0", "None", "nan", " null ", "-inf"] {
+        for text in ["", "0", "0.0", "-0", " 0e9 ", "None", "nan", " null ", "-inf", "1970-01-01T00:00:00Z"] {
             assert_eq!(written(text), Written::Absent, "{text}");
         }
-        for text in ["now", "-5", "2026-02-04T00:00:00[UTC]", "04.02.2026", "[1]", "1e99"] {
+        for text in ["now", "-5", "-0.0004", "2026-02-04T00:00:00[UTC]", "04.02.2026", "[1]", "1e99"] {
             assert_eq!(written(text), Written::Unreadable, "{text}");
         }
         assert_eq!(iso(1_770_163_200_062), "2026-02-04T00:00:00.062Z");
@@ -369,6 +373,46 @@ mod tests {
         ] {
             assert_eq!(written(text), Written::Unreadable, "{text}");
             assert_eq!(number::decimal(text), Err(crate::domain::event::Reason::BadNumber), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fraction_of_a_millisecond_is_cut_and_noted() {
+        for (text, ms, is_cut) in [
+            ("0.0004", 0, true),
+            ("4e-4", 0, true),
+            ("1970-01-01T00:00:00.0004Z", 0, true),
+            ("0.001", 1, false),
+            ("1770163200.0620", 1_770_163_200_062, false),
+            ("1770163200.0621", 1_770_163_200_062, true),
+            (" 1770163200.0621", 1_770_163_200_062, true),
+            ("1770163200062.000", 1_770_163_200_062, false),
+            ("1770163200062.5", 1_770_163_200_062, true),
+            ("1770163200062000", 1_770_163_200_062, false),
+            ("1770163200062001", 1_770_163_200_062, true),
+            ("+1770163200062001", 1_770_163_200_062, true),
+            ("1770163200062000.1", 1_770_163_200_062, true),
+            ("1770163200062000000", 1_770_163_200_062, false),
+            ("1770163200062000001", 1_770_163_200_062, true),
+            ("1770163200062000000.1", 1_770_163_200_062, true),
+            ("2026-02-04T00:00:00.062Z", 1_770_163_200_062, false),
+            ("2026-02-04T00:00:00.0620001Z", 1_770_163_200_062, true),
+        ] {
+            assert_eq!(written(text), Written::At(StatedTime { ms, is_cut }), "{text}");
+            if let Some(number) = number::Plain::read(text.as_bytes()) {
+                assert_eq!(plain(number), Some(StatedTime { ms, is_cut }), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_ways_read_the_same_epoch() {
+        for whole in ["1", "20261304", "99999999999", "100000000000", "99999999999999", "100000000000000"] {
+            for fraction in ["", ".", ".0", ".0004", ".1", ".12", ".123", ".1239"] {
+                let text = format!("{whole}{fraction}");
+                let Some(number) = number::Plain::read(text.as_bytes()) else { continue };
+                assert_eq!(plain(number), stated(&format!(" {text}")), "{text}");
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ pub use price::{PriceFact, PriceSource};
 pub use reason::{Reason, Unreadable};
 pub use result::{FillFact, NamedOrder, Outcome, ResultFact};
 pub use side::{Direction, PositionSide, Side};
-pub use time::EventTime;
+pub use time::{EventTime, StatedTime};
 
 /// One stream entry, decoded.
 #[derive(Clone, Debug, PartialEq)]

@@ -32,7 +32,7 @@ pub(super) fn price(object: &Object<'_>) -> Result<(Price, &'static str), Reason
 
 /// Returns the time when the price was observed. The time of a candle is its beginning, so it is not used.
 pub(super) fn event_time(object: &Object<'_>, shape: &str, entry: EntryId) -> EventTime {
-    if shape == "close" { EventTime::Absent } else { object.event_time(&["timestamp"]).checked(entry) }
+    if shape == "close" { EventTime::Absent } else { object.event_time(&["timestamp"], entry) }
 }
 
 /// Returns an optional price. [quote per base]

@@ -61,7 +61,7 @@ fn trade(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let qty = object.positive(&["qty"])?.map(Qty::new).ok_or(Reason::NoQuantity)?;
     let price = object.positive(&["price"])?.map(Price::new).ok_or(Reason::NoPrice)?;
     let id = |names: &[&str]| -> Result<Box<str>, Reason> { object.id_text(names, &[])?.ok_or(Reason::BadNumber) };
-    let time = object.event_time(&["time"]).checked(subject.id);
+    let time = object.event_time(&["time"], subject.id);
     let order_id = id(&["orderId", "order_id"])?;
     let trade = Trade {
         trade_id: id(&["id", "trade_id"])?,

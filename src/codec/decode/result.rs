@@ -35,7 +35,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let side_or_error = subject.account().and_then(|_| subject.position_side());
     let object = &subject.object;
     let plan_id: Option<Box<str>> = object.text(&["plan_id"])?.map(Into::into);
-    let time = object.event_time(&["timestamp"]).checked(subject.id);
+    let time = object.event_time(&["timestamp"], subject.id);
     let fact = |outcome| Event::Result(Box::new(ResultFact { plan_id: plan_id.clone(), time, outcome }));
 
     let steps = steps(object, side_or_error.unwrap_or_default())?;

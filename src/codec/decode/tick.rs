@@ -11,7 +11,7 @@ use super::market::NAMES;
 use crate::codec::{number, time};
 use crate::domain::event::ids::{AccountId, EntryId, StreamId};
 use crate::domain::event::streams::StreamKind;
-use crate::domain::event::{Entry, Event, EventTime, PriceFact, PriceSource};
+use crate::domain::event::{Entry, Event, EventTime, PriceFact, PriceSource, StatedTime};
 use crate::domain::units::Price;
 
 /// Reads the history line of a price. Returns `None` if the general decoder has to read it. `layout` is the layout of
@@ -26,7 +26,7 @@ pub(super) fn decode(
     let tick = layout.read_or_learn(line, Within::Payload, |layout| Tick::read(line, layout))?;
     let (price, shape) = tick.price()?;
     let time = match tick.timestamp {
-        Some(value) if shape != "close" => EventTime::At(ms(value)?).checked(id),
+        Some(value) if shape != "close" => EventTime::of(stated(value)?, id),
         _ => EventTime::Absent,
     };
     let fact = PriceFact { price, source: PriceSource::Stream(stream), time };
@@ -72,10 +72,10 @@ impl<'a> Tick<'a> {
     }
 }
 
-fn ms(value: Value<'_>) -> Option<u64> {
+fn stated(value: Value<'_>) -> Option<StatedTime> {
     match value {
-        Value::Number(plain) => time::plain_ms(plain),
-        Value::Text(text) => time::business_ms_of_bytes(text),
+        Value::Number(plain) => time::plain(plain),
+        Value::Text(text) => time::of_bytes(text),
     }
 }
 
