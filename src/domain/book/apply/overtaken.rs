@@ -163,14 +163,18 @@ impl BookFold<'_> {
         Ok(moves)
     }
 
-    /// Returns true if a fill can explain a change that a look-up has shown.
+    /// Returns true if a fill can explain a change that a look-up has shown. Its price has to be near that of the part
+    /// that opens, if it reaches that part: the part that closes is explained first.
     fn can_explain(&self, found: &LookedUp, reported: ReportedPart<'_>, time_ms: u64) -> Result<bool, OutOfRange> {
-        let opening = found.parts_for(reported).find(|part| part.opens);
+        let size = reported.delta.abs();
+        let closing = found.parts_for(reported).filter(|part| !part.opens);
+        let closed = closing.map(|part| part.unexplained).try_fold(Qty::ZERO, Qty::plus)?;
+        let opening = found.parts_for(reported).find(|part| part.opens && size > closed.abs());
         let is_near = match (reported.price, opening.and_then(|part| part.price)) {
             (Some(price), Some(opening)) => price.is_near(opening, self.policy.max_price_jump)?,
             _ => true,
         };
-        Ok(reported.delta.abs() <= found.unexplained(reported)?.abs() && time_ms >= found.since_ms && is_near)
+        Ok(size <= found.unexplained(reported)?.abs() && time_ms >= found.since_ms && is_near)
     }
 
     /// Gives the parts that a fill explains its order and price. Quantities do not change.
