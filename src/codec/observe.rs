@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::domain::event::ids::EntryId;
     use crate::domain::event::streams::{StreamKind, Streams};
-    use crate::domain::event::{Event, PriceSource, Reason, Side};
+    use crate::domain::event::{Event, InstrumentStatus, PriceSource, Reason, Side, Stated};
     use crate::domain::units::{Qty, Quote};
 
     fn read(observation: &Observation) -> Event {
@@ -209,8 +209,14 @@ mod tests {
         let written: Value = serde_json::from_str(&instrument(&row).payload).unwrap();
         assert_eq!((&written["maxQty"], &written["status"]), (&json!("100000"), &json!("TRADING")));
         let Event::Instrument(filters) = read(&instrument(&row)) else { panic!() };
-        assert_eq!(filters.step_size.unwrap().to_string(), "0.1");
-        assert_eq!((filters.qty_min, filters.notional_min.unwrap().to_string()), (None, "5".to_owned()));
+        // A filter that the exchange does not state is left out, so the last known one stays.
+        let stated = |text: &str| Stated::Value(Qty::new(decimal(text)));
+        assert_eq!(
+            (filters.step_size, filters.qty_min, filters.qty_max),
+            (stated("0.1"), Stated::Nothing, stated("100000"))
+        );
+        assert_eq!(filters.notional_min, Stated::Value(Quote::new(decimal("5"))));
+        assert_eq!(filters.status, Stated::Value(InstrumentStatus::Trading));
 
         let row = LegacyRow {
             symbol: "ADAUSDT",

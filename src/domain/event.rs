@@ -23,7 +23,7 @@ use streams::StreamKind;
 
 pub use control::{Control, ControlFact, Issue};
 pub use decision::DecisionFact;
-pub use exchange::{Instrument, InstrumentStatus, PositionFact, Trade, TradeFact};
+pub use exchange::{Instrument, InstrumentFact, InstrumentStatus, PositionFact, Stated, Trade, TradeFact};
 pub use intent::{ExitIntent, Intent, LegacyFact, Plan, RiskPair};
 pub use price::{PriceFact, PriceSource};
 pub use reason::{Reason, Unreadable};
@@ -80,7 +80,7 @@ pub enum Event {
     /// A trade of the exchange.
     Trade(Box<TradeFact>),
     /// The exchange's rules for a symbol.
-    Instrument(Box<Instrument>),
+    Instrument(Box<InstrumentFact>),
     /// An old hash of a position, or an operator's `legacy.position`: it fills missing fields only.
     Legacy(Box<LegacyFact>),
     Control(Box<ControlFact>),

@@ -6,7 +6,8 @@ use super::plan::side;
 use super::position;
 use crate::codec::object::Object;
 use crate::domain::event::{
-    Direction, Event, Instrument, InstrumentStatus, LegacyFact, PriceFact, PriceSource, Reason, Trade, TradeFact,
+    Direction, Event, InstrumentFact, InstrumentStatus, LegacyFact, PriceFact, PriceSource, Reason, Stated, Trade,
+    TradeFact,
 };
 use crate::domain::units::{Price, Qty, Quote};
 
@@ -91,17 +92,27 @@ fn price(subject: &mut Subject<'_>) -> Result<Event, Reason> {
 fn instrument(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     subject.symbol()?;
     let object = &subject.object;
+    let number = |name: &str| object.positive(&[name]).map(|value| stated(object, name, value));
     let status = object.word(&["status"])?.map(|word| match word.as_str() {
         "TRADING" => InstrumentStatus::Trading,
         _ => InstrumentStatus::NotTrading,
     });
-    Ok(Event::Instrument(Box::new(Instrument {
-        step_size: object.positive(&["stepSize"])?.map(Qty::new),
-        qty_min: object.positive(&["minQty"])?.map(Qty::new),
-        qty_max: object.positive(&["maxQty"])?.map(Qty::new),
-        notional_min: object.positive(&["minNotional"])?.map(Quote::new),
-        status,
+    Ok(Event::Instrument(Box::new(InstrumentFact {
+        step_size: number("stepSize")?.map(Qty::new),
+        qty_min: number("minQty")?.map(Qty::new),
+        qty_max: number("maxQty")?.map(Qty::new),
+        notional_min: number("minNotional")?.map(Quote::new),
+        status: stated(object, "status", status),
     })))
+}
+
+/// Returns what an object states of a value: null states that there is none, and an absent value states nothing.
+fn stated<T>(object: &Object<'_>, name: &str, value: Option<T>) -> Stated<T> {
+    match value {
+        Some(value) => Stated::Value(value),
+        None if object.is_null(name) => Stated::Null,
+        None => Stated::Nothing,
+    }
 }
 
 fn legacy(subject: &mut Subject<'_>) -> Result<Event, Reason> {

@@ -83,7 +83,8 @@ impl Engine {
             }
             Event::Instrument(instrument) => {
                 self.invalidate_symbol(symbol);
-                self.slots[symbol].symbol.instrument = Some(**instrument);
+                let known = self.slots[symbol].symbol.instrument.unwrap_or_default();
+                self.slots[symbol].symbol.instrument = Some(known.with(instrument));
                 Ok(BooksNamed::all_of(symbol))
             }
             Event::Price(_) | Event::Control(_) | Event::Decision(_) => {

@@ -61,6 +61,64 @@ pub struct Instrument {
     pub status: Option<InstrumentStatus>,
 }
 
+/// What an entry states of the filters of an instrument.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct InstrumentFact {
+    /// [base]
+    pub step_size: Stated<Qty>,
+    /// [base]
+    pub qty_min: Stated<Qty>,
+    /// [base]
+    pub qty_max: Stated<Qty>,
+    /// [quote]
+    pub notional_min: Stated<Quote>,
+    pub status: Stated<InstrumentStatus>,
+}
+
+/// What an entry states of one value.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Stated<T> {
+    /// Nothing: the value stays.
+    #[default]
+    Nothing,
+    /// That there is none.
+    Null,
+    Value(T),
+}
+
+impl<T> Stated<T> {
+    /// Returns the same with its value changed.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Stated<U> {
+        match self {
+            Self::Nothing => Stated::Nothing,
+            Self::Null => Stated::Null,
+            Self::Value(value) => Stated::Value(change(value)),
+        }
+    }
+
+    fn over(self, known: Option<T>) -> Option<T> {
+        match self {
+            Self::Nothing => known,
+            Self::Null => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
+impl Instrument {
+    /// Returns the filters after an entry: a filter that it does not state stays, so that no limit is forgotten.
+    #[must_use]
+    pub fn with(self, fact: &InstrumentFact) -> Self {
+        Self {
+            step_size: fact.step_size.over(self.step_size),
+            qty_min: fact.qty_min.over(self.qty_min),
+            qty_max: fact.qty_max.over(self.qty_max),
+            notional_min: fact.notional_min.over(self.notional_min),
+            status: fact.status.over(self.status),
+        }
+    }
+}
+
 /// The status of an instrument: whether the exchange accepts orders for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstrumentStatus {
