@@ -228,19 +228,20 @@ fn envelope_shape(kind: StreamKind, fields: &Fields<'_>) -> &'static str {
     };
     let any = |names: &[&str]| names.iter().any(|name| fields.has(name));
     let payload = filled("payload");
+    if kind == StreamKind::Result
+        && let Some(shape) = result::shape_of(any)
+    {
+        return shape;
+    }
     match kind {
         StreamKind::Intent if payload && any(&["trace_id", "correlation_id"]) => "T-a",
         StreamKind::Intent if payload && any(&["event_type", "source", "timestamp"]) => "T-b",
         StreamKind::Intent if payload => "T-c",
         StreamKind::Intent if filled("data") => "T-e",
         StreamKind::Intent => "T-d",
-        StreamKind::Result if fields.has("steps_results") => "R-A",
-        StreamKind::Result if fields.has("details") => "R-C",
-        StreamKind::Result if any(&["avgPrice", "executedQty"]) => "R-D",
-        StreamKind::Result if any(&["plan_id", "executed", "filled_qty", "action"]) => "R-B",
-        StreamKind::Result => "E1",
         _ if payload => "payload",
         _ if filled("data") => "data",
+        StreamKind::Result => "E1",
         _ => "flat",
     }
 }

@@ -26,6 +26,9 @@ const COSTS: [&str; 2] = ["cumQuote", "cum_quote"];
 const PERMANENT_PREFIXES: [&str; 4] = ["SOURCE_NOT_ALLOWED", "SYMBOL_NOT_IN_ALLOWLIST", "P33_PERMIT", "NOT_EXIT_OWNER"];
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    if subject.object.envelope != Envelope::Flat {
+        subject.shape = shape_of(|names| subject.object.has(names)).unwrap_or(subject.shape);
+    }
     let details = subject.object.lay_details();
     subject.refusal = details.is_ok() && is_plain_refusal(&subject.object);
     let symbol = subject.symbol();
@@ -65,6 +68,18 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     }
     side_or_error?;
     unfilled(object, status).map(fact)
+}
+
+/// Returns the shape of a result, as far as the names of its fields determine it. `None` for E1, which has none of
+/// them.
+pub(super) fn shape_of(any: impl Fn(&[&str]) -> bool) -> Option<&'static str> {
+    let shapes: [(&[&str], &str); 4] = [
+        (&["steps_results"], "R-A"),
+        (&["details"], "R-C"),
+        (&["avgPrice", "executedQty"], "R-D"),
+        (&["plan_id", "executed", "filled_qty", "executed_qty", "action"], "R-B"),
+    ];
+    shapes.into_iter().find(|(names, _)| any(names)).map(|(_, shape)| shape)
 }
 
 /// Reads an entry that filled nothing.
