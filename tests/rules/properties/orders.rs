@@ -94,6 +94,8 @@ proptest! {
             let (id, order_id) = (format!("{now_ms}-0"), (500 + order).to_string());
             let side = if sides[order] { "BUY" } else { "SELL" };
             if is_trade {
+                // A trade belongs to one order.
+                let trade_id = 100 * order as u64 + trade_id;
                 trades[order].entry(trade_id).or_insert(qty);
                 let payload = format!(
                     r#"{{"symbol":"SOLUSDT","orderId":{order_id},"id":{trade_id},"side":"{side}","qty":{qty},"price":"100","time":{now_ms}}}"#
@@ -111,5 +113,33 @@ proptest! {
         let wanted: i64 = (0..4).map(|order| if sides[order] { applied(order) } else { -applied(order) }).sum();
         let held = lab.symbol("SOLUSDT").map_or(Decimal::ZERO, |symbol| symbol.qty().get());
         prop_assert_eq!(held, Decimal::from(wanted));
+    }
+
+    /// A trade counts once for its side, whatever order id its entries name.
+    #[test]
+    fn a_trade_counts_once_whatever_order_it_names(
+        sides in prop::collection::vec(any::<bool>(), 4),
+        reports in prop::collection::vec((0usize..4, 1i64..30, 0u64..12), 1..50),
+    ) {
+        let mut lab = Lab::new(&support::config(None));
+        let mut trades: BTreeMap<(bool, u64), i64> = BTreeMap::new();
+        let mut repeated = 0;
+        for (i, (order, qty, trade_id)) in reports.into_iter().enumerate() {
+            let now_ms = 1_770_163_200_000 + 250 * i as u64;
+            let (buys, order_id) = (sides[order], 500 + order);
+            repeated += u64::from(trades.contains_key(&(buys, trade_id)));
+            trades.entry((buys, trade_id)).or_insert(qty);
+            let side = if buys { "BUY" } else { "SELL" };
+            let payload = format!(
+                r#"{{"symbol":"SOLUSDT","orderId":{order_id},"id":{trade_id},"side":"{side}","qty":{qty},"price":"100","time":{now_ms}}}"#
+            );
+            let id = format!("{now_ms}-0");
+            lab.entry(OBSERVATION, &id, &[("event_type", "exchange.trade"), ("payload", &payload)]);
+        }
+        let wanted: i64 = trades.iter().map(|((buys, _), qty)| if *buys { *qty } else { -qty }).sum();
+        let symbol = lab.symbol("SOLUSDT").expect("the symbol was named");
+        prop_assert_eq!(symbol.qty().get(), Decimal::from(wanted));
+        prop_assert!(!symbol.hot.history_gap);
+        prop_assert_eq!(lab.engine.counters.of(Count::FillsRepeated), repeated);
     }
 }
