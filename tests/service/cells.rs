@@ -324,6 +324,58 @@ fn status_shows_the_cells_of_the_configuration() {
     running.wait().expect("it ends");
 }
 
+#[test]
+fn a_kill_is_for_all_cells_and_one_of_a_single_cell_names_the_others() {
+    let server = RedisServer::start();
+    let place = Folder::new(&server, &format!("{CELLS}[emit]\nkill_key = \"quantum:{{cell-%cell%}}:kill\"\n"));
+    let control = |arguments: &[&str]| run(&mut place.command(&[&["control"], arguments, &["--reason", "r"]].concat()));
+    let keys = || [0, 1].map(|cell| server.cli(&["GET", &format!("quantum:{{cell-{cell}}}:kill")]).trim().to_owned());
+    let written = || {
+        [0, 1].map(|cell| {
+            server.cli(&["XLEN", &format!("quantum:{{cell-{cell}}}:stream:harvest.control")]).trim().to_owned()
+        })
+    };
+    // A dry run.
+    let document = control(&["kill", "on", "--json"]).json();
+    assert_eq!(document["cells"].as_array().map(Vec::len), Some(2), "{document}");
+    assert_eq!((keys(), written()), (["", ""].map(str::to_owned), ["0", "0"].map(str::to_owned)));
+
+    let all = control(&["kill", "on", "--yes"]);
+    assert_eq!(all.code, Some(0), "{}{}", all.out, all.log);
+    for cell in 0..2 {
+        let line = format!("quantum:{{cell-{cell}}}:kill is set to 1. Written as ");
+        assert!(all.out.lines().any(|l| l.contains(&format!("cell {cell}")) && l.contains(&line)), "{}", all.out);
+    }
+    assert_eq!((keys(), written()), (["1", "1"].map(str::to_owned), ["1", "1"].map(str::to_owned)));
+
+    let one = control(&["kill", "off", "--cell", "1", "--yes"]);
+    assert!(one.code == Some(0) && one.out.contains("Note: cell 0: not changed."), "{}{}", one.out, one.log);
+    assert_eq!((keys(), written()), (["1", "0"].map(str::to_owned), ["1", "2"].map(str::to_owned)));
+    let one = control(&["kill", "on", "--cell", "0"]);
+    for part in ["Note: cell 1: NOT stopped.", "refuses every order of cell 0 from then on"] {
+        assert!(one.out.contains(part), "{part}: {}{}", one.out, one.log);
+    }
+    let of_environment = run(place.command(&["control", "kill", "on", "--reason", "r"]).env("HARVEST_CELL", "0"));
+    assert!(of_environment.out.contains("Note: cell 1: NOT stopped."), "{}{}", of_environment.out, of_environment.log);
+    let both = control(&["kill", "off", "--cell", "0..1", "--yes"]);
+    assert!(both.code == Some(0) && !both.out.contains("not changed"), "{}{}", both.out, both.log);
+    assert_eq!(keys(), ["0", "0"]);
+
+    // What concerns one account is for its cell.
+    let position = control(&["risk-accept", "A/ADAUSDT@1-0", "--yes"]);
+    assert!(position.out.contains("to quantum:{cell-1}:stream:harvest.control"), "{}{}", position.out, position.log);
+    assert_eq!(written(), ["2", "4"]);
+
+    // A cell at which it does not work.
+    server.cli(&["ACL", "SETUSER", "op", "on", ">pw", "~quantum:{cell-0}:*", "~quantum:{cell-1}:stream:*", "+@all"]);
+    let url = server.url().replace("redis://", "redis://op:pw@");
+    let failed = run(place.command(&["control", "kill", "on", "--yes", "--reason", "r"]).env("REDIS_URL", url));
+    assert_eq!(failed.code, Some(1), "{}{}", failed.out, failed.log);
+    assert!(failed.out.lines().any(|line| line.contains("cell 1") && line.contains("FAILED")), "{}", failed.out);
+    assert!(failed.log.contains("at 1 cell of 2 it did not work: 1"), "{}", failed.log);
+    assert_eq!(keys(), ["1", "0"]);
+}
+
 /// Returns the settings of three cells with names of their own.
 fn three_cells() -> String {
     let names = CELLS.replace("{cell-%cell%}", "{v2-cell-%cell%}").replace("\"store-", "\"v2-store-");
