@@ -376,6 +376,53 @@ fn a_kill_is_for_all_cells_and_one_of_a_single_cell_names_the_others() {
     assert_eq!(keys(), ["1", "0"]);
 }
 
+#[test]
+fn the_doctor_knows_sibling_cells_and_finds_a_foreign_one_that_acts_for_an_account() {
+    let server = RedisServer::start();
+    let place = Folder::new(&server, CELLS);
+    let plan = [("symbol", "ADAUSDT"), ("plan_id", "p"), ("decision", "EXECUTE"), ("side", "BUY"), ("qty", "1")];
+    add(&server, "quantum:stream:apply.plan", &plan);
+    let mut running = place.start("log", &["--cell", "0..1", "--listen", ""]);
+    until("the cells lead", || place.log("log").matches("is_leader=true").count() == 2);
+    let mut executor = ["XGROUP", "CREATE", "quantum:stream:apply.plan", "executor", "0"].to_vec();
+    server.cli(&executor);
+    executor[3] = "harvester-2";
+    server.cli(&executor);
+    let checks = |wanted: &str| -> Vec<(String, String, String)> {
+        let ran = run(&mut place.command(&["doctor", "--cell", "0", "--json", "--all"]));
+        let document: Value = serde_json::from_str(&ran.out).expect("a document");
+        let text = |check: &Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        let all = document["checks"].as_array().expect("checks").iter();
+        let all = all.map(|check| (text(check, "area"), text(check, "verdict"), text(check, "found")));
+        all.filter(|(area, _, found)| area == wanted || found.contains(wanted)).collect()
+    };
+    let ok = |found: &str| ("cells".to_owned(), "ok".to_owned(), found.to_owned());
+    assert_eq!(
+        checks("cells"),
+        [ok("cell 0 acts for shard 0/2, group harvester-0"), ok("cell 1 acts for shard 1/2, group harvester-1")]
+    );
+    // A group that is of no cell of this configuration is a reader, its own cells are none.
+    let executors = checks("executors read");
+    assert!(executors.len() == 1 && executors[0].2.ends_with(": executor, harvester-2"), "{executors:?}");
+    server.cli(&["XGROUP", "DESTROY", "quantum:stream:apply.plan", "harvester-2"]);
+    server.cli(&["XGROUP", "DESTROY", "quantum:stream:apply.plan", "executor"]);
+    assert_eq!(checks("groups read it"), []);
+    assert_eq!(checks("executors read"), []);
+
+    let foreign = CELLS.replace("{cell-%cell%}", "{other}").replace("harvester-%cell%", "other");
+    let foreign = foreign.replace("shard = \"%cell%/2\"\ncells = 2\n", "accounts = [\"B\"]\n").replace("%cell%", "x");
+    let foreign = Folder::new(&server, &foreign);
+    let mut other = foreign.start("log", &["--listen", ""]);
+    until("the other cell leads", || foreign.log("log").contains("is_leader=true"));
+    let found = checks("another configuration");
+    let same = "a cell of another configuration acts for B as well (accounts B, group other)";
+    assert_eq!(found, [("cells".to_owned(), "problem".to_owned(), same.to_owned())]);
+    for child in [&mut running, &mut other] {
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+}
+
 /// Returns the settings of three cells with names of their own.
 fn three_cells() -> String {
     let names = CELLS.replace("{cell-%cell%}", "{v2-cell-%cell%}").replace("\"store-", "\"v2-store-");
