@@ -538,3 +538,102 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
         }
     }
 }
+
+/// The commands of `harvester-live` in tools/deploy/redis.acl, and those that the page on cells adds for a split.
+const OF_LIVE: &str = "+multi +exec +time +info +script|load +xadd +xrange +xrevrange +xread +xreadgroup +xack +xautoclaim \
+    +xpending +type +xinfo|stream +xinfo|groups +xinfo|consumers +xgroup|create +evalsha +watch +get +set +incr +pexpire \
+    +del +hget +hset";
+const OF_SPLIT: &str = "+xlen +xsetid +xgroup|destroy";
+
+#[test]
+fn a_split_that_was_stopped_names_what_it_left_and_is_completed_by_another_run() {
+    let server = RedisServer::start();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/more-than-one-machine.md"));
+    let page = page.expect("the page");
+    assert!(OF_SPLIT.split(' ').all(|command| page.contains(command)), "the page names the rights");
+    let requests = |settings: &str, tag: &str, more: &str| {
+        let own = format!("\"quantum:{{{tag}cell-%cell%}}:stream:apply.plan\"");
+        settings.replace("[run]\n", &format!("plan = [{own}{more}]\n[emit]\nstream = {own}\n[run]\n"))
+    };
+    let place = Folder::new(&server, &requests(CELLS, "", ""));
+    let file = place.path().join("three.toml");
+    std::fs::write(&file, format!("{}{QUIET}", requests(&three_cells(), "v2-", ""))).expect("the settings");
+    server.cli(
+        &[
+            &["ACL", "SETUSER", "split", "on", ">pw", "~*"][..],
+            &OF_LIVE.split(' ').chain(OF_SPLIT.split(' ')).collect::<Vec<_>>(),
+        ]
+        .concat(),
+    );
+    let of_three = |arguments: &[&str]| {
+        let mut command = harvester();
+        command.current_dir(place.path()).args(arguments).args(["--config", "three.toml"]);
+        command.env("REDIS_URL", server.url().replace("redis://", "redis://split:pw@")).stdin(Stdio::null());
+        run(&mut command)
+    };
+    let split = |more: &[&str]| of_three(&[&["cells", "split", "--from", "harvester.toml"], more].concat());
+    for (cell, account) in ["B", "A"].into_iter().enumerate() {
+        let planned = [("symbol", "ADAUSDT"), ("account", account), ("plan_id", account), ("decision", "EXECUTE")];
+        let planned = [&planned[..], &[("side", "BUY"), ("qty", "100")]].concat();
+        add(&server, &format!("quantum:{{cell-{cell}}}:stream:apply.plan"), &planned);
+        let order = format!("open-{account}");
+        let filled = [("symbol", "ADAUSDT"), ("account", account), ("plan_id", account), ("side", "BUY")];
+        let more = [("executedQty", "100"), ("avgPrice", "1"), ("orderId", &*order), ("status", "FILLED")];
+        add(&server, RESULT, &[&filled[..], &more].concat());
+    }
+    place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
+
+    // The request streams of the old cells are inputs of the new ones.
+    let refused = split(&[]);
+    let names = "Add to streams.plan of the new cells, beside their own: \"quantum:{cell-0}:stream:apply.plan\", \
+                 \"quantum:{cell-1}:stream:apply.plan\"";
+    assert!(refused.code == Some(2) && refused.log.contains(names), "{}", refused.log);
+    let old = ", \"quantum:{cell-0}:stream:apply.plan\", \"quantum:{cell-1}:stream:apply.plan\"";
+    std::fs::write(&file, format!("{}{QUIET}", requests(&three_cells(), "v2-", old))).expect("the settings");
+
+    // All keys that an earlier run has begun are named at once.
+    let left = [
+        "quantum:{v2-cell-0}:stream:harvest.decision",
+        "quantum:{v2-cell-1}:stream:harvest.decision:emitted",
+        "quantum:{v2-cell-2}:stream:harvest.control",
+    ];
+    server.cli(&["XADD", left[0], "*", "a", "b"]);
+    server.cli(&["HSET", left[1], "a", "b"]);
+    server.cli(&["XADD", left[2], "*", "a", "b"]);
+    for more in [&[][..], &["--write"]] {
+        let refused = split(more);
+        let names_all = left.iter().all(|key| refused.log.contains(key));
+        assert!(refused.code == Some(2) && names_all, "{}", refused.log);
+    }
+    for key in left {
+        server.cli(&["DEL", key]);
+    }
+
+    server.cli(&["ACL", "LOG", "RESET"]);
+    let made = split(&["--write"]);
+    assert_eq!(made.code, Some(0), "{}{}", made.out, made.log);
+    assert_eq!(server.cli(&["ACL", "LOG"]).trim(), "", "the rights are enough");
+    let again = split(&["--write"]);
+    assert!(again.code == Some(0) && again.out.contains("the split is complete"), "{}{}", again.out, again.log);
+
+    // It was killed between the names of two journals.
+    let journal = |end: &str| place.path().join(format!("v2-journal-1{end}"));
+    std::fs::rename(journal(""), journal(".split")).expect("the journal is there");
+    let tried = split(&[]);
+    assert!(tried.code == Some(2) && tried.log.contains("repeat it with --write"), "{}{}", tried.out, tried.log);
+    let completed = split(&["--write", "--json"]).json();
+    assert_eq!(completed["written"], Value::from(true), "{completed}");
+    assert!(journal("").exists() && !journal(".split").exists());
+
+    let mut command = harvester();
+    command.current_dir(place.path()).args(["run", "--cell", "0..2", "--listen", "", "--until-idle", "0.5"]);
+    let started = run(command.args(["--config", "three.toml"]).env("REDIS_URL", server.url()));
+    assert_eq!(started.code, Some(0), "{}", started.log);
+    let open = |cell: u32| {
+        let store = format!("v2-store-{cell}");
+        let shown = run(harvester().current_dir(place.path()).args(["positions", "--json", "--store", &store])).json();
+        shown.as_array().map_or(0, Vec::len)
+    };
+    // sha256 modulo 3: A is in cell 0, B in cell 2.
+    assert_eq!([0, 1, 2].map(open), [1, 0, 1]);
+}
