@@ -539,7 +539,7 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
     }
 }
 
-/// The commands of `harvester-live` in tools/deploy/redis.acl, and those that the page on cells adds for a split.
+/// The commands of `harvester-live` in tools/deploy/redis.acl, and those that the pages add for a split.
 const OF_LIVE: &str = "+multi +exec +time +info +script|load +xadd +xrange +xrevrange +xread +xreadgroup +xack +xautoclaim \
     +xpending +type +xinfo|stream +xinfo|groups +xinfo|consumers +xgroup|create +evalsha +watch +get +set +incr +pexpire \
     +del +hget +hset";
@@ -548,9 +548,10 @@ const OF_SPLIT: &str = "+xlen +xsetid +xgroup|destroy";
 #[test]
 fn a_split_that_was_stopped_names_what_it_left_and_is_completed_by_another_run() {
     let server = RedisServer::start();
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/more-than-one-machine.md"));
-    let page = page.expect("the page");
-    assert!(OF_SPLIT.split(' ').all(|command| page.contains(command)), "the page names the rights");
+    for page in ["docs/more-than-one-machine.md", "tools/deploy/README.md"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("the page");
+        assert!(OF_SPLIT.split(' ').all(|command| text.contains(command)), "{page} names the rights");
+    }
     let requests = |settings: &str, tag: &str, more: &str| {
         let own = format!("\"quantum:{{{tag}cell-%cell%}}:stream:apply.plan\"");
         settings.replace("[run]\n", &format!("plan = [{own}{more}]\n[emit]\nstream = {own}\n[run]\n"))
