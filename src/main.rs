@@ -133,7 +133,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Backfill(args) => cli::backfill::run(&args, &config, out),
         Command::Chart(command) => cli::chart::run(&command, &config),
         Command::Console(args) => cli::console::run(&args, &config, out),
-        Command::Control(args) => cli::control::run(&args, &config, out),
+        Command::Control(args) => cli::control::run(&args, &config, cli.cell, out),
         Command::History(args) => cli::history::run(&args, &config, out),
         Command::Diff(args) => cli::diff::run(&args, &config, out),
         Command::Snapshots(command) => cli::snapshots::run(&command, &config, out),
@@ -163,17 +163,22 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
 /// Returns the configuration of the command and, for `doctor`, the settings in it that are invalid.
 fn configuration(cli: &Cli) -> anyhow::Result<(Config, Vec<ConfigError>)> {
     let cell = match (&cli.command, cli.cell) {
-        (Command::Run(_), cells) => cells.map(|cells| cells.first),
+        (Command::Run(_) | Command::Control(_), cells) => cells.map(|cells| cells.first),
         (Command::Status(args), cells) if args.is_of_cells() => Some(cells.map_or(0, |cells| cells.first)),
         (Command::Cells(_), _) => Some(0),
         (_, Some(cells)) if !cells.is_one() => {
-            bail!("--cell {cells}: only `run` and `status --cells` take several cells")
+            bail!("--cell {cells}: only `run`, `control` and `status --cells` take several cells")
         }
         (_, cells) => cells.map(|cells| cells.first),
     };
     // Who looks for faults finds those of the configuration, too.
     match &cli.command {
         Command::Doctor(_) => Ok(Config::load_partly(cli.config.as_deref(), cell)),
+        // Without a cell, it is for all of them.
+        Command::Control(_) => match Config::load(cli.config.as_deref(), cell) {
+            Err(error) if error.needs_cell() => Ok((Config::load(cli.config.as_deref(), Some(0))?, Vec::new())),
+            loaded => Ok((loaded?, Vec::new())),
+        },
         _ => Ok((Config::load(cli.config.as_deref(), cell)?, Vec::new())),
     }
 }

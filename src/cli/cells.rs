@@ -16,7 +16,7 @@ use crate::domain::event::streams::StreamKind;
 use crate::drive::split::{Cells, NewCell, Outcome};
 use crate::service::server;
 use crate::shell::journal::Journal;
-use crate::shell::redis::{FieldBytes, LeaseKeys, Server};
+use crate::shell::redis::{FieldBytes, LeaseKeys, Server, memory_of};
 use crate::shell::terminal::{Screen, Tone};
 
 /// Entries that are read from a stream, or written to one, at once. [1]
@@ -48,8 +48,15 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     let Command::Split(args) = command;
     let old = Config::load(Some(&args.from), Some(0)).with_context(|| args.from.display().to_string())?;
     let cells = Cells { old: all_of(&old)?, new: all_of(config)? };
-    cells.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if runtime.block_on(is_made_before(&cells, args.write))? {
+        match args.json {
+            true => super::json::write(out, &Document { written: true, ..Document::default() })?,
+            false => Screen::stdout(out).line("the split is complete: start the new cells")?,
+        }
+        return Ok(());
+    }
+    cells.check()?;
     let outcome = runtime.block_on(split(&cells, args.write))?;
     match args.json {
         true => super::json::write(out, &Document::of(&outcome, args.write))?,
@@ -75,14 +82,39 @@ fn all_of(config: &Config) -> anyhow::Result<Vec<Config>> {
     Ok(cells)
 }
 
+/// Returns true if an earlier run has made this split. The journals are named last, so the streams are complete if one
+/// of them has its name; with `write`, those that have not get theirs.
+async fn is_made_before(cells: &Cells, write: bool) -> anyhow::Result<bool> {
+    let is_of = |dir: &Path, new: &Config| {
+        dir.exists()
+            && Journal::scope_of(dir).is_ok_and(|scope| scope.is_some_and(|scope| scope.is_followed_by(&new.scope())))
+    };
+    let (named, others): (Vec<&Config>, Vec<&Config>) = cells.new.iter().partition(|new| is_of(&new.run.journal, new));
+    let can_be_named = |new: &&Config| !new.run.journal.exists() && is_of(&unfinished(new), new);
+    if named.is_empty() || !others.iter().all(can_be_named) {
+        return Ok(false);
+    }
+    for old in &cells.old {
+        let mut server = Server::connect(&server::address(old)?).await?;
+        if !server.is_retired(&lease_of(old)).await? {
+            return Ok(false);
+        }
+    }
+    if !write && !others.is_empty() {
+        bail!(
+            "an earlier run of this command was stopped when all was written: repeat it with --write, and it is complete"
+        );
+    }
+    others.into_iter().try_for_each(name_journal)?;
+    Ok(true)
+}
+
 async fn split(cells: &Cells, write: bool) -> anyhow::Result<Outcome> {
     let mut servers = Vec::new();
     for old in &cells.old {
         servers.push(Server::connect(&server::address(old)?).await?);
     }
-    for new in &cells.new {
-        check_unused(new).await?;
-    }
+    check_unused(cells).await?;
     for (old, server) in cells.old.iter().zip(&mut servers) {
         let keys = lease_of(old);
         let holder = if write { server.retire(&keys).await? } else { server.holder_of(&keys).await? };
@@ -126,12 +158,14 @@ async fn make(cells: &Cells, servers: &mut [Server], write: bool) -> anyhow::Res
             begin_streams(new, cell).await.with_context(|| format!("cell {}", new.run.cell.unwrap_or_default()))?;
         }
         // From here on, a new cell can start.
-        for new in &cells.new {
-            let journal = &new.run.journal;
-            std::fs::rename(unfinished(new), journal).with_context(|| format!("naming {}", journal.display()))?;
-        }
+        cells.new.iter().try_for_each(name_journal)?;
     }
     Ok(outcome)
+}
+
+fn name_journal(new: &Config) -> anyhow::Result<()> {
+    let journal = &new.run.journal;
+    std::fs::rename(unfinished(new), journal).with_context(|| format!("naming {}", journal.display()))
 }
 
 fn lease_of(config: &Config) -> LeaseKeys {
@@ -163,19 +197,30 @@ fn own_streams(config: &Config) -> impl Iterator<Item = (StreamKind, &str)> {
     streams.filter(move |(kind, _)| is_own(*kind))
 }
 
-/// Checks that the streams of a new cell were never written to.
-async fn check_unused(new: &Config) -> anyhow::Result<()> {
-    let mut server = Server::connect(&server::address(new)?).await?;
-    for (kind, stream) in own_streams(new) {
-        let last = server.stream_info(stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
+/// Checks that the streams of the new cells were never written to. Names all keys that an earlier run has begun.
+async fn check_unused(cells: &Cells) -> anyhow::Result<()> {
+    let mut begun: Vec<String> = Vec::new();
+    for new in &cells.new {
+        let mut server = Server::connect(&server::address(new)?).await?;
+        let decisions = server::decision_stream(&new.streams);
+        let is_known = |stream: &str| cells.old.iter().any(|old| old.streams.id_of(stream).is_some());
         // Cells may share a control stream, which continues.
-        if kind != StreamKind::Control && last > EntryId::default() {
-            bail!(
-                "the stream {stream} of a new cell has had entries: give it another name, or delete what an earlier try left"
-            );
+        let own = own_streams(new).filter(|(kind, stream)| *kind != StreamKind::Control || !is_known(stream));
+        let keys = own.map(|(_, stream)| stream.to_owned()).chain([memory_of(&decisions)]);
+        for key in keys.collect::<Vec<_>>() {
+            if !begun.contains(&key) && server.exists(&key).await? {
+                begun.push(key);
+            }
         }
     }
-    Ok(())
+    if begun.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "keys of the new cells exist already: {}. If an earlier run of this command has left them, and no new cell was started, \
+         delete all of them (redis-cli DEL) and run it again. Otherwise give the new cells other names",
+        begun.join(" ")
+    )
 }
 
 /// Writes those entries of the old cells' own streams that their journals lack, as history files.
@@ -266,7 +311,7 @@ async fn append(
 }
 
 /// The document of `--json`.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Document<'a> {
     written: bool,
     cells: Vec<CellDocument>,

@@ -16,8 +16,8 @@ use super::exit_code::Found;
 use crate::codec::operator::{ControlEntry, OperatorCommand};
 use crate::codec::signing::SigningKey;
 use crate::codec::time;
-use crate::config::Config;
 use crate::config::flags::RedisFlag;
+use crate::config::{Cells, Config};
 use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
@@ -26,6 +26,7 @@ use crate::service::server;
 use crate::shell::redis::{LeaseKeys, Server, ServerError, append_control};
 use crate::shell::terminal::Screen;
 
+mod several;
 mod target;
 
 use target::Target;
@@ -193,7 +194,7 @@ struct Document<'a> {
 impl<'a> Document<'a> {
     fn of(plan: &'a Plan, to: &'a To<'_>, done: &'a Done) -> Self {
         Self {
-            stream: to.stream,
+            stream: &to.stream,
             id: done.id.as_deref(),
             fields: plan.entry.fields().into_iter().collect(),
             effect: &plan.effect,
@@ -206,17 +207,39 @@ impl<'a> Document<'a> {
     }
 }
 
+/// A command with its entry.
+struct Command {
+    word: OperatorCommand,
+    entry: ControlEntry,
+    /// False for a dry run.
+    is_written: bool,
+}
+
 /// Where a command is written, and who is asked about it.
 struct To<'a> {
     config: &'a Config,
     /// The control stream.
-    stream: &'a str,
+    stream: String,
     key: Option<SigningKey>,
     /// Address of the service that is asked.
     url: Option<String>,
+    /// False if the entry is written for another cell, which reads the same control stream.
+    writes_entry: bool,
+    others: Others,
 }
 
-pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+/// The cells that a kill does not reach.
+#[derive(Default)]
+struct Others {
+    /// The cell that the command is for, if others have another kill key.
+    cell: Option<u32>,
+    /// Those others, in words; empty if there are none.
+    not_reached: String,
+}
+
+/// Runs the command. `cells` are those of the command line. Without them, and without a cell in the environment or the
+/// file, the command is for all cells of the configuration.
+pub fn run(args: &Args, config: &Config, cells: Option<Cells>, out: &mut dyn Write) -> anyhow::Result<()> {
     let (word, how) = match &args.order {
         Order::Kill { switch, account, how } => {
             (OperatorCommand::kill(account.as_deref(), *switch == Switch::On)?, how)
@@ -227,39 +250,64 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         Order::RiskAccept { position, how } => (OperatorCommand::risk_accepted(position)?, how),
         Order::Rearm { position, r, how } => (OperatorCommand::rung_rearmed(position, r)?, how),
     };
-    let config = &how.redis.over(config)?;
-    let entry = word.entry(&how.reason)?;
-    let mut streams = config.streams.iter().map(|(_, stream)| stream);
-    let stream =
-        streams.find(|stream| stream.kind == StreamKind::Control).context("no control stream is configured")?;
-    let key = keys::configured(config)?;
-    let url = how.url.clone().or_else(|| config.run.listen.map(|address| format!("http://{address}")));
-    let to = To { config, stream: &stream.name, key, url };
+    let config = how.redis.over(config)?;
+    let order = Command { entry: word.entry(&how.reason)?, word, is_written: how.yes };
+    let cells = several::asked(config, cells, &order.word)?;
+    match &cells[..] {
+        [one] => run_one(&order, one, how, out),
+        all => several::run(&order, all, how, out),
+    }
+}
+
+/// Carries the command out at one service.
+fn run_one(order: &Command, config: &Config, how: &How, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut to = To::of(config, how.url.clone())?;
+    to.others = several::others(&[config], &order.word);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (plan, done) = runtime.block_on(to.carry_out(&word, entry, how.yes))?;
+    let (plan, done) = runtime.block_on(to.carry_out(order))?;
     if how.json {
         super::json::write(out, &Document::of(&plan, &to, &done))?;
     } else {
-        show(&plan, to.stream, &done, &mut Screen::stdout(out))?;
+        show(&plan, &to.stream, &done, &mut Screen::stdout(out))?;
     }
-    verdict(&word, &done)
+    verdict(&order.word, &done)
+}
+
+impl<'a> To<'a> {
+    fn of(config: &'a Config, url: Option<String>) -> anyhow::Result<Self> {
+        let mut streams = config.streams.iter().map(|(_, stream)| stream);
+        let stream =
+            streams.find(|stream| stream.kind == StreamKind::Control).context("no control stream is configured")?;
+        let key = keys::configured(config)?;
+        let url = url.or_else(|| config.run.listen.map(|address| format!("http://{address}")));
+        Ok(Self { config, stream: stream.name.clone(), key, url, writes_entry: true, others: Others::default() })
+    }
+}
+
+impl Others {
+    /// Returns what an operator must know who kills, or clears a kill, by a key that is not that of all cells.
+    fn warning(&self, word: &OperatorCommand) -> Option<String> {
+        let OperatorCommand::Kill(kill) = word else { return None };
+        let state = if *kill { "NOT stopped" } else { "not changed" };
+        let not_reached = Some(&self.not_reached).filter(|text| !text.is_empty())?;
+        Some(format!(
+            "{not_reached}: {state}. Other cells have another kill key. Without --cell, the command is for all cells"
+        ))
+    }
 }
 
 impl To<'_> {
     /// Looks at what the command would do and, with `write`, does it.
-    async fn carry_out(
-        &self,
-        word: &OperatorCommand,
-        entry: ControlEntry,
-        write: bool,
-    ) -> anyhow::Result<(Plan, Done)> {
+    async fn carry_out(&self, order: &Command) -> anyhow::Result<(Plan, Done)> {
+        let Command { word, entry, is_written } = order;
         let mut server = Server::connect(&server::address(self.config)?).await?;
-        let ahead = ids_ahead(&mut server, self.stream).await;
-        let effect = effect(word, &self.config.emit.kill_key, ahead.as_ref());
-        let mut plan = Plan { entry, effect, warnings: warnings(word, self.key.is_some()) };
+        let ahead = ids_ahead(&mut server, &self.stream).await;
+        let effect = effect(word, &self.config.emit.kill_key, ahead.as_ref(), self.others.cell);
+        let mut plan = Plan { entry: entry.clone(), effect, warnings: warnings(word, self.key.is_some()) };
+        plan.warnings.extend(self.others.warning(word));
         let known_accounts = &self.config.policy.known_accounts;
         let mut done = Done { target: target::of(self.url.as_deref(), word, known_accounts).await, ..Done::default() };
-        if !write {
+        if !is_written {
             return Ok((plan, done));
         }
         if let &OperatorCommand::Kill(kill) = word {
@@ -267,10 +315,13 @@ impl To<'_> {
             self.set_kill_key(&mut server, kill, &mut done).await?;
             plan.warnings.extend(done.key_refusal.clone());
         }
-        let id = self.append(&mut server, &plan.entry, &mut done).await?;
+        let id = match self.writes_entry {
+            true => self.append(&mut server, &plan.entry, &mut done).await?,
+            false => None,
+        };
         done.id = id.map(|id| id.to_string());
         if let OperatorCommand::Kill(kill) = word {
-            let asked = (self.stream, id);
+            let asked = (&*self.stream, id);
             done.answer = Some(answer(&mut server, self.config, self.url.as_deref(), asked, *kill).await?);
         }
         Ok((plan, done))
@@ -304,7 +355,7 @@ impl To<'_> {
         done: &mut Done,
     ) -> anyhow::Result<Option<EntryId>> {
         let fields = entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        match append_control(server, self.key.as_ref(), self.stream, &fields).await {
+        match append_control(server, self.key.as_ref(), &self.stream, &fields).await {
             Ok(id) => Ok(Some(id)),
             // The key still counts for every order. The output says so, and what is lacking.
             Err(error) if done.kill_key.is_some() => {
@@ -441,7 +492,8 @@ fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyh
     Ok(())
 }
 
-fn effect(word: &OperatorCommand, kill_key: &str, ahead: Option<&Ahead>) -> String {
+/// Returns what a command does. `only` is the cell that a kill is for, if it is not for all cells.
+fn effect(word: &OperatorCommand, kill_key: &str, ahead: Option<&Ahead>, only: Option<u32>) -> String {
     let turn = ahead.map(|ahead| {
         format!(
             "the ids of the control stream are {} ahead of the server's clock, and this entry has its turn at {}",
@@ -450,7 +502,7 @@ fn effect(word: &OperatorCommand, kill_key: &str, ahead: Option<&Ahead>) -> Stri
         )
     });
     let effect = match word {
-        OperatorCommand::Kill(kill) => return effect_of_kill(*kill, kill_key, turn.as_deref()),
+        OperatorCommand::Kill(kill) => return effect_of_kill(*kill, kill_key, turn.as_deref(), only),
         OperatorCommand::AccountKill { account, kill: true } => {
             format!("No decision is made in the account {account} until `control kill off --account {account}`.")
         }
@@ -490,7 +542,8 @@ fn effect(word: &OperatorCommand, kill_key: &str, ahead: Option<&Ahead>) -> Stri
 }
 
 /// Returns the effect of the kill switch for all accounts: the key counts at once, the entry when it has its turn.
-fn effect_of_kill(kill: bool, kill_key: &str, turn: Option<&str>) -> String {
+fn effect_of_kill(kill: bool, kill_key: &str, turn: Option<&str>, only: Option<u32>) -> String {
+    let of_cell = only.map_or_else(String::new, |cell| format!(" of cell {cell}"));
     match (kill, turn) {
         (true, turn) => {
             let decisions = match turn {
@@ -500,7 +553,9 @@ fn effect_of_kill(kill: bool, kill_key: &str, turn: Option<&str>) -> String {
                      (`decision.expired`) taken back at that time; its position is held meanwhile."
                 ),
             };
-            format!("{kill_key} is set to 1 and refuses every order from then on. {decisions} Consumption goes on.")
+            format!(
+                "{kill_key} is set to 1 and refuses every order{of_cell} from then on. {decisions} Consumption goes on."
+            )
         }
         (false, None) => format!(
             "{kill_key} is set to 0. Decisions are made again once the service has read this entry and believes it."

@@ -130,6 +130,13 @@ impl Sources {
     }
 }
 
+impl ConfigError {
+    /// Returns true if the configuration is one of cells, and no cell is given.
+    pub fn needs_cell(&self) -> bool {
+        matches!(self, Self::Value { want, .. } if want.contains("no cell is given"))
+    }
+}
+
 impl Config {
     /// Returns the configuration of another cell: the same sources and flags.
     pub fn for_cell(&self, cell: u32) -> Result<Self, ConfigError> {
@@ -147,6 +154,21 @@ impl Config {
         }
     }
 
+    /// Returns true if the environment or the file gives the cell.
+    pub fn states_its_cell(&self) -> bool {
+        let sources = Sources { cell: None, ..self.sources.clone() };
+        sources.cell(&Flags::new()).is_ok_and(|cell| cell.is_some())
+    }
+
+    /// Returns the cells of the configuration; `None` if it does not state how many there are.
+    pub fn all_cells(&self) -> Option<Vec<u32>> {
+        match (self.cells(), &self.run.listed_cells) {
+            (Some(cells), _) => Some((0..cells).collect()),
+            (None, listed) if !listed.is_empty() => Some(listed.clone()),
+            (None, _) => None,
+        }
+    }
+
     /// Returns the consumer groups of this configuration: its own, and those of its other cells as far as they are
     /// known.
     pub fn groups(&self) -> BTreeSet<String> {
@@ -154,17 +176,25 @@ impl Config {
         if self.run.cell.is_none() {
             return own.collect();
         }
-        let cells = self.cells().unwrap_or(COMPARED_MAX);
-        own.chain((0..cells).filter_map(|other| Some(self.for_cell(other).ok()?.run.group))).collect()
+        let cells = self.all_cells().unwrap_or_else(|| (0..COMPARED_MAX).collect());
+        own.chain(cells.into_iter().filter_map(|other| Some(self.for_cell(other).ok()?.run.group))).collect()
+    }
+
+    /// Checks that the cell is one of the configuration.
+    pub fn check_number(&self) -> Result<(), ConfigError> {
+        match (self.run.cell, self.cells()) {
+            (Some(cell), Some(cells)) if cell >= cells => {
+                Err(self.shared("run.cell", &cell.to_string(), &format!("there are {cells} cells, from 0 on")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks that this cell shares nothing with another cell of the same configuration that each must have for itself.
     /// Without a cell there is nothing to check.
     pub fn check_cell(&self) -> Result<(), ConfigError> {
         let Some(cell) = self.run.cell else { return Ok(()) };
-        if let Some(cells) = self.cells().filter(|cells| cell >= *cells) {
-            return Err(self.shared("run.cell", &cell.to_string(), &format!("there are {cells} cells, from 0 on")));
-        }
+        self.check_number()?;
         let others: Vec<u32> = match self.cells() {
             Some(cells) if cells <= COMPARED_MAX => (0..cells).filter(|other| *other != cell).collect(),
             Some(_) | None if cell > 0 => vec![cell - 1],

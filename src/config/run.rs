@@ -87,6 +87,8 @@ pub struct Run {
     pub cell: Option<u32>,
     /// Number of cells, where it is stated. It never changes. [1]
     pub cells: Option<u32>,
+    /// The cells of `accounts_by_cell`.
+    pub listed_cells: Vec<u32>,
     /// Accounts that a setting here names, of all cells.
     pub accounts_named: Vec<String>,
     pub group: String,
@@ -140,7 +142,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>, cell: Option<u32>) -> Result<(Run, Sel
     let mut table = sheet.table("run")?;
     table.cell("cell", cell);
     let cells = table.whole("cells", 0, 0..=u64::from(CELLS_MAX))?;
-    let (selection, accounts_named) = selection(&mut table, cell)?;
+    let (selection, accounts_named, listed_cells) = selection(&mut table, cell)?;
     let cells = u32::try_from(cells).ok().filter(|cells| *cells > 0);
     if let (Some(cells), Some(cell), Selection::Shard(shard)) = (cells, cell, &selection)
         && shard.index == cell
@@ -151,6 +153,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>, cell: Option<u32>) -> Result<(Run, Sel
     let run = Run {
         cell,
         cells,
+        listed_cells,
         accounts_named,
         group: table.name("group", None, "harvester")?,
         consumer: table.name("consumer", None, &host_name())?,
@@ -176,8 +179,9 @@ pub(super) fn read(sheet: &mut Sheet<'_>, cell: Option<u32>) -> Result<(Run, Sel
 
 const WANTED: &str = "want accounts: 1 to 64 letters, digits, _, - and ., or (none) for the account without a name";
 
-/// Reads the accounts whose entries are read, and all names of accounts that these settings have.
-fn selection(table: &mut Table<'_, '_>, cell: Option<u32>) -> Result<(Selection, Vec<String>), ConfigError> {
+/// Reads the accounts whose entries are read, all names of accounts that these settings have, and the cells that they
+/// give accounts to.
+fn selection(table: &mut Table<'_, '_>, cell: Option<u32>) -> Result<(Selection, Vec<String>, Vec<u32>), ConfigError> {
     let listed = table.texts("accounts", &[])?;
     let shard = table.text("shard", None, "")?;
     let by_cell = table.lists_by_number("accounts_by_cell")?;
@@ -221,7 +225,7 @@ fn selection(table: &mut Table<'_, '_>, cell: Option<u32>) -> Result<(Selection,
             return Err(table.refused(key, "want one of accounts, shard and accounts_by_cell, not two of them"));
         }
     };
-    Ok((selection, named))
+    Ok((selection, named, by_cell.into_keys().collect()))
 }
 
 fn silent_after(table: &mut Table<'_, '_>) -> Result<SilentAfter, ConfigError> {

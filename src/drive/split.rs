@@ -36,7 +36,7 @@ mod deal;
 mod error;
 mod facts;
 
-pub use error::SplitError;
+pub use error::{NotRead, SplitError};
 
 /// Lines between two commits of the new journals. [1]
 const COMMIT_LINES: u64 = 10_000;
@@ -102,24 +102,26 @@ impl Cells {
                 }
             }
         }
+        self.new.iter().try_for_each(|new| self.check_read(new))
+    }
+
+    /// Checks that a new cell reads every stream of the old cells that concerns its accounts.
+    fn check_read(&self, new: &Config) -> Result<(), SplitError> {
+        let mut lacking: Vec<&Stream> = Vec::new();
         for (_, stream) in self.old.iter().flat_map(|old| old.streams.iter()).filter(|(_, stream)| !is_own(stream.kind))
         {
-            let needs = |new: &&Config| match &stream.account {
-                Some(account) => new.streams.selection().contains(account),
-                None => true,
-            };
-            for new in self.new.iter().filter(needs) {
-                let read = new.streams.id_of(&stream.name).map(|id| new.streams.get(id));
-                if read.is_none_or(|read| (read.kind, &read.account) != (stream.kind, &stream.account)) {
-                    return Err(SplitError::NotRead {
-                        stream: stream.name.clone(),
-                        kind: stream.kind,
-                        cell: new.run.cell.unwrap_or_default(),
-                    });
-                }
+            let concerns = stream.account.as_ref().is_none_or(|account| new.streams.selection().contains(account));
+            let read = new.streams.id_of(&stream.name).map(|id| new.streams.get(id));
+            let is_read = read.is_some_and(|read| (read.kind, &read.account) == (stream.kind, &stream.account));
+            if concerns && !is_read && lacking.iter().all(|known| known.name != stream.name) {
+                lacking.push(stream);
             }
         }
-        Ok(())
+        let Some(kind) = lacking.first().map(|stream| stream.kind) else { return Ok(()) };
+        let of_kind = lacking.into_iter().filter(|stream| stream.kind == kind);
+        let streams =
+            of_kind.map(|stream| (stream.name.clone(), stream.account.as_deref().map(str::to_owned))).collect();
+        Err(SplitError::NotRead(NotRead { cell: new.run.cell.unwrap_or_default(), kind, streams }))
     }
 
     /// Returns the names of the streams that belong to one old cell alone: its control, observation and decision

@@ -324,6 +324,105 @@ fn status_shows_the_cells_of_the_configuration() {
     running.wait().expect("it ends");
 }
 
+#[test]
+fn a_kill_is_for_all_cells_and_one_of_a_single_cell_names_the_others() {
+    let server = RedisServer::start();
+    let place = Folder::new(&server, &format!("{CELLS}[emit]\nkill_key = \"quantum:{{cell-%cell%}}:kill\"\n"));
+    let control = |arguments: &[&str]| run(&mut place.command(&[&["control"], arguments, &["--reason", "r"]].concat()));
+    let keys = || [0, 1].map(|cell| server.cli(&["GET", &format!("quantum:{{cell-{cell}}}:kill")]).trim().to_owned());
+    let written = || {
+        [0, 1].map(|cell| {
+            server.cli(&["XLEN", &format!("quantum:{{cell-{cell}}}:stream:harvest.control")]).trim().to_owned()
+        })
+    };
+    // A dry run.
+    let document = control(&["kill", "on", "--json"]).json();
+    assert_eq!(document["cells"].as_array().map(Vec::len), Some(2), "{document}");
+    assert_eq!((keys(), written()), (["", ""].map(str::to_owned), ["0", "0"].map(str::to_owned)));
+
+    let all = control(&["kill", "on", "--yes"]);
+    assert_eq!(all.code, Some(0), "{}{}", all.out, all.log);
+    for cell in 0..2 {
+        let line = format!("quantum:{{cell-{cell}}}:kill is set to 1. Written as ");
+        assert!(all.out.lines().any(|l| l.contains(&format!("cell {cell}")) && l.contains(&line)), "{}", all.out);
+    }
+    assert_eq!((keys(), written()), (["1", "1"].map(str::to_owned), ["1", "1"].map(str::to_owned)));
+
+    let one = control(&["kill", "off", "--cell", "1", "--yes"]);
+    assert!(one.code == Some(0) && one.out.contains("Note: cell 0: not changed."), "{}{}", one.out, one.log);
+    assert_eq!((keys(), written()), (["1", "0"].map(str::to_owned), ["1", "2"].map(str::to_owned)));
+    let one = control(&["kill", "on", "--cell", "0"]);
+    for part in ["Note: cell 1: NOT stopped.", "refuses every order of cell 0 from then on"] {
+        assert!(one.out.contains(part), "{part}: {}{}", one.out, one.log);
+    }
+    let of_environment = run(place.command(&["control", "kill", "on", "--reason", "r"]).env("HARVEST_CELL", "0"));
+    assert!(of_environment.out.contains("Note: cell 1: NOT stopped."), "{}{}", of_environment.out, of_environment.log);
+    let both = control(&["kill", "off", "--cell", "0..1", "--yes"]);
+    assert!(both.code == Some(0) && !both.out.contains("not changed"), "{}{}", both.out, both.log);
+    assert_eq!(keys(), ["0", "0"]);
+
+    // What concerns one account is for its cell.
+    let position = control(&["risk-accept", "A/ADAUSDT@1-0", "--yes"]);
+    assert!(position.out.contains("to quantum:{cell-1}:stream:harvest.control"), "{}{}", position.out, position.log);
+    assert_eq!(written(), ["2", "4"]);
+
+    // A cell at which it does not work.
+    server.cli(&["ACL", "SETUSER", "op", "on", ">pw", "~quantum:{cell-0}:*", "~quantum:{cell-1}:stream:*", "+@all"]);
+    let url = server.url().replace("redis://", "redis://op:pw@");
+    let failed = run(place.command(&["control", "kill", "on", "--yes", "--reason", "r"]).env("REDIS_URL", url));
+    assert_eq!(failed.code, Some(1), "{}{}", failed.out, failed.log);
+    assert!(failed.out.lines().any(|line| line.contains("cell 1") && line.contains("FAILED")), "{}", failed.out);
+    assert!(failed.log.contains("at 1 cell of 2 it did not work: 1"), "{}", failed.log);
+    assert_eq!(keys(), ["1", "0"]);
+}
+
+#[test]
+fn the_doctor_knows_sibling_cells_and_finds_a_foreign_one_that_acts_for_an_account() {
+    let server = RedisServer::start();
+    let place = Folder::new(&server, CELLS);
+    let plan = [("symbol", "ADAUSDT"), ("plan_id", "p"), ("decision", "EXECUTE"), ("side", "BUY"), ("qty", "1")];
+    add(&server, "quantum:stream:apply.plan", &plan);
+    let mut running = place.start("log", &["--cell", "0..1", "--listen", ""]);
+    until("the cells lead", || place.log("log").matches("is_leader=true").count() == 2);
+    let mut executor = ["XGROUP", "CREATE", "quantum:stream:apply.plan", "executor", "0"].to_vec();
+    server.cli(&executor);
+    executor[3] = "harvester-2";
+    server.cli(&executor);
+    let checks = |wanted: &str| -> Vec<(String, String, String)> {
+        let ran = run(&mut place.command(&["doctor", "--cell", "0", "--json", "--all"]));
+        let document: Value = serde_json::from_str(&ran.out).expect("a document");
+        let text = |check: &Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        let all = document["checks"].as_array().expect("checks").iter();
+        let all = all.map(|check| (text(check, "area"), text(check, "verdict"), text(check, "found")));
+        all.filter(|(area, _, found)| area == wanted || found.contains(wanted)).collect()
+    };
+    let ok = |found: &str| ("cells".to_owned(), "ok".to_owned(), found.to_owned());
+    assert_eq!(
+        checks("cells"),
+        [ok("cell 0 acts for shard 0/2, group harvester-0"), ok("cell 1 acts for shard 1/2, group harvester-1")]
+    );
+    // A group that is of no cell of this configuration is a reader, its own cells are none.
+    let executors = checks("executors read");
+    assert!(executors.len() == 1 && executors[0].2.ends_with(": executor, harvester-2"), "{executors:?}");
+    server.cli(&["XGROUP", "DESTROY", "quantum:stream:apply.plan", "harvester-2"]);
+    server.cli(&["XGROUP", "DESTROY", "quantum:stream:apply.plan", "executor"]);
+    assert_eq!(checks("groups read it"), []);
+    assert_eq!(checks("executors read"), []);
+
+    let foreign = CELLS.replace("{cell-%cell%}", "{other}").replace("harvester-%cell%", "other");
+    let foreign = foreign.replace("shard = \"%cell%/2\"\ncells = 2\n", "accounts = [\"B\"]\n").replace("%cell%", "x");
+    let foreign = Folder::new(&server, &foreign);
+    let mut other = foreign.start("log", &["--listen", ""]);
+    until("the other cell leads", || foreign.log("log").contains("is_leader=true"));
+    let found = checks("another configuration");
+    let same = "a cell of another configuration acts for B as well (accounts B, group other)";
+    assert_eq!(found, [("cells".to_owned(), "problem".to_owned(), same.to_owned())]);
+    for child in [&mut running, &mut other] {
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+}
+
 /// Returns the settings of three cells with names of their own.
 fn three_cells() -> String {
     let names = CELLS.replace("{cell-%cell%}", "{v2-cell-%cell%}").replace("\"store-", "\"v2-store-");
@@ -438,4 +537,104 @@ fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
             assert_eq!(audited[findings], Value::from(Vec::<Value>::new()), "{findings}: {audited}");
         }
     }
+}
+
+/// The commands of `harvester-live` in tools/deploy/redis.acl, and those that the pages add for a split.
+const OF_LIVE: &str = "+multi +exec +time +info +script|load +xadd +xrange +xrevrange +xread +xreadgroup +xack +xautoclaim \
+    +xpending +type +xinfo|stream +xinfo|groups +xinfo|consumers +xgroup|create +evalsha +watch +get +set +incr +pexpire \
+    +del +hget +hset";
+const OF_SPLIT: &str = "+xlen +xsetid +xgroup|destroy";
+
+#[test]
+fn a_split_that_was_stopped_names_what_it_left_and_is_completed_by_another_run() {
+    let server = RedisServer::start();
+    for page in ["docs/more-than-one-machine.md", "tools/deploy/README.md"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("the page");
+        assert!(OF_SPLIT.split(' ').all(|command| text.contains(command)), "{page} names the rights");
+    }
+    let requests = |settings: &str, tag: &str, more: &str| {
+        let own = format!("\"quantum:{{{tag}cell-%cell%}}:stream:apply.plan\"");
+        settings.replace("[run]\n", &format!("plan = [{own}{more}]\n[emit]\nstream = {own}\n[run]\n"))
+    };
+    let place = Folder::new(&server, &requests(CELLS, "", ""));
+    let file = place.path().join("three.toml");
+    std::fs::write(&file, format!("{}{QUIET}", requests(&three_cells(), "v2-", ""))).expect("the settings");
+    server.cli(
+        &[
+            &["ACL", "SETUSER", "split", "on", ">pw", "~*"][..],
+            &OF_LIVE.split(' ').chain(OF_SPLIT.split(' ')).collect::<Vec<_>>(),
+        ]
+        .concat(),
+    );
+    let of_three = |arguments: &[&str]| {
+        let mut command = harvester();
+        command.current_dir(place.path()).args(arguments).args(["--config", "three.toml"]);
+        command.env("REDIS_URL", server.url().replace("redis://", "redis://split:pw@")).stdin(Stdio::null());
+        run(&mut command)
+    };
+    let split = |more: &[&str]| of_three(&[&["cells", "split", "--from", "harvester.toml"], more].concat());
+    for (cell, account) in ["B", "A"].into_iter().enumerate() {
+        let planned = [("symbol", "ADAUSDT"), ("account", account), ("plan_id", account), ("decision", "EXECUTE")];
+        let planned = [&planned[..], &[("side", "BUY"), ("qty", "100")]].concat();
+        add(&server, &format!("quantum:{{cell-{cell}}}:stream:apply.plan"), &planned);
+        let order = format!("open-{account}");
+        let filled = [("symbol", "ADAUSDT"), ("account", account), ("plan_id", account), ("side", "BUY")];
+        let more = [("executedQty", "100"), ("avgPrice", "1"), ("orderId", &*order), ("status", "FILLED")];
+        add(&server, RESULT, &[&filled[..], &more].concat());
+    }
+    place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
+
+    // The request streams of the old cells are inputs of the new ones.
+    let refused = split(&[]);
+    let names = "Add to streams.plan of the new cells, beside their own: \"quantum:{cell-0}:stream:apply.plan\", \
+                 \"quantum:{cell-1}:stream:apply.plan\"";
+    assert!(refused.code == Some(2) && refused.log.contains(names), "{}", refused.log);
+    let old = ", \"quantum:{cell-0}:stream:apply.plan\", \"quantum:{cell-1}:stream:apply.plan\"";
+    std::fs::write(&file, format!("{}{QUIET}", requests(&three_cells(), "v2-", old))).expect("the settings");
+
+    // All keys that an earlier run has begun are named at once.
+    let left = [
+        "quantum:{v2-cell-0}:stream:harvest.decision",
+        "quantum:{v2-cell-1}:stream:harvest.decision:emitted",
+        "quantum:{v2-cell-2}:stream:harvest.control",
+    ];
+    server.cli(&["XADD", left[0], "*", "a", "b"]);
+    server.cli(&["HSET", left[1], "a", "b"]);
+    server.cli(&["XADD", left[2], "*", "a", "b"]);
+    for more in [&[][..], &["--write"]] {
+        let refused = split(more);
+        let names_all = left.iter().all(|key| refused.log.contains(key));
+        assert!(refused.code == Some(2) && names_all, "{}", refused.log);
+    }
+    for key in left {
+        server.cli(&["DEL", key]);
+    }
+
+    server.cli(&["ACL", "LOG", "RESET"]);
+    let made = split(&["--write"]);
+    assert_eq!(made.code, Some(0), "{}{}", made.out, made.log);
+    assert_eq!(server.cli(&["ACL", "LOG"]).trim(), "", "the rights are enough");
+    let again = split(&["--write"]);
+    assert!(again.code == Some(0) && again.out.contains("the split is complete"), "{}{}", again.out, again.log);
+
+    // It was killed between the names of two journals.
+    let journal = |end: &str| place.path().join(format!("v2-journal-1{end}"));
+    std::fs::rename(journal(""), journal(".split")).expect("the journal is there");
+    let tried = split(&[]);
+    assert!(tried.code == Some(2) && tried.log.contains("repeat it with --write"), "{}{}", tried.out, tried.log);
+    let completed = split(&["--write", "--json"]).json();
+    assert_eq!(completed["written"], Value::from(true), "{completed}");
+    assert!(journal("").exists() && !journal(".split").exists());
+
+    let mut command = harvester();
+    command.current_dir(place.path()).args(["run", "--cell", "0..2", "--listen", "", "--until-idle", "0.5"]);
+    let started = run(command.args(["--config", "three.toml"]).env("REDIS_URL", server.url()));
+    assert_eq!(started.code, Some(0), "{}", started.log);
+    let open = |cell: u32| {
+        let store = format!("v2-store-{cell}");
+        let shown = run(harvester().current_dir(place.path()).args(["positions", "--json", "--store", &store])).json();
+        shown.as_array().map_or(0, Vec::len)
+    };
+    // sha256 modulo 3: A is in cell 0, B in cell 2.
+    assert_eq!([0, 1, 2].map(open), [1, 0, 1]);
 }

@@ -2,6 +2,7 @@
 //! differ. The stream contains every decision of an undisturbed run once; decisions that a failover has lost are
 //! found and not sent again.
 
+mod cells;
 mod disturbed;
 mod doors;
 mod lost;

@@ -64,6 +64,10 @@ fn of_replicas(replicas: &[String], connected: Option<&str>) -> Check {
             let next = "add one: without a replica nothing takes over when the owner fails";
             Check::warning(AREA, "replicas", "the owner of the slot has no replica", next)
         }
+        // A node may not know a new replica of another node yet.
+        (known, connected) if known < connected => {
+            Check::ok(AREA, "replicas", format!("{connected} connected; the cluster names {known} of them yet"))
+        }
         (known, connected) if connected < known => Check::warning(
             AREA,
             "replicas",
@@ -141,6 +145,8 @@ mod tests {
         assert_eq!(of_replicas(&two, Some("2")).verdict, Verdict::Ok);
         assert_eq!(of_replicas(&two, Some("1")).verdict, Verdict::Warning);
         assert_eq!(of_replicas(&[], Some("0")).verdict, Verdict::Warning);
+        let unknown = of_replicas(&[], Some("1"));
+        assert_eq!((unknown.verdict, &*unknown.found), (Verdict::Ok, "1 connected; the cluster names 0 of them yet"));
         assert_eq!(lease(5_000, Some("5000")).verdict, Verdict::Warning);
         assert_eq!(lease(5_001, Some("5000")).verdict, Verdict::Ok);
         assert_eq!(acknowledged(Some("0")).verdict, Verdict::Warning);

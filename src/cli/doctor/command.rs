@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::check::{Check, Verdict, found_or_said};
 use super::settings::are_unknown;
-use super::{cluster, exchange, outside, positions, prices, server, settings, streams};
+use super::{cells, cluster, exchange, outside, positions, prices, server, settings, streams};
 use crate::cli::backfill::dump;
 use crate::cli::exit_code::Found;
 use crate::cli::json;
@@ -124,6 +124,7 @@ async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
     let mut checks = Vec::new();
     checks.extend(found_or_said("redis", "server", server::checks(&mut server, config).await));
     checks.extend(found_or_said("cluster", "cluster", cluster::checks(&mut server, config).await));
+    checks.extend(cells::checks(&mut server, config).await);
     let now_ms = match server.time_ms().await {
         Ok(now_ms) => now_ms,
         Err(error) => {

@@ -3,8 +3,9 @@
 //! Promises: changes nothing. Each check reports its result and the next step.
 //!
 //! In reading order: `command`, `check` (one check), `settings`, `traps` (valid settings that do harm), `server`,
-//! `cluster`, `streams`, `prices`, `positions`, `exchange`, `outside` (the store, the clocks).
+//! `cluster`, `cells` (their claims), `streams`, `prices`, `positions`, `exchange`, `outside` (the store, the clocks).
 
+mod cells;
 mod check;
 mod cluster;
 mod command;

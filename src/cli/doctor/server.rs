@@ -3,7 +3,7 @@
 use super::check::Check;
 use crate::config::Config;
 use crate::service::server::decision_stream;
-use crate::shell::redis::{LeaseKeys, Server, ServerError, ServerInfo};
+use crate::shell::redis::{LeaseKeys, Server, ServerError, ServerInfo, claims_key};
 
 const AREA: &str = "redis";
 
@@ -143,6 +143,15 @@ async fn rights(server: &mut Server, info: &ServerInfo, config: &Config) -> Resu
     for (_, stream) in config.streams.iter() {
         commands.push(vec!["XREADGROUP", "GROUP", group, "doctor", "STREAMS", &stream.name, ">"]);
         commands.push(vec!["XACK", &stream.name, group, "1-0"]);
+    }
+    let claims = claims_key(&decision_stream(&config.streams));
+    if !config.scope().is_everything() {
+        commands.extend([
+            vec!["HGETALL", &claims],
+            vec!["HSET", &claims, "a", "b"],
+            vec!["HDEL", &claims, "a"],
+            vec!["EVALSHA", "0000000000000000000000000000000000000000", "1", &claims],
+        ]);
     }
     let commands: Vec<&[&str]> = commands.iter().map(Vec::as_slice).collect();
     Ok(match server.forbidden(&user, &commands).await? {

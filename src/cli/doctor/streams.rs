@@ -261,8 +261,9 @@ fn lost(info: &StreamInfo, group: &GroupInfo) -> Option<u64> {
 
 /// Lists the other readers. If two groups read one stream, both get every entry.
 fn readers(stream: &Stream, groups: &[GroupInfo], config: &Config) -> Vec<Check> {
-    let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
-    let others: Vec<&str> = names.iter().copied().filter(|name| *name != config.run.group).collect();
+    let own = config.groups();
+    let others: Vec<&str> =
+        groups.iter().map(|group| group.name.as_str()).filter(|name| !own.contains(*name)).collect();
     if matches!(stream.kind, StreamKind::Plan) && others.len() > 1 {
         let found = format!("{} executors read the requests: {}", others.len(), others.join(", "));
         let next = "one of them has to go: each carries out every request. Name the one that stays in emit.executors";
@@ -279,7 +280,10 @@ fn readers(stream: &Stream, groups: &[GroupInfo], config: &Config) -> Vec<Check>
             "name them, or find out what they do: live will not start",
         )];
     }
-    if names.len() > 1 {
+    // Each cell of one configuration applies the entries of its own accounts.
+    let is_ours = groups.iter().any(|group| own.contains(&group.name));
+    if others.len() + usize::from(is_ours) > 1 {
+        let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
         let found = format!("{} groups read it, each gets every entry: {}", names.len(), names.join(", "));
         let next = "if two of them do the same work, one service too many is running";
         return vec![Check::warning(AREA, &stream.name, found, next)];

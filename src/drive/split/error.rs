@@ -27,11 +27,8 @@ pub enum SplitError {
     OldFolder { setting: &'static str, dir: PathBuf },
     #[error("{setting} {} of a new cell exists already: move it aside", dir.display())]
     FolderExists { setting: &'static str, dir: PathBuf },
-    #[error(
-        "the old cells read {stream} (streams.{}), and the new cell {cell} does not read it in the same way",
-        kind.name()
-    )]
-    NotRead { stream: String, kind: StreamKind, cell: u32 },
+    #[error("{}", .0.says())]
+    NotRead(NotRead),
     #[error("{stream} is read twice")]
     ReadTwice { stream: String },
     #[error("the journal {} is of no cell", dir.display())]
@@ -68,4 +65,32 @@ pub enum SplitError {
     Pass(#[from] PassError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+/// Streams that the old cells read, and a new cell does not.
+#[derive(Debug)]
+pub struct NotRead {
+    pub cell: u32,
+    pub kind: StreamKind,
+    /// The streams, each with its account if it has one.
+    pub streams: Vec<(String, Option<String>)>,
+}
+
+impl NotRead {
+    fn says(&self) -> String {
+        let Self { cell, kind, streams } = self;
+        let names: Vec<String> = streams.iter().map(|(name, _)| format!("{name:?}")).collect();
+        let accounts: Vec<String> =
+            streams.iter().filter_map(|(name, account)| Some(format!("{name:?} = {:?}", account.as_ref()?))).collect();
+        let accounts = match accounts.len() {
+            0 => String::new(),
+            _ => format!(", and to [streams.accounts]: {}", accounts.join(", ")),
+        };
+        let names = names.join(", ");
+        let kind = kind.name();
+        format!(
+            "the old cells read streams that the new cell {cell} does not read in the same way, so it would not know their \
+             entries. Add to streams.{kind} of the new cells, beside their own: {names}{accounts}"
+        )
+    }
 }

@@ -1,12 +1,14 @@
 //! The claim of a cell that it alone acts for its accounts (docs/spec/emission.md, "Claims of cells").
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 
 use crate::codec::scope;
 use crate::config::Config;
 use crate::domain::event::selection::Selection;
 use crate::domain::event::streams::{StreamKind, Streams};
-use crate::shell::redis::{Claim, Server};
+use crate::shell::redis::{Claim, Server, claims_key};
 
 /// Configured cells whose claims are looked up at a start. [1]
 const LOOKED_UP_MAX: u32 = 64;
@@ -34,7 +36,7 @@ impl OwnClaim {
 }
 
 /// Returns the accounts that both act for. A claim that cannot be read may be for any account.
-fn shared(selection: &Selection, other: &Claim) -> Option<String> {
+pub fn shared(selection: &Selection, other: &Claim) -> Option<String> {
     match scope::read_selection(&other.text) {
         Ok(of_other) => selection.shared_with(&of_other),
         Err(_) => Some(selection.to_string()),
@@ -44,6 +46,11 @@ fn shared(selection: &Selection, other: &Claim) -> Option<String> {
 fn decisions_of(streams: &Streams) -> String {
     let decisions = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
     decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
+}
+
+/// Logs that the claims of a cell could not be read.
+fn passed_over(decisions: &str, error: &str) {
+    tracing::warn!(of = decisions, error, "the claims of a cell cannot be read, and are not compared");
 }
 
 /// Checks that no other cell at work acts for an account of this cell. The error names the other cell. A service that
@@ -58,22 +65,29 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     let others = others.filter_map(|cell| Some(decisions_of(&config.for_cell(cell).ok()?.streams)));
     let mut beside: Vec<String> = Vec::new();
     for decisions in std::iter::once(own.clone()).chain(others) {
-        let is_known = |of: &String| crate::shell::redis::claims_key(of) == crate::shell::redis::claims_key(&decisions);
+        let is_known = |of: &String| claims_key(of) == claims_key(&decisions);
         if !beside.iter().any(is_known) {
             beside.push(decisions);
         }
     }
+    // The owners of slots that did not answer: each is asked once.
+    let mut silent: BTreeSet<String> = BTreeSet::new();
     for decisions in beside {
+        let owner = server.owner_of(&claims_key(&decisions));
+        if let Some(owner) = owner.as_ref().filter(|owner| decisions != own && silent.contains(*owner)) {
+            passed_over(&decisions, &format!("Redis at {owner} did not answer before"));
+            continue;
+        }
         let claims = match server.claims(&decisions).await {
             Ok(claims) => claims,
-            Err(error) if error.is_unreachable() => return Err(error.into()),
+            Err(error) if decisions == own => return Err(error.into()),
             // In a cluster, the cells of other slots are on other servers. The configuration was already compared with
             // theirs.
-            Err(error) if decisions != own => {
-                tracing::debug!(%error, "the claims of other cells cannot be read here");
+            Err(error) => {
+                passed_over(&decisions, &error.to_string());
+                silent.extend(owner.filter(|_| error.is_unreachable()));
                 continue;
             }
-            Err(error) => return Err(error.into()),
         };
         for other in claims {
             if other.decisions == own {

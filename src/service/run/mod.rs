@@ -25,7 +25,7 @@
 //! - other tasks: `lease_task`, `kill_gate` (stops orders), `crash_guard` (ends crash loops), `snapshots` (saves
 //!   states), `fetching` (fetches what is lacking), `publish` (publishes the report), `fail` (failure points for tests).
 
-mod claim;
+pub mod claim;
 mod clocks;
 mod command;
 mod connect;

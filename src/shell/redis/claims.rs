@@ -1,11 +1,13 @@
 //! Claims: the accounts that each cell acts for. A leading cell keeps its claim together with its lease. It makes no
 //! claim that overlaps with the claim of another cell.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use redis::Script;
+use redis::{RedisResult, Script, Value};
 
-use super::server::{Server, ServerError};
+use super::reply;
+use super::server::{Server, ServerError, failed};
 
 /// Writes our claim, unless another valid claim exists that was not compared with ours. Returns that claim: its
 /// decision stream and its text.
@@ -32,6 +34,8 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + ARGV[2]) .. ' ' .. ARGV[3])
 return {}";
 
+/// The end of the name of each key of claims.
+const NAME: &str = "harvester.cells";
 /// Maximum number of rounds until all other claims are compared. [1]
 const ROUNDS_MAX: usize = 10_000;
 
@@ -50,9 +54,9 @@ pub fn key_of(decision_stream: &str) -> String {
     let prefix = decision_stream.split_once(':').map_or("harvester", |(prefix, _)| prefix);
     let tag = decision_stream.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
     match tag.filter(|tag| !tag.is_empty()) {
-        Some(tag) if prefix.contains('{') => format!("{{{tag}}}:harvester.cells"),
-        Some(tag) => format!("{prefix}:{{{tag}}}:harvester.cells"),
-        None => format!("{prefix}:harvester.cells"),
+        Some(tag) if prefix.contains('{') => format!("{{{tag}}}:{NAME}"),
+        Some(tag) => format!("{prefix}:{{{tag}}}:{NAME}"),
+        None => format!("{prefix}:{NAME}"),
     }
 }
 
@@ -86,18 +90,46 @@ impl Server {
         Ok(None)
     }
 
-    /// Returns the claims that are valid now, of the cells that belong together with a decision stream.
+    /// Returns the claims that are valid now, of the cells that belong together with a decision stream. In a cluster,
+    /// the owner of their slot is asked.
     pub async fn claims(&mut self, decision_stream: &str) -> Result<Vec<Claim>, ServerError> {
-        let key = key_of(decision_stream);
-        let now_ms = self.time_ms().await?;
-        let all = redis::cmd("HGETALL").arg(&key).query_async(&mut self.connection).await;
-        let all: Vec<(String, String)> = all.map_err(self.failed(format!("to read {key}")))?;
+        self.claims_in(&key_of(decision_stream)).await
+    }
+
+    /// Returns the claims of a key that are valid now.
+    pub async fn claims_in(&mut self, key: &str) -> Result<Vec<Claim>, ServerError> {
+        // The error names the server that was asked.
+        let server = self.owner_of(key).unwrap_or_else(|| self.name.clone());
+        let time: RedisResult<Value> = self.query(key, &redis::cmd("TIME")).await;
+        let now_ms = time.and_then(reply::time_us).map_err(failed(&server, "to tell its time"))? / 1000;
+        let all = self.query(key, redis::cmd("HGETALL").arg(key)).await;
+        let all: Vec<(String, String)> = all.map_err(failed(&server, format!("to read {key}")))?;
         let valid = |(decisions, value): (String, String)| {
             let (until_ms, text) = value.split_once(' ')?;
             let is_valid = until_ms.parse::<u64>().ok()? > now_ms;
             is_valid.then(|| Claim { decisions, text: text.to_owned() })
         };
         Ok(all.into_iter().filter_map(valid).collect())
+    }
+
+    /// Returns the keys of all claims on the server, or on all primaries of a cluster.
+    pub async fn claim_keys(&mut self) -> Result<Vec<String>, ServerError> {
+        let mut found = BTreeSet::new();
+        for primary in 0..self.primaries().len() {
+            let mut cursor = 0_u64;
+            loop {
+                let mut command = redis::cmd("SCAN");
+                command.arg(cursor).arg("MATCH").arg(format!("*{NAME}")).arg("COUNT").arg(1000).arg("TYPE").arg("hash");
+                let scanned = self.query_primary(primary, &command).await;
+                let (next, keys): (u64, Vec<String>) = scanned.map_err(self.failed("to look for claims of cells"))?;
+                found.extend(keys);
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     /// Removes the claim of a cell.

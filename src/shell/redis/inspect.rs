@@ -140,6 +140,11 @@ impl Server {
         answered.map_err(self.failed(format!("to tell what {key} is")))
     }
 
+    /// Returns true if there is such a key.
+    pub async fn exists(&mut self, key: &str) -> Result<bool, ServerError> {
+        Ok(self.kind_of_key(key).await? != "none")
+    }
+
     /// Returns the type of a key that exists and is not a stream.
     pub async fn other_kind(&mut self, key: &str) -> Result<Option<String>, ServerError> {
         self.other_kind_than("stream", key).await

@@ -35,6 +35,11 @@ impl Server {
         Ok(owner.filter(|value| value != RETIRED))
     }
 
+    /// Returns true if a lease was taken for good.
+    pub async fn is_retired(&mut self, keys: &LeaseKeys) -> Result<bool, ServerError> {
+        Ok(self.get(&keys.lease).await?.is_some_and(|value| value == RETIRED.as_bytes()))
+    }
+
     /// Retires a cell: no service takes its lease from now on. If there is a holder, returns it and changes nothing.
     pub async fn retire(&mut self, keys: &LeaseKeys) -> Result<Option<String>, ServerError> {
         let script = Script::new(RETIRE);

@@ -258,6 +258,16 @@ fn the_service_runs_as_the_user_of_the_access_list() {
 }
 
 #[test]
+fn the_doctor_names_the_user_of_the_access_list() {
+    let guarded = Guarded::empty();
+    for user in ["harvester", "harvester-live"] {
+        let ran = guarded.run_as(user, &["doctor", "--all"]);
+        assert!(ran.out.contains(&format!("rights: user {user}; the server cannot say")), "{}{}", ran.out, ran.log);
+    }
+    assert_eq!(guarded.answer("harvester-operator", "ACL WHOAMI"), "OK");
+}
+
+#[test]
 fn the_live_user_of_the_access_list_can_send_an_order() {
     let guarded = Guarded::empty();
     let policy = r#"
