@@ -2,6 +2,7 @@
 
 use rust_decimal::Decimal;
 
+use super::chart::escaped;
 use crate::codec::time;
 use crate::domain::event::ids::EntryId;
 
@@ -84,6 +85,34 @@ impl When {
     }
 }
 
+/// Returns a text as HTML, escaped, with the names between backticks as code.
+pub fn with_code(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        return escaped(text);
+    }
+    let part = |(place, part): (usize, &&str)| {
+        let part = escaped(part);
+        if place % 2 == 1 { format!("<code>{part}</code>") } else { part }
+    };
+    parts.iter().enumerate().map(part).collect()
+}
+
+/// How long ago something was. On a page that follows a history the browser counts it on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Age {
+    /// [ms since 1970]
+    pub since_ms: u64,
+    pub text: String,
+}
+
+impl Age {
+    /// Returns the age of an entry at a time. [ms since 1970]
+    pub fn of(id: EntryId, now_ms: u64) -> Self {
+        Self { since_ms: id.ms, text: time::span(now_ms.saturating_sub(id.ms)) }
+    }
+}
+
 /// Returns a share with its sign and unit. [percent]
 pub fn percent(share: &Decimal) -> String {
     format!("{share:+} %")
@@ -116,6 +145,13 @@ mod tests {
         }
         assert!(Number::of("35.559736594543741356").is_rounded() && !Number::of("1.5").is_rounded());
         assert_eq!(away("0.07494", "0.3136636").map(|share| share.to_string()).as_deref(), Some("318.55"));
+    }
+
+    #[test]
+    fn names_between_backticks_are_code_and_the_rest_stays_text() {
+        assert_eq!(with_code("below `min_r` <b>"), "below <code>min_r</code> &lt;b&gt;");
+        assert_eq!(with_code("`<i>`"), "<code>&lt;i&gt;</code>");
+        assert_eq!(with_code("one ` alone"), "one ` alone");
     }
 
     #[test]

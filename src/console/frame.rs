@@ -1,16 +1,17 @@
 //! The frame of every page: navigation, the moment that is shown, and links to other moments.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::address::{Address, part};
 use super::auditor::Auditor;
 use super::chart;
-use super::format::When;
+use super::format::{Age, When};
 use super::running::Present;
 use crate::codec::state::BadRow;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
-use crate::drive::film::{Film, FilmError};
+use crate::drive::film::{DecisionSource, Film, FilmError, Origin};
 use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 
@@ -62,6 +63,11 @@ impl PageContext<'_> {
         self.to(&format!("/console/entry/{}", part(id)))
     }
 
+    /// Returns the address of an entry; `None` if the source is a store, which keeps no entries.
+    pub fn entry_link(&self, id: &str) -> Option<Address> {
+        self.film.has_past().then(|| self.entry(id))
+    }
+
     pub fn position(&self, position_id: &str) -> Address {
         self.to(&format!("/console/position/{}", part(position_id)))
     }
@@ -75,11 +81,24 @@ impl PageContext<'_> {
         self.film.counts(self.at, stop)
     }
 
+    /// Returns the command that audits the decisions. A store has no entries to audit: its service has a journal.
+    pub fn audit_command(&self) -> String {
+        match &self.film.origin {
+            Origin::Store(_) => "harvester audit --journal DIR".to_owned(),
+            origin @ (Origin::Histories(_) | Origin::Journal(_)) => format!("harvester audit {}", origin.arguments()),
+        }
+    }
+
     /// Returns the positions at the moment.
     pub fn sheet(&self, closed_too: bool) -> Result<Sheet, BadRow> {
         let sheet = Sheet::of_at(&self.engine, &self.film.rows, None, closed_too, self.now_ms())?;
         Ok(sheet.expect("all symbols were asked for"))
     }
+}
+
+fn clock_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub struct Tab {
@@ -142,6 +161,8 @@ pub struct TimeBar {
     pub since: LastEntry,
     /// Its id.
     pub entry: String,
+    /// The age of the last entry by the clock, on a page that follows a history.
+    pub age: Option<Age>,
     pub first: When,
     pub last: When,
     pub first_ms: u64,
@@ -168,12 +189,20 @@ pub struct Frame {
     /// `None` if the source has no past.
     pub time: Option<TimeBar>,
     pub killed: bool,
+    /// The accounts whose own kill switch is set.
+    pub killed_accounts: Vec<String>,
     pub mode: &'static str,
+    /// Accounts with a policy of another mode, each with its mode.
+    pub other_modes: Vec<(String, &'static str)>,
     /// The role of a running service.
     pub role: &'static str,
     pub notices: Vec<String>,
+    /// True if the history contains decision entries.
+    pub is_recorded: bool,
     /// The address of the events of the page, if it shows the end of a history that may grow.
     pub live: Option<Address>,
+    /// The clock of this machine. [ms since 1970]
+    pub clock_ms: u64,
     /// The time after which the page reloads itself. [s]
     pub refresh_s: Option<u32>,
 }
@@ -197,6 +226,9 @@ impl Frame {
             href: context.to(to),
             is_here: if *prefix == "/" { path == "/" } else { path.starts_with(prefix) },
         });
+        let (accounts, mode) = (context.engine.accounts(), context.engine.policy().mode.name());
+        let own = accounts.iter().filter_map(|of| Some((of.name.to_string(), of.policy.as_ref()?.mode.name())));
+        let other_modes = own.filter(|(_, own)| *own != mode);
         Self {
             title: title.into(),
             base: context.base.to_owned(),
@@ -204,10 +236,14 @@ impl Frame {
             tabs: tabs.collect(),
             time: context.film.has_past().then(|| TimeBar::of(context, symbol)),
             killed: context.engine.globals().killed,
-            mode: context.engine.policy().mode.name(),
+            killed_accounts: accounts.iter().filter(|of| of.killed).map(|of| of.name.to_string()).collect(),
+            mode,
+            other_modes: other_modes.collect(),
             role: context.present.map_or("", |present| present.role),
             notices: context.film.notices.clone(),
+            is_recorded: context.film.source == DecisionSource::Recorded,
             live: context.live.clone(),
+            clock_ms: clock_ms(),
             refresh_s: None,
         }
     }
@@ -226,10 +262,14 @@ impl Frame {
             tabs: tabs.collect(),
             time: None,
             killed: false,
+            killed_accounts: Vec::new(),
             mode: "",
+            other_modes: Vec::new(),
             role: "",
             notices: Vec::new(),
+            is_recorded: false,
             live: None,
+            clock_ms: 0,
             refresh_s: None,
         }
     }
@@ -247,7 +287,7 @@ impl TimeBar {
         };
         let is_playing = !context.parameter("play").is_empty();
         let kept = here.query().iter().filter(|(name, _)| name != "at").cloned().collect();
-        let decided: Vec<u64> = film.decisions.links.iter().map(|link| link.id.ms).collect();
+        let decided: Vec<u64> = film.all_decisions().map(|link| link.id.ms).collect();
         let shown = at.min(film.last).max(film.first);
         let past = context.at.filter(|at| *at < film.last);
         let last = context.engine.globals().last;
@@ -261,6 +301,7 @@ impl TimeBar {
                 Some(_) | None => LastEntry::Same,
             },
             entry: last.to_string(),
+            age: context.live.is_some().then(|| Age::of(last, clock_ms())),
             first: When::of(film.first),
             last: When::of(film.last),
             first_ms: film.first.ms,

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::feed::PAUSE_MIN;
 use super::parts::{self, Piece};
@@ -25,7 +26,8 @@ use crate::shell::web::Events;
 const BOARDS_MAX: usize = 16;
 /// The pause after a page was made, as a multiple of the time that making it took. [1]
 const PAUSE_SHARE: u32 = 10;
-/// An event is sent at least this often, so that each side notices when the other is gone.
+/// An event is sent at least this often, so that each side notices when the other is gone. The script waits for more
+/// than two of them.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
 /// A page in its present version.
@@ -152,6 +154,8 @@ struct Reader {
 impl Reader {
     /// Returns the next event: the parts that changed since the last one.
     async fn next(mut self) -> Option<(String, Self)> {
+        // A page that is made again without a change does not delay the sign.
+        let sign = Instant::now() + SIGN_OF_LIFE;
         loop {
             let now = self.seen.borrow_and_update().clone();
             if now.number > 0 && self.known.take().is_some_and(|known| known == now.token) {
@@ -167,10 +171,10 @@ impl Reader {
                     return Some((format!("data: {}\n\n", serde_json::json!(changed)), self));
                 }
             }
-            match tokio::time::timeout(SIGN_OF_LIFE, self.seen.changed()).await {
+            match tokio::time::timeout_at(sign, self.seen.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return None,
-                Err(_) => return Some((":\n\n".to_owned(), self)),
+                Err(_) => return Some(("event: alive\ndata: 1\n\n".to_owned(), self)),
             }
         }
     }

@@ -6,6 +6,9 @@
 //! <tbody data-part="rows"><!--[rows-->…<!--rows]--></tbody>
 //! ```
 //!
+//! A text between the marks `<!--~-->` and `<!--/~-->` is an age: it changes with the clock alone, the browser counts it
+//! itself, and no part is sent because of it.
+//!
 //! Values are escaped, so no value can contain a mark.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,6 +16,8 @@ use std::sync::Arc;
 
 const OPENS: &str = "<!--[";
 const ENDS: &str = "-->";
+const AGE: &str = "<!--~-->";
+const AGE_ENDS: &str = "<!--/~-->";
 
 /// A part of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +41,22 @@ pub fn pieces(html: &str) -> Vec<Piece> {
 fn read(mut html: &str) -> (u64, Vec<Piece>) {
     let (mut own, mut inner) = (DefaultHasher::new(), Vec::new());
     while let Some((before, name, within, after)) = next(html) {
-        (before, name).hash(&mut own);
+        hash_without_ages(before, &mut own);
+        name.hash(&mut own);
         let (of_piece, of_inner) = read(within);
         inner.push(Piece { name: name.to_owned(), html: within.into(), changed: 0, own: of_piece, inner: of_inner });
         html = after;
     }
-    html.hash(&mut own);
+    hash_without_ages(html, &mut own);
     (own.finish(), inner)
+}
+
+fn hash_without_ages(mut html: &str, own: &mut DefaultHasher) {
+    while let Some((before, rest)) = html.split_once(AGE) {
+        before.hash(own);
+        html = rest.split_once(AGE_ENDS).map_or("", |(_, after)| after);
+    }
+    html.hash(own);
 }
 
 /// Returns the first part of a text: the text before it, its name, its content, and the text after it.
@@ -83,6 +97,22 @@ mod tests {
         let rows: Vec<String> =
             (1..).zip(rows).map(|(n, row)| format!("<tr><!--[row-{n}-->{row}<!--row-{n}]--></tr>")).collect();
         format!("<h1><!--[title-->{title}<!--title]--></h1><main><!--[page-->a{}b<!--page]--></main>", rows.concat())
+    }
+
+    #[test]
+    fn an_age_alone_changes_no_part() {
+        let row = |since: u64, age: &str| format!("<td data-since=\"{since}\"><!--~-->{age}<!--/~--></td>");
+        let mut before = pieces(&page("now", &[&row(1, "2.0s"), "3"]));
+        carry_over(&mut before, &[], 1);
+        let changed = |row: String| {
+            let mut later = pieces(&page("now", &[&row, "3"]));
+            carry_over(&mut later, &before, 2);
+            let mut found = Vec::new();
+            since(&later, 1, &mut found);
+            found.into_iter().map(|piece| piece.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(changed(row(1, "3.0s")), [""; 0]);
+        assert_eq!(changed(row(2, "0.0s")), ["row-1"]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::projection::{self, ProjectionError, ReadError};
 use super::reel::{self, Bounds, Reel};
 use super::scope::ScopesDiffer;
 use super::stop::{Stop, Stopped};
-use crate::codec::chain::{self, Chain, Found};
+use crate::codec::chain::{self, Chain, Fault, Found, Link};
 use crate::codec::moment::{Moment, NotAMoment};
 use crate::codec::state::{self, BadRow, Quarantined, Rows, StoredRow};
 use crate::codec::time;
@@ -135,6 +135,20 @@ impl Origin {
     }
 }
 
+/// The source of the decisions of a film.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecisionSource {
+    /// The history contains decision entries.
+    Recorded,
+    /// The history has none: the rules made the decisions while it was read.
+    MadeHere,
+    /// A store keeps the decisions that its service made. It does not know which of them were sent.
+    Store,
+}
+
+/// The entries that adopted policies, each with its account; an empty name is the general policy.
+pub(super) type Adopted = Vec<(EntryId, Box<str>)>;
+
 /// Rows of a store that are kept in memory.
 #[derive(Clone, Debug, Default)]
 pub struct KeptRows(BTreeMap<Vec<u8>, Vec<u8>>);
@@ -173,13 +187,12 @@ pub struct Film {
     pub streams: Vec<StreamCount>,
     /// Entries in each part of the time. [1]
     pub parts: Vec<u32>,
-    pub(super) adopted: Vec<EntryId>,
+    pub(super) adopted: Adopted,
     pub quarantined: Arc<Vec<Quarantined>>,
     pub decisions: Arc<Chain>,
-    /// True if the history contains these decisions. False if the rules made them while it was read.
-    pub is_recorded: bool,
-    /// Decisions that the rules made in addition to the recorded ones, as history lines. [1]
-    pub made_beside: usize,
+    pub source: DecisionSource,
+    /// Decisions that the rules made while the history was read, and that are not among the recorded ones.
+    pub beside: Arc<[Link]>,
     /// [1]
     pub entries: u64,
     pub first: EntryId,
@@ -207,7 +220,9 @@ impl Film {
             lines.into_iter().filter_map(|line| Some((reel::id_of(&line)?, line))).collect();
         let made: Vec<Found<'_>> =
             (1..).zip(&made).map(|(number, (id, line))| reel::found(*id, line.as_bytes(), number)).collect();
-        let decisions = Arc::new(chain::verify(&made, None, &[]));
+        let mut decisions = chain::verify(&made, None, &[]);
+        // A store does not keep the decisions that it adopted from the stream: their numbers are no gap.
+        decisions.tampered.retain(|fault| fault.what != Fault::Gap);
         let last = engine.globals().last;
         let streams = engine.streams().iter().map(|(id, stream)| StreamCount {
             name: stream.name.clone(),
@@ -230,9 +245,9 @@ impl Film {
             parts: Vec::new(),
             adopted: Vec::new(),
             quarantined: Arc::new(quarantined),
-            decisions,
-            is_recorded: false,
-            made_beside: 0,
+            decisions: Arc::new(decisions),
+            source: DecisionSource::Store,
+            beside: Arc::from([]),
             entries: 0,
             first: last,
             last,
@@ -361,9 +376,15 @@ impl Film {
         Ok(History::open(inputs, &self.config.streams, options)?)
     }
 
-    /// Returns the entry that adopted the policy in force at a time; `None` for the configured policy.
-    pub fn policy_since(&self, at: EntryId) -> Option<EntryId> {
-        self.adopted.iter().rev().find(|id| **id <= at).copied()
+    /// Returns the decisions: those of the chain, then those that are not recorded.
+    pub fn all_decisions(&self) -> impl Iterator<Item = &Link> {
+        self.decisions.links.iter().chain(&*self.beside)
+    }
+
+    /// Returns the entry that adopted the policy of an account at a time; `None` for a configured policy. An empty name
+    /// is the general policy.
+    pub fn policy_since(&self, at: EntryId, account: &str) -> Option<EntryId> {
+        self.adopted.iter().rev().find(|(id, of)| *id <= at && **of == *account).map(|(id, _)| *id)
     }
 
     /// Returns the last change before an entry and the first one after it, of one symbol or of anything.

@@ -11,6 +11,7 @@ use super::film::{Film, FilmError, STATES_KEPT};
 use super::stop::Stop;
 use super::story::{Change, Watch};
 use crate::codec::view;
+use crate::domain::book::position::Position;
 use crate::domain::book::state::parts_of_name;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
@@ -35,8 +36,22 @@ pub struct PricePoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldPoint {
     pub since: EntryId,
-    /// `None`: no hold applied, and a decision was made.
+    /// `None`: no hold applied.
     pub hold: Option<&'static str>,
+    /// True if a decision was made or adopted there. Without a hold and without a decision, the rules decided and the
+    /// history has no such decision: up to its last decision entry only recorded decisions take effect.
+    pub is_decided: bool,
+}
+
+/// The text of a story for an evaluation without a hold.
+const DECIDED: &str = "none: decision made";
+/// The same if no decision took effect.
+const NOT_RECORDED: &str = "none: these rules decide, and no decision is recorded";
+
+/// Returns true if a position has a decision that an entry caused.
+fn is_decided(position: &Position, cause: EntryId) -> bool {
+    let end = format!("/{cause}");
+    position.decisions.iter().any(|decision| decision.cause.ends_with(&end))
 }
 
 /// A time in which something kept the position from being evaluated as usual, such as a gap or a price in doubt.
@@ -112,8 +127,28 @@ fn read(
     let symbol = parts_of_name(book).1;
     let mut watch = Watch::new(book);
     let mut obstacles: Vec<(&'static str, u64)> = Vec::new();
+    // True if the last evaluation without a hold led to no decision.
+    let mut is_undecided = false;
     film.fold(Some(opened), Some(until), stop, |engine, entry, line, _| {
+        let known = watch.changes.len();
         watch.look(engine, entry);
+        for change in &mut watch.changes[known..] {
+            if change.field != "hold" || change.position_id != position_id {
+                continue;
+            }
+            if change.from == DECIDED && is_undecided {
+                change.from = NOT_RECORDED.to_owned();
+            }
+            if change.to == DECIDED {
+                let found = view::named_one(engine, book);
+                let position =
+                    found.as_ref().and_then(|of| of.positions().find(|i| i.id.with_book(&of.name) == position_id));
+                is_undecided = position.is_some_and(|position| !is_decided(position, entry.id));
+                if is_undecided {
+                    change.to = NOT_RECORDED.to_owned();
+                }
+            }
+        }
         let is_of_symbol = entry.symbol.is_some_and(|id| *engine.symbol(id).name == *symbol);
         if !is_of_symbol || entry.id < opened {
             return;
@@ -137,10 +172,12 @@ fn read(
             }
         }
         let position = found.positions().find(|position| position.id.with_book(&found.name) == position_id);
-        if let Some(last) = position.and_then(|position| position.holds.last())
+        if let Some(position) = position
+            && let Some(last) = position.holds.last()
             && life.holds.last().is_none_or(|known| known.since != last.since)
         {
-            life.holds.push(HoldPoint { since: last.since, hold: last.hold.map(|hold| hold.name()) });
+            let is_decided = last.hold.is_none() && is_decided(position, last.since);
+            life.holds.push(HoldPoint { since: last.since, hold: last.hold.map(|hold| hold.name()), is_decided });
         }
     })?;
     life.obstacles.extend(obstacles.into_iter().map(|(what, from_ms)| Obstacle { what, from_ms, until_ms: until.ms }));

@@ -10,18 +10,21 @@
 //! Memory is bounded in the same way as that of a film.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::commits::decision_line;
 use super::driver::{Driver, Stepped};
-use super::film::{ChangePoint, Film, FilmError, Frame, KeptRows, Origin, PARTS, StreamCount, files_from};
+use super::film::{
+    Adopted, ChangePoint, DecisionSource, Film, FilmError, Frame, KeptRows, Origin, PARTS, StreamCount, files_from,
+};
 use super::keys;
 use super::scope;
 use super::snapshots;
 use super::stop::Stop;
-use crate::codec::chain::{self, Chain, Found};
+use crate::codec::chain::{self, Chain, Found, Link};
 use crate::codec::line;
 use crate::codec::plural::plural;
 use crate::codec::signing::SigningKey;
@@ -76,6 +79,8 @@ pub struct Reel {
     /// What follows in a journal.
     tail: Option<Tail>,
     chain: Arc<Chain>,
+    /// Decisions that were made here and that the chain lacks.
+    beside: Arc<[Link]>,
     /// Decisions from which the chain was made: recorded ones, and ones made here. [1]
     chained: (usize, usize),
 }
@@ -138,6 +143,7 @@ impl Reel {
             index,
             tail,
             chain: Arc::default(),
+            beside: Arc::from([]),
             chained: (usize::MAX, usize::MAX),
         })
     }
@@ -175,16 +181,23 @@ impl Reel {
         let is_recorded = !index.recorded.is_empty();
         let of = (index.recorded.len(), index.made.len());
         if self.chained != of {
-            self.chain = Arc::new(if is_recorded {
+            let lines = (1..).zip(&index.made);
+            let made: Vec<Found<'_>> =
+                lines.map(|(number, made)| found(made.id, made.line.as_bytes(), number)).collect();
+            let made = chain::verify(&made, None, &[]);
+            if is_recorded {
                 let lines = (1..).zip(&index.recorded);
                 let recorded: Vec<Found<'_>> = lines.map(|(number, (id, line))| found(*id, line, number)).collect();
-                chain::verify(&recorded, self.key.as_ref(), &[])
+                let chain = chain::verify(&recorded, self.key.as_ref(), &[]);
+                // An altered entry is a fault of the chain, and not a decision that is missing.
+                let known: BTreeSet<&str> = chain.links.iter().map(Link::decision_id).collect();
+                let beside = made.links.into_iter().filter(|link| !known.contains(link.decision_id()));
+                self.beside = beside.collect();
+                self.chain = Arc::new(chain);
             } else {
-                let lines = (1..).zip(&index.made);
-                let made: Vec<Found<'_>> =
-                    lines.map(|(number, made)| found(made.id, made.line.as_bytes(), number)).collect();
-                chain::verify(&made, None, &[])
-            });
+                self.beside = Arc::from([]);
+                self.chain = Arc::new(made);
+            }
             self.chained = of;
         }
         let (first, last) = (index.first.unwrap_or_default(), index.last.unwrap_or_default());
@@ -203,8 +216,8 @@ impl Reel {
             adopted: index.adopted.clone(),
             quarantined: Arc::clone(&index.quarantined),
             decisions: Arc::clone(&self.chain),
-            is_recorded,
-            made_beside: if is_recorded { index.made.len() } else { 0 },
+            source: if is_recorded { DecisionSource::Recorded } else { DecisionSource::MadeHere },
+            beside: Arc::clone(&self.beside),
             entries: index.entries,
             first,
             last,
@@ -288,12 +301,12 @@ struct ReelIndex {
     /// Position of the next entry in the journal. [1]
     position: u64,
     signatures: Vec<u64>,
-    globals: (bool, Box<str>, usize),
+    globals: GlobalsSeen,
     #[expect(clippy::rc_buffer, reason = "it grows in place while no film shares it")]
     change_points: Arc<Vec<ChangePoint>>,
     streams: Vec<StreamCount>,
     density: Density,
-    adopted: Vec<EntryId>,
+    adopted: Adopted,
     #[expect(clippy::rc_buffer, reason = "it grows in place while no film shares it")]
     quarantined: Arc<Vec<Quarantined>>,
     recorded: Vec<(EntryId, Vec<u8>)>,
@@ -344,11 +357,13 @@ impl ReelIndex {
         count.last = count.last.max(Some(entry.id));
         self.density.count(entry.id.ms);
         let symbol = entry.symbol.map(|id| (id.0, signature(engine, id)));
-        self.turn(entry.id, symbol, globals_of(engine));
+        // Only control entries change the kill switches, the policies and the gaps.
+        let globals = (entry.kind == StreamKind::Control).then(|| globals_of(engine));
+        self.turn(entry.id, symbol, globals);
         if let Ok(Event::Control(fact)) = &entry.content
             && matches!(fact.control, Control::PolicyAdopted(_))
         {
-            self.adopted.push(entry.id);
+            self.adopted.push((entry.id, engine.accounts().get(entry.account).name.clone()));
         }
         for (decision, sealed) in &folded.decided {
             let line = decision_line(engine, sealed, entry);
@@ -377,7 +392,7 @@ impl ReelIndex {
         }
     }
 
-    fn turn(&mut self, at: EntryId, symbol: Option<(u32, u64)>, globals: (bool, Box<str>, usize)) {
+    fn turn(&mut self, at: EntryId, symbol: Option<(u32, u64)>, globals: Option<GlobalsSeen>) {
         let mut turned = None;
         if let Some((index, signature)) = symbol {
             let place = index as usize;
@@ -388,7 +403,7 @@ impl ReelIndex {
                 turned = Some(ChangePoint { at, symbol: Some(index) });
             }
         }
-        if self.globals != globals {
+        if let Some(globals) = globals.filter(|globals| *globals != self.globals) {
             self.globals = globals;
             turned = Some(ChangePoint { at, symbol: None });
         }
@@ -462,10 +477,15 @@ fn signature(engine: &Engine, symbol: SymbolId) -> u64 {
     hasher.finish()
 }
 
-/// Returns kill switch, policy and number of gaps.
-fn globals_of(engine: &Engine) -> (bool, Box<str>, usize) {
+/// Number of gaps, and of each account its kill switch and the hash of its policy. The account without a name has the
+/// general ones.
+type GlobalsSeen = (usize, Vec<(bool, Option<Box<str>>)>);
+
+fn globals_of(engine: &Engine) -> GlobalsSeen {
     let globals = engine.globals();
-    (globals.killed, globals.policy.hash.as_ref().into(), globals.gaps.len())
+    let general = (globals.killed, Some(globals.policy.hash.clone()));
+    let of = engine.accounts().iter().map(|account| (account.killed, account.policy.as_ref().map(|p| p.hash.clone())));
+    (globals.gaps.len(), std::iter::once(general).chain(of.filter(|(killed, own)| *killed || own.is_some())).collect())
 }
 
 #[cfg(test)]

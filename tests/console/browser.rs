@@ -210,8 +210,11 @@ pub const LOW_CONTRAST: &str = r"(() => {
     const has = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
     if (!has || !element.getClientRects().length || element.closest('.visually-hidden, .skip')) continue;
     const style = getComputedStyle(element);
-    if (style.visibility === 'hidden' || element.closest('.steps span')) continue;
-    const ink = rgba(element.closest('svg') ? style.fill : style.color), paper = behind(element);
+    if (style.visibility === 'hidden') continue;
+    const paper = behind(element);
+    let seen = 1;
+    for (let e = element; e; e = e.parentElement) seen *= Number(getComputedStyle(e).opacity);
+    const ink = rgba(element.closest('svg') ? style.fill : style.color).map((v, i) => seen * v + (1 - seen) * paper[i]);
     const [a, b] = [light(ink), light(paper)].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05), size = parseFloat(style.fontSize);
     const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
@@ -300,6 +303,28 @@ fn keys_move_to_filter_rows_help_and_changes() {
     browser.until(&format!("document.querySelector('.moment time')?.dateTime <= {before}"));
     browser.press("\u{e00c}");
     browser.until("document.readyState === 'complete'");
+}
+
+/// Who comes back to a list with Esc finds the row from which he left.
+#[test]
+fn esc_leads_back_to_the_row_of_the_list() {
+    let Some(browser) = Browser::start() else { return };
+    let night = Night::start();
+    browser.size(1440, 900);
+    browser.go(&format!("{}/console/positions", night.url));
+    browser.until("document.documentElement.classList.contains('scripted')");
+    for _ in 0..30 {
+        browser.press("\u{e015}");
+    }
+    browser.until("document.querySelectorAll('tbody tr')[29].classList.contains('at')");
+    browser.press("\u{e007}");
+    browser.until("location.pathname.startsWith('/console/position/') && document.readyState === 'complete'");
+    browser.press("\u{e00c}");
+    browser.until("location.pathname === '/console/positions' && document.readyState === 'complete'");
+    browser.until("document.querySelectorAll('tbody tr')[29]?.classList.contains('at') === true");
+    browser.until("document.activeElement.closest('tr') === document.querySelectorAll('tbody tr')[29]");
+    browser.press("\u{e015}");
+    browser.until("document.querySelectorAll('tbody tr')[30].classList.contains('at')");
 }
 
 /// On every page the keys do what the list of keys states, and leave the browser's own keys alone.

@@ -394,6 +394,46 @@ fn fifty_browsers_follow_a_service_and_the_slow_ones_are_dropped() {
     service.stop();
 }
 
+/// The age of a price changes no row: an event has the row of the new price and no other.
+#[test]
+fn an_event_has_only_the_rows_in_which_more_than_an_age_changed() {
+    let server = RedisServer::start();
+    let (place, url) = place(&server, "");
+    let service = place.start();
+    until_leader(&service);
+    for n in 0..20 {
+        let symbol = format!("S{n:02}USDT");
+        open_position(&server, &symbol);
+        price(&server, &symbol, "1.0001");
+    }
+    until_settled(&url, 60);
+    url.page("/console/positions");
+    let mut lines = BufReader::new(reader(&url, false)).lines().map(|line| line.expect("a line"));
+    let mut next = || -> Vec<(String, String)> {
+        let line =
+            lines.find_map(|line| line.strip_prefix("data: [").map(|rest| format!("[{rest}"))).expect("an event");
+        serde_json::from_str(&line).expect("parts")
+    };
+    assert!(next().iter().any(|(name, _)| name == "page"), "the first event has the whole page");
+    for n in 1..=3 {
+        // The clock of the service goes on for more than one second between two prices.
+        let wanted = format!("1.0003{n}");
+        until_settled(&url, 60);
+        std::thread::sleep(Duration::from_millis(1100));
+        price(&server, "S07USDT", &wanted);
+        loop {
+            let parts = next();
+            let rows: Vec<&String> =
+                parts.iter().map(|(name, _)| name).filter(|name| name.starts_with("row-")).collect();
+            assert!(rows.len() <= 1 && parts.iter().all(|(name, _)| name != "page"), "{rows:?}");
+            if parts.iter().any(|(_, html)| html.contains(&wanted)) {
+                break;
+            }
+        }
+    }
+    service.stop();
+}
+
 fn decided(server: &RedisServer) -> usize {
     entries(server, DECISION).len()
 }

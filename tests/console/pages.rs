@@ -14,9 +14,11 @@ use harvester::drive::film::{Film, Origin};
 use harvester::drive::stop::Stop;
 use harvester::shell::web::{ClientError, Guard, Site, WebServer, get};
 
+mod accounts;
 mod charts;
 mod judged;
 mod moment;
+mod recorded;
 
 /// Number of pages that a walk along the links reads. [1]
 const PAGES_MAX: usize = 160;
@@ -100,7 +102,14 @@ fn expect_sound(path: &str, body: &str) -> Document {
         assert!(is_labelled(&field), "{path}: the field {} has no label", field.get("name"));
     }
     for svg in page.all("svg") {
-        assert!(svg.get("role") == "img" && !svg.get("aria-label").is_empty(), "{path}: a picture without a text");
+        assert!(!svg.get("aria-label").is_empty(), "{path}: a picture without a text");
+        let place = page.0.iter().position(|element| std::ptr::eq(element, svg)).expect("it is of this page");
+        let mut links = page.all("a").filter(|link| link.within.contains(&place)).peekable();
+        // The content of an image is not read, so an image has no links.
+        let role = if links.peek().is_some() { "group" } else { "img" };
+        assert!(svg.get("role") == role || svg.has_class("chart"), "{path}: a picture of role {}", svg.get("role"));
+        assert!(links.all(|link| !link.get("aria-label").is_empty()), "{path}: a link without a text");
+        assert!(role == "img" || svg.get("role") == "group", "{path}: links inside an image");
     }
     page
 }
@@ -142,7 +151,7 @@ fn the_pages_answer_the_questions_of_the_night() {
     let console = Served::night();
     let now = console.page("/");
     let tiles: Vec<String> = now.all("b").map(|b| b.text.trim().to_owned()).collect();
-    assert_eq!(tiles[1..6], ["44", "44 of 44", "10", "whole", "off"], "the first is the clock");
+    assert_eq!(tiles[1..6], ["44", "44 of 44", "10", "not recorded", "off"], "the first is the clock");
     let arc = console.page("/console/position/ARCUSDT?at=02:07");
     let verdict = arc.with_class("verdict").next().expect("a verdict").text.clone();
     for part in
@@ -298,6 +307,44 @@ fn an_invalid_distance_is_refused_and_not_ignored() {
         let page = console.page(&format!("/console/positions?within={within}"));
         assert_eq!(page.with_class("refused").count() == 1, is_refused, "{within}");
         assert_eq!(page.rows().len() == 44, is_refused || within.is_empty(), "{within}");
+    }
+}
+
+/// The newest quarantined entries come first, and a long list has parts.
+#[test]
+fn the_newest_quarantined_entry_comes_first_and_none_is_left_out() {
+    use std::fmt::Write as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bad.jsonl");
+    let mut text = String::new();
+    for n in 0..97_u64 {
+        let ms = 1_770_163_200_000 + n * 1_000;
+        let _ = writeln!(
+            text,
+            r#"{{"stream":"quantum:stream:apply.result","id":"{ms}-0","fields":{{"symbol":"SOLUSDT","executed":"maybe"}}}}"#
+        );
+    }
+    fs::write(&path, text).expect("the history is written");
+    let console = Served::of(film_of(&[path], &config(None)), "");
+    let times = |page: &Document| -> Vec<String> {
+        page.all("summary").map(|summary| summary.text.trim().to_owned()).collect()
+    };
+    let first = console.page("/console/streams");
+    let next = first.all("a").find(|link| link.text == "Next part →").expect("a next part").get("href").to_owned();
+    let second = console.page(&next);
+    let listed = [times(&first), times(&second)].concat();
+    assert_eq!(listed.len(), 97);
+    assert!(listed.is_sorted_by(|a, b| a > b), "{listed:?}");
+}
+
+/// A path that is not UTF-8 gets a page, as any other unknown one.
+#[test]
+fn a_path_that_is_not_text_gets_a_page() {
+    let console = Served::night();
+    for path in ["/console/position/%ff", "/console/decision/%ff", "/console/entry/%ff"] {
+        let (status, body) = console.get(path);
+        assert_eq!(status, 404, "{path}: {body}");
+        expect_sound(path, &body);
     }
 }
 

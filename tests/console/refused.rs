@@ -154,3 +154,35 @@ fn a_page_whose_token_is_refused_asks_again_at_growing_intervals() {
     browser.go("about:blank");
     followed.stop(server);
 }
+
+/// An open page says how old its data is by the clock, that it waits while a field has the focus, and that the server is
+/// gone.
+#[test]
+fn an_open_page_says_how_old_it_is_when_it_waits_and_when_the_server_is_gone() {
+    let Some(browser) = Browser::start() else { return };
+    let followed = Followed::start();
+    let server = followed.serve(Guard::Open);
+    let url = format!("http://{}", followed.address);
+    browser.size(1440, 900);
+    browser.go(&format!("{url}/console/positions"));
+    browser.until("document.querySelectorAll('tbody tr').length > 0");
+    browser.until(IS_LIVE);
+    browser.until("document.querySelector('.state')?.textContent === '● Live'");
+    // The night was long ago: no service writes this journal.
+    browser.until("document.querySelector('.moment .age.old') !== null");
+    let age = "Number(document.querySelector('.moment .age').textContent.match(/^(\\d+)d/)?.[1]) > 2";
+    browser.until(age);
+    // The ages of the prices are counted by the clock, too.
+    browser.until("/^\\d+d/.test(document.querySelector('tbody .age').textContent)");
+    browser.eval("(() => { document.querySelector('.filter').focus(); })()");
+    browser.until("document.querySelector('.state').textContent.startsWith('❚❚ Paused')");
+    browser.eval("(() => { document.querySelector('.filter').blur(); })()");
+    browser.until("document.querySelector('.state').textContent === '● Live'");
+    followed.stop(server);
+    browser.until("document.querySelector('.state.bad')?.textContent.startsWith('✗ Not connected since ') === true");
+    browser.picture("lost-1440-light");
+    let server = followed.serve(Guard::Open);
+    browser.until("document.querySelector('.state').textContent === '● Live'");
+    browser.go("about:blank");
+    followed.stop(server);
+}

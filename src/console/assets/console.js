@@ -80,15 +80,45 @@ if (one(".playing")) {
 }
 
 // A page that shows the end of a journal follows it: the server sends the parts that changed. They wait while somebody
-// types, selects or moves the slider.
+// types, selects or moves the slider. The head of the page says whether it follows, waits, or has lost the server. Ages
+// are counted here, by the clock of the server.
 const RETRY_MIN_MS = 1000;
 const RETRY_MAX_MS = 60000;
+// The server sends something every 15 s.
+const SILENCE_MAX_MS = 40000;
+const OLD_MS = 60000;
 const live = one("main").dataset.live;
+const ahead = Number(one("main").dataset.clock) - Date.now();
+let contact = Date.now();
+let lost = null;
 const parts = new Map();
 let source = null;
 let pause = RETRY_MIN_MS;
 const isBusy = () => document.activeElement?.matches("input, select, textarea") || !getSelection().isCollapsed;
+function span(ms) {
+  const [seconds, minutes, hours, days] = [1000, 60000, 3600000, 86400000].map((unit) => Math.floor(ms / unit));
+  const both = (whole, unit, rest, smaller) => rest ? `${whole}${unit} ${rest}${smaller}` : `${whole}${unit}`;
+  if (seconds < 10) return `${seconds}.${Math.floor(ms % 1000 / 100)}s`;
+  if (seconds < 120) return `${seconds}s`;
+  if (seconds < 7200) return `${minutes}m`;
+  return seconds < 172800 ? both(hours, "h", minutes % 60, "m") : both(days, "d", hours % 24, "h");
+}
+function tell() {
+  for (const age of document.querySelectorAll(".age[data-since]")) {
+    const ms = Math.max(0, Date.now() + ahead - Number(age.dataset.since));
+    age.textContent = span(ms);
+    if (age.closest(".moment")) age.classList.toggle("old", ms > OLD_MS);
+  }
+  if (source && Date.now() - contact > SILENCE_MAX_MS) lost ??= contact;
+  const since = lost && new Date(lost).toISOString();
+  const [tone, text] = lost ? ["bad", `✗ Not connected since ${since.slice(11, 19)} UTC: what is shown is of then`]
+    : isBusy() ? ["warn", "❚❚ Paused while a field has the focus or text is selected"]
+    : document.documentElement.classList.contains("live") ? ["good", "● Live"] : ["", "Connecting"];
+  const state = one(".state");
+  if (state.textContent !== text) [state.className, state.textContent] = [`state ${tone}`, text];
+}
 function apply() {
+  tell();
   if (isBusy()) return;
   const isInRow = document.activeElement?.closest("tr.at");
   for (const [name, html] of parts) {
@@ -98,11 +128,18 @@ function apply() {
   parts.clear();
   mark(isInRow);
   reachScrollers();
+  tell();
+}
+function heard() {
+  contact = Date.now();
+  lost = null;
 }
 function follow() {
   if (!live || document.hidden || source) return;
   source = new EventSource(live);
+  source.addEventListener("alive", heard);
   source.onmessage = (event) => {
+    heard();
     for (const [name, html] of JSON.parse(event.data)) {
       // A whole part contains what waited of the parts inside it.
       parts.delete(name);
@@ -113,9 +150,13 @@ function follow() {
   source.onopen = () => {
     pause = RETRY_MIN_MS;
     document.documentElement.classList.add("live");
+    heard();
+    tell();
   };
   source.onerror = (event) => {
     document.documentElement.classList.remove("live");
+    lost ??= contact;
+    tell();
     // A browser connects again by itself, except after a refusal: too many readers, no token, a service that starts.
     if (event.target !== source || source.readyState !== EventSource.CLOSED) return;
     source = null;
@@ -128,11 +169,14 @@ if (live) {
     if (!document.hidden) return follow();
     source?.close();
     source = null;
+    document.documentElement.classList.remove("live");
   });
+  document.addEventListener("focusin", tell);
   document.addEventListener("focusout", () => setTimeout(apply));
   document.addEventListener("selectionchange", apply);
   addEventListener("pagehide", () => source?.close());
   follow();
+  setInterval(tell, 1000);
 }
 
 const rows = () => [...document.querySelectorAll("tr[data-href]")];
@@ -144,6 +188,21 @@ function mark(isInRow) {
   const row = rows()[at];
   row?.classList.add("at");
   if (isInRow) row?.querySelector("a")?.focus({ preventScroll: true });
+}
+// Who comes back to a list finds the row again from which he left.
+const place = `row ${location.pathname}${location.search}`;
+addEventListener("pagehide", () => {
+  if (chosen !== null) sessionStorage.setItem(place, chosen);
+});
+document.addEventListener("click", (event) => {
+  chosen = event.target.closest("tr[data-href]")?.dataset.href ?? chosen;
+});
+const left = sessionStorage.getItem(place);
+sessionStorage.removeItem(place);
+if (left !== null && performance.getEntriesByType("navigation")[0]?.type === "back_forward") {
+  chosen = left;
+  mark(true);
+  rows()[at]?.scrollIntoView({ block: "nearest" });
 }
 function go(step) {
   const all = rows();

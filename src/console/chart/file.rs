@@ -21,7 +21,7 @@ pub fn light(chart: &str) -> String {
 
 fn dressed(chart: &str, style: &str) -> String {
     let chart = chart.replacen("class=\"chart wide\"", "class=\"chart\" width=\"1120\" font-size=\"12\"", 1);
-    let without_links = without_links(&chart);
+    let without_links = without_links(&chart).replacen("role=\"group\"", "role=\"img\"", 1);
     let at = without_links.find('>').map_or(0, |end| end + 1);
     let (head, rest) = without_links.split_at(at);
     format!("{head}<style>{style}</style><rect class=\"paper\" width=\"100%\" height=\"100%\"/>{rest}\n")

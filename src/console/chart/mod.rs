@@ -24,3 +24,4 @@ pub use png::{PngError, png};
 pub use position::{Lines, Mark, MarkKind, PositionChart, RungLine, Size, draw};
 pub use rungs::{Tick, bar};
 pub use strip::strip;
+pub use svg::escaped;

@@ -19,7 +19,7 @@ pub struct RungLine {
     pub state: String,
 }
 
-/// The lines that do not change over time, and the numbers that R is computed from.
+/// The lines of the last entry price and risk, and the numbers that R is computed from.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     /// The entry price: number and text.
@@ -28,6 +28,8 @@ pub struct Lines {
     pub risk: Option<(f64, f64)>,
     pub is_short: bool,
     pub rungs: Vec<RungLine>,
+    /// The time since which entry and risk are as the lines show them. Earlier the lines were elsewhere. [ms since 1970]
+    pub since_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +125,7 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
         Size::Wide => "chart wide",
         Size::Narrow => "chart narrow",
     };
-    let mut svg = Svg::new(class, (width, height), &chart.label);
+    let mut svg = Svg::with_links(class, (width, height), &chart.label);
     let x = |ms: u64| area.x.at(ms.clamp(from_ms, to_ms).saturating_sub(from_ms) as f64);
     obstacles(&mut svg, chart, &area, x);
     axes(&mut svg, &axis, &area, (from_ms, to_ms), size);
@@ -131,7 +133,7 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
         let columns = (end - left) as usize;
         svg.path("price", &price_path(&thinned(chart.prices, columns / 4), &area, x, to_ms), "");
     }
-    lines(&mut svg, &names, &area);
+    lines(&mut svg, &names, &area, x(chart.lines.since_ms));
     far_rungs(&mut svg, chart, &area, size);
     if chart.prices.is_empty() {
         // The entry price may be in the middle.
@@ -248,7 +250,7 @@ struct Named {
 }
 
 fn is_taken(state: &str) -> bool {
-    !matches!(state, "armed" | "refused" | "failed")
+    !matches!(state, "armed" | "not taken" | "refused" | "failed")
 }
 
 /// Returns a rung as text, with a sign for its state.
@@ -280,11 +282,11 @@ fn names(chart: &PositionChart<'_>, (low, high): (f64, f64), size: Size) -> Vec<
     entry.chain(rungs).collect()
 }
 
-/// Draws entry and rungs, each with its price. Labels that would cover each other move apart.
-fn lines(svg: &mut Svg, names: &[Named], area: &Area) {
+/// Draws entry and rungs from a coordinate on, each with its price. Labels that would cover each other move apart.
+fn lines(svg: &mut Svg, names: &[Named], area: &Area, from: f64) {
     let mut labels: Vec<(f64, &Named)> = names.iter().map(|name| (area.y.at(name.price), name)).collect();
     for (y, name) in &labels {
-        svg.line(name.line, (area.left, *y), (area.right, *y));
+        svg.line(name.line, (from, *y), (area.right, *y));
     }
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut last, step) = (f64::NEG_INFINITY, 13.0);
@@ -318,7 +320,7 @@ fn marks(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u64) 
     for mark in &chart.marks {
         let x = x(mark.ms);
         let y = mark.price.map_or(area.bottom - 8.0, |price| area.y.at(price).clamp(area.top, area.bottom));
-        svg.begin_link(&mark.href);
+        svg.begin_link(&mark.href, &mark.title);
         match mark.kind {
             MarkKind::Decision => {
                 svg.line("decided", (x, area.top), (x, area.bottom));
@@ -380,8 +382,7 @@ fn hold_lanes(
         let title = format!("{hold} for {span}, from {}", time::iso(point.since.ms));
         svg.rect("hold", (from, y + 14.0), ((x(end_ms) - from).max(1.5), 7.0), &title);
     }
-    // A decision ends each hold.
-    for point in chart.holds.iter().filter(|point| point.hold.is_none()) {
+    for point in chart.holds.iter().filter(|point| point.is_decided) {
         let x = x(point.since.ms);
         svg.line("decided", (x, top), (x, top + LANE_HEIGHT * lanes.len() as f64));
     }

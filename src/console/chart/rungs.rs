@@ -19,7 +19,7 @@ pub struct Tick {
 
 impl Tick {
     pub fn is_taken(&self) -> bool {
-        !matches!(&*self.state, "armed" | "refused" | "failed")
+        !matches!(&*self.state, "armed" | "not taken" | "refused" | "failed")
     }
 }
 

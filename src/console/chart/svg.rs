@@ -33,11 +33,20 @@ pub struct Svg {
 
 impl Svg {
     /// Begins a drawing that reads as `label`.
-    pub fn new(class: &str, (width, height): (f64, f64), label: &str) -> Self {
+    pub fn new(class: &str, size: (f64, f64), label: &str) -> Self {
+        Self::with_role("img", class, size, label)
+    }
+
+    /// Begins a drawing that contains links. It is a group, because the content of an image is not read.
+    pub fn with_links(class: &str, size: (f64, f64), label: &str) -> Self {
+        Self::with_role("group", class, size, label)
+    }
+
+    fn with_role(role: &str, class: &str, (width, height): (f64, f64), label: &str) -> Self {
         let mut out = String::new();
         let _ = write!(
             out,
-            "<svg class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" xmlns=\"http://www.w3.org/2000/svg\">",
+            "<svg class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"{role}\" aria-label=\"{}\" xmlns=\"http://www.w3.org/2000/svg\">",
             at(width),
             at(height),
             escaped(label)
@@ -89,9 +98,9 @@ impl Svg {
         );
     }
 
-    /// Begins a link, up to [`Self::end_link`].
-    pub fn begin_link(&mut self, href: &str) {
-        let _ = write!(self.out, "<a href=\"{}\">", escaped(href));
+    /// Begins a link that reads as `label`, up to [`Self::end_link`].
+    pub fn begin_link(&mut self, href: &str, label: &str) {
+        let _ = write!(self.out, "<a href=\"{}\" aria-label=\"{}\">", escaped(href), escaped(label));
     }
 
     pub fn end_link(&mut self) {
@@ -120,13 +129,13 @@ mod tests {
     fn names_with_markup_stay_text() {
         let mut svg = Svg::new("c", (10.0, 10.0), "<b>\"x\"</b>");
         svg.text("t", (0.04, 1.26), "start", "<script>'&\u{1}</script>");
-        svg.begin_link("/p?a=1&b=\"");
+        svg.begin_link("/p?a=1&b=\"", "<i>");
         svg.end_link();
         assert_eq!(
             svg.finish(),
             "<svg class=\"c\" viewBox=\"0 0 10 10\" role=\"img\" aria-label=\"&lt;b&gt;&quot;x&quot;&lt;/b&gt;\" \
              xmlns=\"http://www.w3.org/2000/svg\"><text class=\"t\" x=\"0\" y=\"1.3\" text-anchor=\"start\">\
-             &lt;script&gt;&#39;&amp;\u{fffd}&lt;/script&gt;</text><a href=\"/p?a=1&amp;b=&quot;\"></a></svg>"
+             &lt;script&gt;&#39;&amp;\u{fffd}&lt;/script&gt;</text><a href=\"/p?a=1&amp;b=&quot;\" aria-label=\"&lt;i&gt;\"></a></svg>"
         );
     }
 }

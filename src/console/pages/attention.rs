@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Link;
-use super::decisions::lacking;
+use super::decisions::Differences;
 use crate::codec::plural::plural;
 use crate::codec::view::PositionView;
 use crate::console::frame::PageContext;
@@ -46,16 +46,21 @@ pub struct Need {
     /// How many further symbols are not named. [1]
     pub more: usize,
     /// A command. It changes nothing as it is written: a command that changes something is given without `--yes`, as a
-    /// dry run.
-    pub next: String,
+    /// dry run. `None` where no command can help: a plain history has no service and no store.
+    pub next: Option<String>,
 }
 
 /// Returns the list. `faults` are those of the chain. [1]
-pub fn needs(context: &PageContext<'_>, sheet: &Sheet, quarantined: u64, faults: usize) -> Vec<Need> {
+pub fn needs(
+    context: &PageContext<'_>,
+    sheet: &Sheet,
+    quarantined: u64,
+    (faults, differences): (usize, Differences),
+) -> Vec<Need> {
     let mut list = List { context, sheet, source: context.film.origin.arguments(), needs: Vec::new() };
     list.findings();
     list.kill_switch();
-    list.chain(faults);
+    list.chain(faults, differences);
     list.unknown_positions();
     list.flags();
     list.missing();
@@ -76,10 +81,10 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    fn add(&mut self, severity: Severity, what: String, who: Vec<Link>, next: String) {
+    fn add(&mut self, severity: Severity, what: String, who: Vec<Link>, next: impl Into<Option<String>>) {
         let more = who.len().saturating_sub(NAMED_MAX);
         let who = who.into_iter().take(NAMED_MAX).collect();
-        self.needs.push(Need { severity, what, who, here: None, more, next });
+        self.needs.push(Need { severity, what, who, here: None, more, next: next.into() });
     }
 
     /// Adds the findings of the running service.
@@ -91,25 +96,62 @@ impl List<'_> {
         }
     }
 
+    /// Returns a command that asks a service or its store; `None` for a plain history, which has neither.
+    fn of_service(&self, command: &str) -> Option<String> {
+        match &self.context.film.origin {
+            Origin::Histories(_) => None,
+            Origin::Journal(_) | Origin::Store(_) => Some(command.to_owned()),
+        }
+    }
+
+    /// Returns a command that reads a store; `None` for a plain history.
+    fn of_store(&self, command: &str) -> Option<String> {
+        match &self.context.film.origin {
+            Origin::Histories(_) => None,
+            Origin::Journal(_) => Some(format!("{command} --store DIR")),
+            Origin::Store(dir) => Some(format!("{command} --store {}", dir.display())),
+        }
+    }
+
+    /// Returns the command that explains a symbol of this source.
+    fn explain(&self) -> String {
+        format!("harvester explain SYMBOL {}", self.source)
+    }
+
     fn kill_switch(&mut self) {
         if self.sheet.killed {
             let next = "harvester control kill off --reason \"…\"".to_owned();
             self.add(Severity::Act, "The kill switch is set: nothing is harvested.".to_owned(), Vec::new(), next);
         }
+        for account in self.context.engine.accounts().iter().filter(|account| account.killed) {
+            let name = &account.name;
+            let list = self.context.to("/console/positions").with("account", name);
+            let what = format!("The kill switch of account {name} is set: nothing of it is harvested.");
+            let next = format!("harvester control kill off --account {name} --reason \"…\"");
+            self.add(Severity::Act, what, vec![Link { text: "its positions".to_owned(), href: list }], next);
+        }
     }
 
-    fn chain(&mut self, faults: usize) {
-        let next = format!("harvester audit {}", self.source);
+    fn chain(&mut self, faults: usize, differences: Differences) {
+        let next = self.context.audit_command();
         let link = Link { text: "decisions".to_owned(), href: self.context.to("/console/decisions") };
         if faults > 0 {
             let what = format!("The chain of decisions has {}.", plural(faults, "fault"));
             self.add(Severity::Act, what, vec![link.clone()], next.clone());
         }
-        let lacking = lacking(self.context);
-        if lacking > 0 {
+        let are =
+            |n: u64, one: &str, more: &str| if n == 1 { format!("1 {one} is") } else { format!("{n} {more} are") };
+        if differences.odd() > 0 {
             let what = format!(
-                "{} made here and not recorded: the end of the chain may be missing.",
-                if lacking == 1 { "1 decision is".to_owned() } else { format!("{lacking} decisions are") }
+                "{} not as these rules decide.",
+                are(differences.odd(), "recorded decision", "recorded decisions")
+            );
+            self.add(Severity::Act, what, vec![link.clone()], next.clone());
+        }
+        if differences.lacking() > 0 {
+            let what = format!(
+                "{} not recorded.",
+                are(differences.lacking(), "decision of these rules", "decisions of these rules")
             );
             self.add(Severity::Check, what, vec![link], next);
         }
@@ -118,16 +160,20 @@ impl List<'_> {
     fn unknown_positions(&mut self) {
         if self.sheet.positions_unknown {
             let what = "No source has ever reported a position. That is not the same as flat.".to_owned();
-            self.add(Severity::Act, what, Vec::new(), "harvester doctor".to_owned());
+            self.add(Severity::Act, what, Vec::new(), self.of_service("harvester doctor"));
         }
     }
 
     /// Adds the flags of open positions.
     fn flags(&mut self) {
-        let explain = format!("harvester explain SYMBOL {}", self.source);
-        let whatif = format!("harvester whatif --policy FILE {}", self.source);
-        let accept = "harvester control gap-accept SYMBOL --reason \"…\"".to_owned();
-        let reconcile = "harvester reconcile --store DIR".to_owned();
+        let explain = Some(self.explain());
+        let whatif = Some(match &self.context.film.origin {
+            Origin::Store(_) => "harvester whatif --policy FILE HISTORY".to_owned(),
+            Origin::Journal(dir) => format!("harvester whatif --policy FILE {}", dir.display()),
+            Origin::Histories(_) => format!("harvester whatif --policy FILE {}", self.source),
+        });
+        let accept = Some("harvester control gap-accept SYMBOL --reason \"…\"".to_owned());
+        let reconcile = self.of_store("harvester reconcile").or_else(|| explain.clone());
         for (flag, severity, what, next) in [
             (Flag::Diverged, Severity::Act, "The exchange reports another quantity", &reconcile),
             (Flag::ResultUnknown, Severity::Act, "An order has no result, and its time is up", &explain),
@@ -163,10 +209,7 @@ impl List<'_> {
                 missing.entry(field).or_default().push(self.link_to(position));
             }
         }
-        let next = match &self.context.film.origin {
-            Origin::Store(dir) => format!("harvester needs --store {}", dir.display()),
-            Origin::Histories(_) | Origin::Journal(_) => "harvester needs --store DIR".to_owned(),
-        };
+        let next = self.of_store("harvester needs").unwrap_or_else(|| self.explain());
         for (field, who) in missing {
             let what = format!("{field} is missing: {}.", plural(who.len(), "open position"));
             self.add(Severity::Act, what, who, next.clone());
@@ -182,20 +225,21 @@ impl List<'_> {
             let who = self.held_by(hold);
             if !who.is_empty() {
                 let what = format!("{} open positions {what}.", who.len());
-                self.add(Severity::Act, what, who, "harvester doctor".to_owned());
+                let next = self.of_service("harvester doctor").unwrap_or_else(|| self.explain());
+                self.add(Severity::Act, what, who, next);
             }
         }
         let who = self.held_by(Hold::PriceJump);
         if !who.is_empty() {
             let held = plural(who.len(), "position");
             let what = format!("The last price jumped, and a second one must confirm it: {held}.");
-            self.add(Severity::Know, what, who, format!("harvester explain SYMBOL {}", self.source));
+            self.add(Severity::Know, what, who, self.explain());
         }
     }
 
     fn quarantine(&mut self, quarantined: u64) {
         if quarantined > 0 {
-            let next = "harvester quarantine list --store DIR".to_owned();
+            let next = self.of_store("harvester quarantine list");
             let link = Link { text: "quarantine".to_owned(), href: self.context.to("/console/streams") };
             let what = format!("In quarantine: {}.", plural(quarantined, "entry"));
             self.add(Severity::Check, what, vec![link], next);
@@ -207,7 +251,7 @@ impl List<'_> {
         if !unconfirmed.is_empty() {
             let named = unconfirmed.join(" ");
             let what = format!("Seen once and not confirmed: {} ({named}).", plural(unconfirmed.len(), "position"));
-            self.add(Severity::Know, what, Vec::new(), "harvester reconcile --store DIR".to_owned());
+            self.add(Severity::Know, what, Vec::new(), self.of_store("harvester reconcile"));
         }
     }
 

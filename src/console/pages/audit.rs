@@ -7,6 +7,7 @@ use crate::codec::time;
 use crate::console::auditor::{Audited, Stage};
 use crate::console::error::PageError;
 use crate::console::frame::{Frame, PageContext};
+use crate::drive::film::DecisionSource;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
@@ -72,8 +73,8 @@ pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<Strin
         failure,
         can_run: auditor.is_some(),
         at: context.parameter("at").to_owned(),
-        is_recorded: context.film.is_recorded || !context.film.has_past(),
-        command: format!("harvester audit {}", context.film.origin.arguments()),
+        is_recorded: context.film.source != DecisionSource::MadeHere,
+        command: context.audit_command(),
         frame: Frame { time: None, refresh_s: running.as_ref().map(|_| REFRESH_S), ..frame },
         running,
     };

@@ -7,6 +7,7 @@ use super::Link;
 use super::decisions::{Row, rows};
 use super::message::not_yet;
 use crate::codec::time;
+use crate::console::address::Address;
 use crate::console::error::PageError;
 use crate::console::format::When;
 use crate::console::frame::{Frame, PageContext};
@@ -22,7 +23,7 @@ struct OutcomeRow {
     what: &'static str,
     when: Option<When>,
     fill: Option<(String, Option<String>)>,
-    href: crate::console::address::Address,
+    href: Option<Address>,
 }
 
 #[derive(Template)]
@@ -30,7 +31,8 @@ struct OutcomeRow {
 struct DecisionPage {
     frame: Frame,
     row: Row,
-    cause: Link,
+    cause: String,
+    cause_href: Option<Address>,
     arithmetic: Vec<String>,
     alike: Option<bool>,
     emitted: Option<(String, u64, String)>,
@@ -42,7 +44,7 @@ struct DecisionPage {
     events: Vec<OutcomeRow>,
     others: Vec<HeldBy>,
     payload: String,
-    at_cause: Option<crate::console::address::Address>,
+    at_cause: Option<Address>,
     command: String,
 }
 
@@ -50,7 +52,7 @@ struct DecisionPage {
 pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let Some(row) = rows(context).into_iter().find(|row| row.decision_id == wanted) else {
-        let later = context.film.decisions.links.iter().find(|link| link.decision_id() == wanted);
+        let later = context.film.all_decisions().find(|link| link.decision_id() == wanted);
         let later = later.ok_or_else(|| PageError::NotFound(format!("No decision has the id {wanted}.")))?;
         let at = later.cause().map_or(later.id, |(_, cause)| cause);
         let says = format!("This decision of {} was made later, at {}.", later.text("symbol"), time::iso(at.ms));
@@ -78,7 +80,8 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
     let none = Origins::new();
     let view = seen.as_ref().and_then(|seen| seen.position.as_ref());
     let page = DecisionPage {
-        cause: Link { text: cause, href: context.entry(&cause_id) },
+        cause_href: context.entry_link(&cause_id),
+        cause,
         arithmetic,
         alike: emitted.as_ref().and_then(|emitted| emitted.recomputed_alike),
         emitted: emitted.map(|emitted| (emitted.entry, emitted.seq, emitted.hash)),
@@ -92,7 +95,7 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
                 what: event.what,
                 when: When::of_text(&event.entry),
                 fill: event.fill.map(|fill| (fill.qty, fill.price)),
-                href: context.entry(&event.entry),
+                href: context.entry_link(&event.entry),
             };
             outcome.events.into_iter().map(of).collect()
         }),

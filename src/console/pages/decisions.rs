@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use askama::Template;
 use rust_decimal::Decimal;
 
+use super::book_beside;
 use crate::codec::chain::Link;
 use crate::codec::plural::plural;
 use crate::codec::time;
@@ -12,7 +13,9 @@ use crate::console::address::Address;
 use crate::console::error::PageError;
 use crate::console::format::{self, Number, When};
 use crate::console::frame::{Frame, PageContext, Part};
+use crate::domain::event::ids::EntryId;
 use crate::drive::explain::{Outcome, decision::outcomes};
+use crate::drive::film::DecisionSource;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
@@ -27,6 +30,8 @@ pub struct Row {
     pub seq: u64,
     pub when: Option<When>,
     pub symbol: String,
+    /// The name of its book, if the symbol does not say all: account and position side.
+    pub book: String,
     pub href: Address,
     pub decision_id: String,
     pub side: String,
@@ -47,6 +52,8 @@ pub struct Row {
     pub signature: Option<bool>,
     pub is_signed: bool,
     pub order: bool,
+    /// False if these rules made it and no entry of the decision stream has it.
+    pub is_recorded: bool,
     pub faults: Vec<String>,
 }
 
@@ -54,7 +61,7 @@ pub struct Row {
 struct FaultRow {
     what: &'static str,
     seq: Option<u64>,
-    entry: Option<(String, Address)>,
+    entry: Option<(String, Option<Address>)>,
     why: String,
 }
 
@@ -67,8 +74,9 @@ struct DecisionsPage {
     total: usize,
     verdict: &'static str,
     verdict_text: String,
-    is_recorded: bool,
-    lacking: u64,
+    source: DecisionSource,
+    remarks: Vec<String>,
+    is_odd: bool,
     head_seq: u64,
     head_hash: String,
     good: u64,
@@ -83,26 +91,95 @@ struct DecisionsPage {
     audit: String,
 }
 
-/// Returns the decisions up to the moment, in the order of the chain.
+/// Returns the decisions up to the moment: those of the chain in its order, then those that are not recorded.
 pub fn rows(context: &PageContext<'_>) -> Vec<Row> {
     let outcomes = outcomes(&context.engine);
-    let until = context.until();
-    let of_past = |link: &&Link| link.cause().map_or(link.id, |(_, id)| id) <= until;
-    context.film.decisions.links.iter().filter(of_past).map(|link| Row::of(context, link, &outcomes)).collect()
+    let film = context.film;
+    let links = film.decisions.links.iter().map(|link| (link, film.source == DecisionSource::Recorded));
+    let links = links.chain(film.beside.iter().map(|link| (link, false)));
+    links
+        .filter(|(link, _)| is_past(context, link))
+        .map(|(link, is_recorded)| Row::of(context, (link, is_recorded), &outcomes))
+        .collect()
 }
 
-/// Returns the number of decisions that these rules make and the chain lacks, without those that still wait to be sent.
-/// It shows decisions that were cut off the end of a chain: such a chain has no other fault.
-pub fn lacking(context: &PageContext<'_>) -> u64 {
-    let made = u64::try_from(context.film.made_beside).unwrap_or(u64::MAX);
-    made.saturating_sub(context.present.map_or(0, |present| present.outbox))
+fn is_past(context: &PageContext<'_>, link: &Link) -> bool {
+    link.cause().map_or(link.id, |(_, id)| id) <= context.until()
+}
+
+/// Differences between the recorded decisions and those of these rules, up to the moment, as the fold has noticed them.
+/// It adopts recorded decisions, so an audit, which judges each one by itself, may count others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Decisions that were made after the last recorded one, without those that wait to be sent. [1]
+    pub made: u64,
+    /// Decisions that these rules make at an earlier entry, and that are not recorded. [1]
+    pub left_out: u64,
+    /// Recorded decisions with another id or quantity, or at an entry that causes none. [1]
+    pub unlike: u64,
+    /// Recorded decisions of positions that are not there. [1]
+    pub orphaned: u64,
+}
+
+impl Differences {
+    pub fn of(context: &PageContext<'_>) -> Self {
+        let film = context.film;
+        let waiting = context.present.map_or(0, |present| present.outbox);
+        let beside: BTreeSet<&str> =
+            film.beside.iter().filter(|link| is_past(context, link)).map(Link::decision_id).collect();
+        let recorded: BTreeSet<&str> = film.decisions.links.iter().map(Link::decision_id).collect();
+        let compared = &context.engine.counters.comparison;
+        let is_left_out = |id: &&Box<str>| !recorded.contains(&***id) && !beside.contains(&***id);
+        Self {
+            made: (beside.len() as u64).saturating_sub(waiting),
+            left_out: compared.missing.iter().filter(is_left_out).count() as u64,
+            unlike: compared.differ + compared.unexpected,
+            orphaned: compared.orphaned,
+        }
+    }
+
+    /// Returns the number of decisions that are not recorded. [1]
+    pub fn lacking(self) -> u64 {
+        self.made + self.left_out
+    }
+
+    /// Returns the number of recorded decisions that these rules do not make. [1]
+    pub fn odd(self) -> u64 {
+        self.unlike + self.orphaned
+    }
+
+    fn remarks(self) -> Vec<String> {
+        let of = |n: u64, one: &str, more: &str| {
+            (n > 0).then(|| if n == 1 { format!("1 {one}") } else { format!("{n} {more}") })
+        };
+        let made = "made here after the last recorded one: the end of the chain may be missing, or it was never sent.";
+        let left_out = "of these rules at earlier entries, and not recorded.";
+        let unlike = "not as these rules decide: another id or quantity, or at an entry that causes none.";
+        let orphaned = "of a position that is not there.";
+        [
+            of(self.made, &format!("decision was {made}"), &format!("decisions were {made}")),
+            of(self.left_out, &format!("decision is {left_out}"), &format!("decisions are {left_out}")),
+            of(self.unlike, &format!("recorded decision is {unlike}"), &format!("recorded decisions are {unlike}")),
+            of(
+                self.orphaned,
+                &format!("recorded decision is {orphaned}"),
+                &format!("recorded decisions are {orphaned}"),
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// Returns the number of faults of the chain. [1]
+pub fn faults(context: &PageContext<'_>) -> usize {
+    context.film.decisions.tampered.len() + context.film.decisions.duplicated.len()
 }
 
 /// Returns the result of the verification as one word and one sentence.
 pub fn verdict(context: &PageContext<'_>) -> (&'static str, String) {
-    let chain = &context.film.decisions;
-    let faults = chain.tampered.len() + chain.duplicated.len();
-    match (chain.links.len(), faults) {
+    match (context.film.decisions.links.len(), faults(context)) {
         (0, 0) => ("empty", "No decision was made.".to_owned()),
         (links, 0) => {
             let of = if context.at.is_some() { " of the whole history" } else { "" };
@@ -118,6 +195,7 @@ pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Strin
     let chain = &context.film.decisions;
     let all = rows(context);
     let (verdict, verdict_text) = verdict(context);
+    let differences = Differences::of(context);
     let choice = |name: &str, of: fn(&Row) -> &String| -> Vec<(String, bool)> {
         let values: BTreeSet<&String> = all.iter().map(of).collect();
         values.into_iter().map(|value| (value.clone(), *value == context.parameter(name))).collect()
@@ -132,12 +210,20 @@ pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Strin
         }) && wanted("mode").is_none_or(|mode| row.mode == mode)
             && wanted("outcome").is_none_or(|outcome| row.outcome == outcome)
     };
-    let faults = chain.tampered.iter().take(FAULTS_SHOWN).map(|fault| FaultRow {
+    let of_entry = |id: EntryId| (id.to_string(), context.entry_link(&id.to_string()));
+    let tampered = chain.tampered.iter().map(|fault| FaultRow {
         what: fault.what.name(),
         seq: fault.seq,
-        entry: fault.entry.map(|id| (id.to_string(), context.entry(&id.to_string()))),
+        entry: fault.entry.map(of_entry),
         why: fault.why.clone(),
     });
+    let duplicated = chain.duplicated.iter().map(|twice| FaultRow {
+        what: "duplicate",
+        seq: None,
+        entry: twice.entries.last().copied().map(of_entry),
+        why: format!("decision {} is in {}", twice.decision_id, plural(twice.entries.len(), "entry")),
+    });
+    let faults = tampered.chain(duplicated).take(FAULTS_SHOWN);
     let mut rows: Vec<Row> = all.into_iter().filter(passes).rev().collect();
     let page = DecisionsPage {
         part: Part::of(context, &mut rows, ROWS_SHOWN),
@@ -145,8 +231,9 @@ pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Strin
         total,
         verdict,
         verdict_text,
-        is_recorded: context.film.is_recorded,
-        lacking: lacking(context),
+        source: context.film.source,
+        is_odd: differences.odd() > 0,
+        remarks: differences.remarks(),
         head_seq: chain.head.seq,
         head_hash: chain.head.hash.to_string(),
         good: chain.signatures.good,
@@ -158,28 +245,32 @@ pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Strin
         modes,
         outcomes,
         kept: context.here.query().iter().filter(|(name, _)| name == "at").cloned().collect(),
-        audit: format!("harvester audit {}", context.film.origin.arguments()),
+        audit: context.audit_command(),
         frame: Frame::of(context, "Decisions", None),
     };
     Ok(page.render()?)
 }
 
 impl Row {
-    fn of(context: &PageContext<'_>, link: &Link, outcomes: &BTreeMap<String, Outcome>) -> Self {
+    fn of(context: &PageContext<'_>, (link, is_recorded): (&Link, bool), outcomes: &BTreeMap<String, Outcome>) -> Self {
         let film = context.film;
-        let of_link = |entry: &Option<crate::domain::event::ids::EntryId>, seq: Option<u64>| {
+        let of_link = |entry: &Option<EntryId>, seq: Option<u64>| {
             *entry == Some(link.id) || (entry.is_none() && seq == Some(link.seq))
         };
+        // A decision that is not recorded has no entry that could be altered.
+        let is_in_chain = is_recorded || film.source != DecisionSource::Recorded;
+        let of_chain = film.decisions.tampered.iter().filter(|_| is_in_chain);
         let faults: Vec<&crate::codec::chain::Tampered> =
-            film.decisions.tampered.iter().filter(|fault| of_link(&fault.entry, fault.seq)).collect();
+            of_chain.filter(|fault| of_link(&fault.entry, fault.seq)).collect();
         let has = |names: &[&str]| faults.iter().any(|fault| names.contains(&fault.what.name()));
         let cause = link.cause().map(|(_, id)| id);
         let outcome = outcomes.get(link.decision_id());
-        let delay = cause.filter(|_| film.is_recorded).map(|cause| link.id.ms.saturating_sub(cause.ms));
+        let delay = cause.filter(|_| is_recorded).map(|cause| link.id.ms.saturating_sub(cause.ms));
         Self {
             seq: link.seq,
             when: cause.or(Some(link.id)).map(When::of),
             symbol: link.text("symbol").to_owned(),
+            book: book_beside(link.text("position_id"), link.text("symbol")),
             href: context.decision(link.decision_id()),
             decision_id: link.decision_id().to_owned(),
             side: link.text("side").to_owned(),
@@ -199,6 +290,7 @@ impl Row {
                 (Some(_) | None, false) => None,
             },
             is_signed: link.signature.is_some(),
+            is_recorded,
             order: !has(&["previous", "seq", "order", "fork", "gap", "id", "twin", "anchor"]),
             faults: faults.iter().map(|fault| format!("{}: {}", fault.what.name(), fault.why)).collect(),
         }

@@ -30,7 +30,8 @@ struct EntryPage {
     frame: Frame,
     when: When,
     written: Vec<Written>,
-    as_of: Address,
+    /// `None` if the source has no past.
+    as_of: Option<Address>,
 }
 
 /// Makes the page.
@@ -58,7 +59,7 @@ pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<St
     let page = EntryPage {
         when: When::of(id),
         written: lines.into_iter().map(Written::of).collect(),
-        as_of: context.to("/").with("at", &id.to_string()),
+        as_of: context.film.has_past().then(|| context.to("/").with("at", &id.to_string())),
         frame: Frame::of(context, format!("Entry {id}"), None),
     };
     Ok(page.render()?)

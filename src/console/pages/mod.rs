@@ -43,7 +43,8 @@ pub struct Field {
     pub number: Number,
     pub source: String,
     pub when: Option<When>,
-    pub href: Address,
+    /// `None` if the source has no entries.
+    pub href: Option<Address>,
 }
 
 impl Field {
@@ -52,7 +53,7 @@ impl Field {
             number: Number::of(&field.value),
             source: field.source.clone(),
             when: When::of_text(&field.entry),
-            href: context.entry(&field.entry),
+            href: context.entry_link(&field.entry),
         }
     }
 }
@@ -60,6 +61,11 @@ impl Field {
 /// Returns the name of the book of a position.
 fn book_of(view: &PositionView) -> &str {
     book_of_position(&view.position_id).unwrap_or(&view.symbol)
+}
+
+/// Returns the name of the book of a position, if it says more than the symbol; else nothing.
+fn book_beside(position_id: &str, symbol: &str) -> String {
+    book_of_position(position_id).filter(|book| *book != symbol).unwrap_or_default().to_owned()
 }
 
 /// Returns how severe a hold is for people: `bad`, `warn` or nothing.
@@ -80,4 +86,19 @@ fn meaning_of(name: &str) -> String {
 /// Returns how long ago an entry was. [ms]
 fn age_ms(now_ms: u64, id: EntryId) -> u64 {
     now_ms.saturating_sub(id.ms)
+}
+
+/// Returns a share, rounded. [percent]
+fn percent_of(part: u64, all: u64) -> u64 {
+    (part * 100 + all / 2) / all.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_of;
+
+    #[test]
+    fn a_share_is_rounded_and_not_cut() {
+        assert_eq!([percent_of(2, 3), percent_of(1, 3), percent_of(199, 200), percent_of(0, 0)], [67, 33, 100, 0]);
+    }
 }

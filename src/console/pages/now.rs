@@ -6,16 +6,18 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::attention::{Need, needs};
-use super::decisions::{Row, lacking, rows, verdict};
-use super::{age_ms, meaning_of, tone_of};
+use super::decisions::{Differences, Row, faults, rows, verdict};
+use super::{meaning_of, percent_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
 use crate::console::error::PageError;
-use crate::console::format::When;
+use crate::console::format::{Age, When};
 use crate::console::frame::{Frame, PageContext};
 use crate::console::running::{Present, PresentInput};
-use crate::drive::film::held_since;
+use crate::domain::engine::accounts::Account;
+use crate::domain::event::ids::{AccountId, EntryId};
+use crate::drive::film::{DecisionSource, held_since};
 use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
@@ -34,15 +36,15 @@ struct HoldRow {
     /// [1]
     positions: usize,
     /// Share of the open positions. [percent]
-    share: usize,
-    longest: String,
+    share: u64,
+    longest: Option<Age>,
     href: Address,
 }
 
 struct InputRow {
     name: String,
     last: Option<When>,
-    age: String,
+    age: Option<Age>,
     /// From its first entry to its last one up to the moment. [1/min]
     rate: String,
     /// What a running service reports about it.
@@ -96,6 +98,49 @@ struct NowPage {
     quarantine_href: Address,
     gaps: usize,
     service: Option<Service>,
+    accounts: Vec<AccountRow>,
+}
+
+/// An account with a policy of its own, or whose own kill switch is set.
+struct AccountRow {
+    name: String,
+    killed: bool,
+    own: Option<OwnPolicy>,
+    href: Address,
+}
+
+struct OwnPolicy {
+    hash: String,
+    mode: &'static str,
+    min_r: String,
+    cost_bps: String,
+    /// `None` if it is configured, and no entry adopted it.
+    since: Option<When>,
+}
+
+impl AccountRow {
+    fn all(context: &PageContext<'_>) -> Vec<Self> {
+        let accounts = context.engine.accounts();
+        let named = accounts.ids().filter(|id| id.is_named()).map(|id| (id, accounts.get(id)));
+        let own = named.filter(|(_, account)| account.killed || account.policy.is_some());
+        let row = |(id, account): (AccountId, &Account)| Self {
+            name: account.name.to_string(),
+            killed: account.killed,
+            href: context.to("/console/positions").with("account", &account.name),
+            own: account.policy.is_some().then(|| {
+                let policy = context.engine.policy_of(id);
+                let since = context.film.policy_since(context.until(), &account.name);
+                OwnPolicy {
+                    hash: policy.hash.get(..12).unwrap_or_default().to_owned(),
+                    mode: policy.mode.name(),
+                    min_r: policy.min_r.to_string(),
+                    cost_bps: policy.cost_bps.to_string(),
+                    since: since.filter(|_| account.policy_adopted).map(When::of),
+                }
+            }),
+        };
+        own.map(row).collect()
+    }
 }
 
 /// Makes the page.
@@ -103,27 +148,21 @@ pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, 
     let sheet = context.sheet(false)?;
     let (engine, film) = (&context.engine, context.film);
     let all = rows(context);
-    let (verdict, _) = verdict(context);
-    let lacking = lacking(context);
-    let chain_of = match (film.is_recorded, lacking) {
-        (true, 0) => "as recorded".to_owned(),
-        (true, more) => format!("{more} more made than recorded"),
-        (false, _) => "made here, nothing recorded".to_owned(),
-    };
+    let differences = Differences::of(context);
     let quarantine: Vec<(&'static str, u64)> =
         engine.counters.quarantined.iter().map(|(reason, n)| (reason.name(), *n)).collect();
     let quarantined = quarantine.iter().map(|(_, n)| n).sum();
     let policy = engine.policy();
     let page = NowPage {
-        needs: needs(context, &sheet, quarantined, film.decisions.tampered.len()),
+        needs: needs(context, &sheet, quarantined, (faults(context), differences)),
         open: sheet.positions.len(),
         evaluable: sheet.positions.iter().filter(|position| position.missing.is_empty()).count(),
         positions_href: context.to("/console/positions"),
         decisions_href: context.to("/console/decisions"),
         decided: all.len(),
-        chain: (verdict, chain_of, if verdict == "broken" || lacking > 0 { "bad" } else { "" }),
+        chain: chain(context, differences),
         policy: policy.hash.get(..12).unwrap_or_default().to_owned(),
-        policy_since: film.policy_since(context.until()).map(When::of),
+        policy_since: film.policy_since(context.until(), "").map(When::of),
         min_r: policy.min_r.to_string(),
         cost_bps: policy.cost_bps.to_string(),
         holds: holds(context, &sheet),
@@ -133,27 +172,50 @@ pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, 
         quarantine_href: context.to("/console/streams"),
         gaps: engine.globals().gaps.len(),
         service: context.present.map(Service::of),
+        accounts: AccountRow::all(context),
         frame: Frame::of(context, "Now", None),
     };
     Ok(page.render()?)
 }
 
+/// Returns the state of the chain: a word, its subject, and its tone.
+fn chain(context: &PageContext<'_>, differences: Differences) -> (&'static str, String, &'static str) {
+    let (verdict, _) = verdict(context);
+    let is_broken = verdict == "broken";
+    match context.film.source {
+        DecisionSource::Recorded => {
+            let (odd, lacking) = (differences.odd(), differences.lacking());
+            let of = match (odd, lacking) {
+                (0, 0) => "as recorded".to_owned(),
+                (0, _) => format!("{lacking} not recorded"),
+                (_, 0) => format!("{odd} not as these rules decide"),
+                (..) => format!("{odd} not as these rules decide, {lacking} not recorded"),
+            };
+            (verdict, of, if is_broken || odd > 0 || lacking > 0 { "bad" } else { "" })
+        }
+        DecisionSource::MadeHere | DecisionSource::Store if is_broken => {
+            (verdict, "of the decisions here".to_owned(), "bad")
+        }
+        DecisionSource::MadeHere => ("not recorded", "the history has no decision entries".to_owned(), ""),
+        DecisionSource::Store => ("kept", "sent or not: the decision stream has it".to_owned(), ""),
+    }
+}
+
 /// Returns the holds of the open positions, the most frequent one first.
 fn holds(context: &PageContext<'_>, sheet: &Sheet) -> Vec<HoldRow> {
     let since = held_since(&context.engine, context.now_ms());
-    let mut by_hold: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    let mut by_hold: BTreeMap<&str, (usize, Option<EntryId>)> = BTreeMap::new();
     for position in &sheet.positions {
-        let (positions, longest) = by_hold.entry(position.hold.as_deref().unwrap_or("nothing")).or_default();
+        let (positions, first) = by_hold.entry(position.hold.as_deref().unwrap_or("nothing")).or_default();
         *positions += 1;
-        let held_ms = since.get(&position.position_id).map_or(0, |since| age_ms(context.now_ms(), *since));
-        *longest = held_ms.max(*longest);
+        *first = since.get(&position.position_id).copied().into_iter().chain(*first).min();
     }
     let open = sheet.positions.len();
-    let row = |(name, (positions, longest)): (&str, (usize, u64))| HoldRow {
+    let row = |(name, (positions, first)): (&str, (usize, Option<EntryId>))| HoldRow {
         tone: tone_of(Some(name).filter(|name| *name != "nothing")),
         positions,
-        share: positions * 100 / open.max(1),
-        longest: if longest > 0 { time::span(longest) } else { String::new() },
+        share: percent_of(positions as u64, open as u64),
+        longest: first.map(|first| Age::of(first, context.now_ms())),
         href: context.to("/console/positions").with("hold", name),
         meaning: meaning_of(name),
         name: name.to_owned(),
@@ -174,8 +236,11 @@ fn inputs(context: &PageContext<'_>, stop: &Stop) -> Result<Vec<InputRow>, PageE
             name: stream.short_name().to_owned(),
             last: last.map(When::of),
             age: match present {
-                Some(of) => of.and_then(|input| input.age_ms).map_or_else(String::new, time::span),
-                None => last.map_or_else(String::new, |last| time::span(age_ms(context.now_ms(), last))),
+                Some(of) => of.and_then(|input| input.age_ms).map(|age_ms| Age {
+                    since_ms: last.map_or_else(|| context.now_ms().saturating_sub(age_ms), |last| last.ms),
+                    text: time::span(age_ms),
+                }),
+                None => last.map(|last| Age::of(last, context.now_ms())),
             },
             present: present.flatten().map(InputNow::of),
             rate: rate.unwrap_or_default(),

@@ -7,20 +7,21 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::message::not_yet;
-use super::{Field, Link, age_ms, book_of, meaning_of, tone_of};
+use super::{Field, Link, book_of, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::shown;
 use crate::codec::time;
-use crate::codec::view::{Fill, PositionView, Rung};
+use crate::codec::view::{Fill, PositionView, Rung, named_one};
 use crate::console::address::Address;
 use crate::console::chart::{self, Lines, Mark, MarkKind, PositionChart, RungLine, Size};
 use crate::console::error::PageError;
-use crate::console::format::{self, Number, When};
+use crate::console::format::{self, Age, Number, When};
 use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
+use crate::domain::exit::Hold;
 use crate::drive::explain::{Explanation, Later, Origins, Subject, origins};
-use crate::drive::film::held_since;
-use crate::drive::life::{Life, life};
+use crate::drive::film::{DecisionSource, held_since};
+use crate::drive::life::{HoldPoint, Life, life};
 use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
@@ -30,14 +31,19 @@ const STORY_SHOWN: usize = 120;
 /// Size of the raw entries that a page contains. A link leads to the others. [bytes]
 const RAW_BYTES_MAX: usize = 40_000;
 
+/// The state of an armed rung of a closed position.
+pub const NOT_TAKEN: &str = "not taken";
+
 /// A field that the evaluation uses, with its origin.
 pub struct FieldRow {
     pub name: &'static str,
     /// `None` if it is missing.
     pub field: Option<Field>,
+    /// False if nothing needs the field any more: a closed position has no mark price.
+    pub is_needed: bool,
     pub streams: String,
     pub shapes: String,
-    pub age: String,
+    pub age: Option<Age>,
 }
 
 /// Number of other positions with the same hold.
@@ -65,7 +71,7 @@ impl HeldBy {
 
 struct FillRow {
     when: Option<When>,
-    href: Address,
+    href: Option<Address>,
     side: String,
     qty: Number,
     price: Option<Number>,
@@ -75,7 +81,7 @@ struct FillRow {
 
 struct RungRow {
     r: String,
-    price: String,
+    price: Option<Number>,
     away: Option<Decimal>,
     fraction: String,
     state: String,
@@ -101,7 +107,7 @@ struct PositionPage {
     closed: Option<When>,
     hold: String,
     tone: &'static str,
-    since: Option<(When, String)>,
+    since: Option<(When, Age)>,
     why: Vec<String>,
     later: Option<Later>,
     charts: Vec<String>,
@@ -115,7 +121,7 @@ struct PositionPage {
     story: Vec<StoryRow>,
     story_cut: usize,
     changed_by: String,
-    siblings: Vec<(Link, PositionView, bool)>,
+    siblings: Vec<Sibling>,
     others: Vec<HeldBy>,
     policy: String,
     command: String,
@@ -139,7 +145,7 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
     let (lived, range_ms) = lived(context, &view, stop)?;
 
     let subject = Subject::Symbol { asked: None, later: None };
-    let policy_since = film.policy_since(context.until());
+    let policy_since = policy_since(context, &view);
     let mut explanation = Explanation::of(&context.engine, book_of(&view), policy_since, subject)?;
     if film.has_past() {
         explanation.origins = origins(&explanation, film.origin.sources(), false, &film.config, stop)?;
@@ -159,8 +165,8 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
         closed: closed.map(When::of),
         hold: view.hold.clone().unwrap_or_else(|| if is_open { "nothing" } else { "closed" }.to_owned()),
         tone: tone_of(view.hold.as_deref()),
-        since: since.map(|id| (When::of(id), time::span(age_ms(context.now_ms(), id)))),
-        why: if is_open { seen.why } else { Vec::new() },
+        since: since.map(|id| (When::of(id), Age::of(id, context.now_ms()))),
+        why: if !is_open { Vec::new() } else { undecided(context, &view).map_or(seen.why, |why| vec![why]) },
         later: Later::of(&context.engine, book_of(&view), context.now_ms()).filter(|_| is_open),
         charts: draw(context, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms),
         prices_seen: plural(lived.prices_seen, "price"),
@@ -188,6 +194,25 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
     Ok(page.render()?)
 }
 
+/// Returns why no decision was made although no hold applies: the fold only compares its own decisions up to the last
+/// recorded one.
+fn undecided(context: &PageContext<'_>, view: &PositionView) -> Option<String> {
+    let book = named_one(&context.engine, book_of(view))?;
+    let open = book.book.hot.open.as_ref()?;
+    let last = open.holds.last().filter(|last| last.hold.is_none())?;
+    let causes =
+        open.decisions.iter().filter_map(|decision| decision.cause.rsplit_once('/')?.1.parse::<EntryId>().ok());
+    let is_decided = causes.max().is_some_and(|cause| cause >= last.since);
+    if context.film.source != DecisionSource::Recorded || view.hold.is_some() || is_decided {
+        return None;
+    }
+    Some(format!(
+        "No hold applies. These rules decided at {}, and the history has no such decision: up to its last decision entry \
+         only recorded decisions take effect. The audit names what is missing.",
+        time::iso(last.since.ms)
+    ))
+}
+
 /// Makes the page of a position that was opened after the moment. Errors if there is none.
 fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> Result<String, PageError> {
     let end = context.film.state(None, stop)?;
@@ -206,10 +231,10 @@ fn rung_rows(context: &PageContext<'_>, view: &PositionView, lines: &[RungLine])
         let price = lines.iter().find(|line| line.r_text == rung.r);
         RungRow {
             r: rung.r.clone(),
-            price: price.map_or_else(String::new, |line| line.price_text.clone()),
+            price: price.map(|line| Number::of(&line.price_text)),
             away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
             fraction: rung.fraction.clone(),
-            state: rung.state.clone(),
+            state: if view.closed.is_some() && rung.state == "armed" { NOT_TAKEN } else { &*rung.state }.to_owned(),
             decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: context.decision(id) }),
         }
     };
@@ -239,9 +264,10 @@ pub fn fields(context: &PageContext<'_>, view: &PositionView, origins: &Origins,
         FieldRow {
             name,
             field: field.map(|field| Field::of(context, field)),
+            is_needed: view.closed.is_none() || name != "mark_price",
             streams: streams.join(" "),
             shapes: shapes.join(" "),
-            age: id.map_or_else(String::new, |id| time::span(age_ms(now_ms, id))),
+            age: id.map(|id| Age::of(id, now_ms)),
         }
     };
     view.inputs().into_iter().map(row).collect()
@@ -265,7 +291,7 @@ fn rung_lines(view: &PositionView, cost_bps: &str) -> Vec<RungLine> {
             r_text: rung.r.clone(),
             price: format::float(&price_text)?,
             price_text,
-            state: rung.state.clone(),
+            state: if view.closed.is_some() && rung.state == "armed" { NOT_TAKEN } else { &*rung.state }.to_owned(),
         })
     };
     view.rungs.iter().filter_map(line).collect()
@@ -292,7 +318,7 @@ fn draw(
     let cost_bps = format::float(cost_bps).unwrap_or(0.0);
     let risk = risk.zip(entry.as_ref()).map(|(risk, (entry, _))| (risk, entry * cost_bps / 10_000.0));
     let mut marks: Vec<Mark> = view.fills.iter().filter_map(|fill| fill_mark(context, fill)).collect();
-    let decided = context.film.decisions.links.iter().filter(|link| link.text("position_id") == view.position_id);
+    let decided = context.film.all_decisions().filter(|link| link.text("position_id") == view.position_id);
     marks.extend(decided.filter_map(|link| {
         let (_, cause) = link.cause()?;
         let text = |key: &str| link.text(key).to_owned();
@@ -316,12 +342,35 @@ fn draw(
         label: format!("price and R of {} over time, with entry, rungs, fills and decisions", view.position_id),
         prices: &lived.prices,
         range_ms,
-        lines: Lines { entry, risk, is_short: is_short(view), rungs },
+        lines: Lines { entry, risk, is_short: is_short(view), rungs, since_ms: lines_since(lived, range_ms.0) },
         marks,
         obstacles: &lived.obstacles,
-        holds: &lived.holds,
+        holds: &holds_to_the_end(context, view, lived),
     };
     [Size::Wide, Size::Narrow].map(|size| chart::draw(&chart, size)).into()
+}
+
+/// Returns the time since which entry price and risk are as they are now: their last change in the story, or the
+/// opening. [ms since 1970]
+fn lines_since(lived: &Life, opened_ms: u64) -> u64 {
+    // The source is in brackets. Another source of the same value moves no line.
+    let value = |text: &str| text.split_once(" (").map_or(text, |(value, _)| value).to_owned();
+    let of_lines = lived.story.iter().filter(|change| matches!(&*change.field, "entry_price" | "risk"));
+    let moved = of_lines.filter(|change| value(&change.from) != value(&change.to));
+    moved.map(|change| change.at.ms).max().unwrap_or(opened_ms)
+}
+
+/// Returns the holds of a life, with the one that time alone has brought since the last evaluation.
+fn holds_to_the_end(context: &PageContext<'_>, view: &PositionView, lived: &Life) -> Vec<HoldPoint> {
+    let mut holds = lived.holds.clone();
+    let hold = view.hold.as_deref().and_then(Hold::of_name).map(Hold::name);
+    if hold.is_some()
+        && holds.last().is_none_or(|last| last.hold != hold)
+        && let Some(since) = held_since(&context.engine, context.now_ms()).get(&view.position_id)
+    {
+        holds.push(HoldPoint { since: *since, hold, is_decided: false });
+    }
+    holds
 }
 
 fn fill_mark(context: &PageContext<'_>, fill: &Fill) -> Option<Mark> {
@@ -346,7 +395,7 @@ impl FillRow {
     fn of(context: &PageContext<'_>, fill: &Fill) -> Self {
         Self {
             when: When::of_text(&fill.entry),
-            href: context.entry(&fill.entry),
+            href: context.entry_link(&fill.entry),
             side: fill.side.clone(),
             qty: Number::of(&fill.qty),
             price: Number::of_option(fill.price.as_ref()),
@@ -381,19 +430,30 @@ fn story(context: &PageContext<'_>, lived: &Life) -> (Vec<StoryRow>, usize) {
     (rows.collect(), cut)
 }
 
-/// Returns the other positions of the symbol, the latest first.
-fn of_siblings(
-    context: &PageContext<'_>,
-    all: &[PositionView],
-    view: &PositionView,
-) -> Vec<(Link, PositionView, bool)> {
+/// Another position of the symbol.
+struct Sibling {
+    link: Link,
+    side: String,
+    largest: Number,
+    realized: Option<Number>,
+    /// `None` while it is open.
+    closed: Option<When>,
+    is_here: bool,
+}
+
+/// Returns the positions of the symbol, the latest first; none if there is only this one.
+fn of_siblings(context: &PageContext<'_>, all: &[PositionView], view: &PositionView) -> Vec<Sibling> {
     let of_symbol: Vec<&PositionView> = all.iter().filter(|other| book_of(other) == book_of(view)).collect();
     if of_symbol.len() < 2 {
         return Vec::new();
     }
-    let row = |other: &PositionView| {
-        let link = Link { text: other.position_id.clone(), href: context.position(&other.position_id) };
-        (link, other.clone(), other.position_id == view.position_id)
+    let row = |other: &PositionView| Sibling {
+        link: Link { text: other.position_id.clone(), href: context.position(&other.position_id) },
+        side: other.side.clone(),
+        largest: Number::of(&other.qty_initial),
+        realized: Number::of_option(other.realized_pnl.as_ref()),
+        closed: other.closed.as_ref().and_then(|id| When::of_text(id)),
+        is_here: other.position_id == view.position_id,
     };
     of_symbol.into_iter().rev().map(row).collect()
 }
@@ -417,6 +477,18 @@ fn found<'a>(sheet: &'a Sheet, name: &str) -> Option<&'a PositionView> {
     let of_symbol = || sheet.positions.iter().filter(|position| position.symbol == symbol || book_of(position) == name);
     let named = sheet.positions.iter().find(|position| position.position_id == name);
     named.or_else(|| of_symbol().find(|position| position.closed.is_none()).or_else(|| of_symbol().next_back()))
+}
+
+/// Returns the entry that adopted the policy of a position's account; `None` for a configured one.
+fn policy_since(context: &PageContext<'_>, view: &PositionView) -> Option<EntryId> {
+    let accounts = context.engine.accounts();
+    let name = view.account.as_deref().unwrap_or_default();
+    let own = accounts.find(name).map(|id| accounts.get(id)).filter(|account| account.policy.is_some());
+    match own {
+        Some(account) if !account.policy_adopted => None,
+        Some(_) => context.film.policy_since(context.until(), name),
+        None => context.film.policy_since(context.until(), ""),
+    }
 }
 
 /// Returns the life of a position up to the moment, and the times that its chart spans. [ms since 1970]

@@ -7,12 +7,11 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::{Field, age_ms, book_of, meaning_of, tone_of};
-use crate::codec::time;
-use crate::codec::view::PositionView;
+use crate::codec::view::{PositionView, Rung};
 use crate::console::address::Address;
 use crate::console::chart::{self, Tick};
 use crate::console::error::PageError;
-use crate::console::format::{self, Number};
+use crate::console::format::{self, Age, Number};
 use crate::console::frame::{Frame, PageContext, Part};
 use crate::domain::event::ids::EntryId;
 use crate::drive::film::held_since;
@@ -60,7 +59,7 @@ pub struct Row {
     qty: Number,
     entry: Option<Field>,
     mark: Option<Field>,
-    age: String,
+    age: Option<Age>,
     pnl: Option<Number>,
     r: Option<Number>,
     bar: String,
@@ -69,7 +68,7 @@ pub struct Row {
     hold: String,
     meaning: String,
     tone: &'static str,
-    since: String,
+    since: Option<Age>,
     missing: Vec<String>,
     flags: Vec<String>,
     keys: Keys,
@@ -204,10 +203,12 @@ fn within(context: &PageContext<'_>) -> Option<Result<Decimal, ()>> {
 
 /// Returns the rungs of a position as ticks.
 pub fn ticks(position: &PositionView) -> Vec<Tick> {
-    let rungs = position.rungs.iter();
-    rungs
-        .filter_map(|rung| Some(Tick { r: format::float(&rung.r)?, text: rung.r.clone(), state: rung.state.clone() }))
-        .collect()
+    let state = |rung: &Rung| {
+        let is_left = position.closed.is_some() && rung.state == "armed";
+        if is_left { super::position::NOT_TAKEN.to_owned() } else { rung.state.clone() }
+    };
+    let tick = |rung: &Rung| Some(Tick { r: format::float(&rung.r)?, text: rung.r.clone(), state: state(rung) });
+    position.rungs.iter().filter_map(tick).collect()
 }
 
 /// Returns R as a bar.
@@ -220,14 +221,14 @@ impl Row {
     fn of(context: &PageContext<'_>, position: &PositionView, since: Option<EntryId>) -> Self {
         let number = |text: Option<&String>| text.and_then(|text| format::decimal(text));
         let (entry, mark) = (position.entry_price.as_ref(), position.mark_price.as_ref());
-        let age_ms_ = mark.and_then(|mark| mark.entry.parse().ok()).map(|id| age_ms(context.now_ms(), id));
+        let marked: Option<EntryId> = mark.and_then(|mark| mark.entry.parse().ok());
         // What is realized is not what an open position is worth.
         let pnl = if position.closed.is_some() { &position.realized_pnl } else { &position.unrealized_pnl };
         let pnl = pnl.as_ref();
         let next = position.next_rung.as_ref();
         let next_price = next.and_then(|next| next.price.as_ref());
         let is_closed = position.closed.is_some();
-        let since_ms = since.filter(|_| !is_closed).map(|since| age_ms(context.now_ms(), since));
+        let since = since.filter(|_| !is_closed);
         let hold = match (&position.hold, &position.closed) {
             (Some(hold), _) => hold.clone(),
             (None, Some(_)) => "closed".to_owned(),
@@ -244,7 +245,7 @@ impl Row {
             qty: Number::of(&position.qty),
             entry: entry.map(|field| Field::of(context, field)),
             mark: mark.map(|field| Field::of(context, field)),
-            age: age_ms_.map_or_else(String::new, time::span),
+            age: marked.map(|id| Age::of(id, context.now_ms())),
             pnl: Number::of_option(pnl),
             r: Number::of_option(position.r_net.as_ref()),
             bar: bar(position),
@@ -253,18 +254,18 @@ impl Row {
             tone: tone_of(position.hold.as_deref()),
             meaning: meaning_of(&hold),
             hold,
-            since: since_ms.map_or_else(String::new, time::span),
+            since: since.map(|id| Age::of(id, context.now_ms())),
             missing: position.missing.clone(),
             flags: position.flags.clone(),
             keys: Keys {
                 qty: format::decimal(&position.qty),
                 entry: number(entry.map(|field| &field.value)),
                 mark: number(mark.map(|field| &field.value)),
-                age_ms: age_ms_,
+                age_ms: marked.map(|id| age_ms(context.now_ms(), id)),
                 pnl: number(pnl),
                 r: number(position.r_net.as_ref()),
                 next: number(next_price),
-                since_ms,
+                since_ms: since.map(|id| age_ms(context.now_ms(), id)),
             },
         }
     }

@@ -5,19 +5,18 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 
-use super::age_ms;
+use super::percent_of;
 use crate::codec::shown;
 use crate::codec::state::Quarantined;
-use crate::codec::time;
 use crate::console::address::Address;
 use crate::console::error::PageError;
-use crate::console::format::When;
-use crate::console::frame::{Frame, PageContext};
+use crate::console::format::{Age, When};
+use crate::console::frame::{Frame, PageContext, Part};
 use crate::drive::quarantine::{Now, tried};
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
-/// Quarantined entries that the page lists. [1]
+/// Quarantined entries of one part of the list. [1]
 const QUARANTINED_SHOWN: usize = 80;
 /// Length of an entry in the list. [characters]
 const LINE_SHOWN: usize = 600;
@@ -29,7 +28,7 @@ struct StreamRow {
     first: Option<When>,
     cursor: Option<When>,
     href: Option<Address>,
-    age: String,
+    age: Option<Age>,
 }
 
 struct ShapeRow {
@@ -45,7 +44,7 @@ struct GapRow {
     after: String,
     before: String,
     reported: When,
-    href: Address,
+    href: Option<Address>,
 }
 
 struct QuarantineRow {
@@ -68,6 +67,7 @@ struct StreamsPage {
     gap_symbols: Vec<String>,
     quarantined: Vec<QuarantineRow>,
     total: usize,
+    part: Part,
     reasons: Vec<(String, usize, Address, bool)>,
     reason: String,
     duplicates: u64,
@@ -82,8 +82,10 @@ pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Stri
     let total = past.len();
     let wanted = context.parameter("reason").to_owned();
     let reasons = reasons(context, &past, &wanted);
-    let listed = past.into_iter().filter(|of| wanted.is_empty() || of.reason == wanted).take(QUARANTINED_SHOWN);
-    let listed = tried(engine.streams().clone(), listed.collect(), &film.config)?;
+    let newest_first = past.into_iter().rev();
+    let mut listed: Vec<Quarantined> = newest_first.filter(|of| wanted.is_empty() || of.reason == wanted).collect();
+    let part = Part::of(context, &mut listed, QUARANTINED_SHOWN);
+    let listed = tried(engine.streams().clone(), listed, &film.config)?;
     let page = StreamsPage {
         streams: stream_rows(context, stop)?,
         shapes: shapes(context),
@@ -91,11 +93,12 @@ pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Stri
         gap_symbols: context.sheet(false)?.history_gap,
         quarantined: listed.into_iter().map(|tried| QuarantineRow::of(context, tried)).collect(),
         total,
+        part,
         reasons,
         reason: wanted,
         duplicates: engine.counters.duplicates,
         applied: engine.counters.applied,
-        all: context.here.clone().with("reason", ""),
+        all: context.here.clone().with("part", "").with("reason", ""),
         frame: Frame::of(context, "Streams and quarantine", None),
     };
     Ok(page.render()?)
@@ -111,8 +114,8 @@ fn stream_rows(context: &PageContext<'_>, stop: &Stop) -> Result<Vec<StreamRow>,
             kind: stream.kind.name(),
             entries: Some(*entries).filter(|_| film.has_past()),
             first: count.first.filter(|first| *first <= context.until()).map(When::of),
-            href: cursor.map(|id| context.entry(&id.to_string())),
-            age: cursor.map_or_else(String::new, |id| time::span(age_ms(context.now_ms(), id))),
+            href: cursor.and_then(|id| context.entry_link(&id.to_string())),
+            age: cursor.map(|id| Age::of(id, context.now_ms())),
             cursor: cursor.map(When::of),
         }
     });
@@ -123,7 +126,7 @@ fn shapes(context: &PageContext<'_>) -> Vec<ShapeRow> {
     let mut shapes = Vec::new();
     for (kind, of_kind) in context.engine.counters.shapes() {
         let all: u64 = of_kind.values().sum();
-        let row = |(shape, entries)| ShapeRow { kind, shape, entries, share: entries * 100 / all.max(1) };
+        let row = |(shape, entries)| ShapeRow { kind, shape, entries, share: percent_of(entries, all) };
         shapes.extend(of_kind.into_iter().map(row));
     }
     shapes
@@ -135,7 +138,7 @@ fn gaps(context: &PageContext<'_>) -> Vec<GapRow> {
         after: gap.after.map_or_else(|| "the beginning".to_owned(), |id| id.to_string()),
         before: gap.before.map_or_else(|| "the end".to_owned(), |id| id.to_string()),
         reported: When::of(gap.reported),
-        href: context.entry(&gap.reported.to_string()),
+        href: context.entry_link(&gap.reported.to_string()),
     });
     gaps.collect()
 }
@@ -149,7 +152,7 @@ fn reasons(
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     quarantined.iter().for_each(|entry| *reasons.entry(&entry.reason).or_default() += 1);
     let row = |(reason, n): (&str, usize)| {
-        (reason.to_owned(), n, context.here.clone().with("reason", reason), reason == wanted)
+        (reason.to_owned(), n, context.here.clone().with("part", "").with("reason", reason), reason == wanted)
     };
     reasons.into_iter().map(row).collect()
 }

@@ -12,6 +12,7 @@ use crate::console::chart::{self, Series, Size};
 use crate::console::error::PageError;
 use crate::console::format::{self, Number, When};
 use crate::console::frame::{Frame, PageContext};
+use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::Policy;
 use crate::drive::stop::Stop;
 use crate::drive::whatif::{self, Compared, Document, PolicyResult};
@@ -52,6 +53,8 @@ struct OnlyRow {
     of: String,
     when: Option<When>,
     symbol: String,
+    /// The name of its book, if the symbol does not say all.
+    book: String,
     side: String,
     qty: Number,
     r: Number,
@@ -211,6 +214,7 @@ impl Outcome {
                     of: result.name.to_owned(),
                     when: When::of_text(cause),
                     symbol: text("symbol").to_owned(),
+                    book: super::book_beside(text("position_id"), text("symbol")),
                     side: text("side").to_owned(),
                     qty: Number::of(text("qty")),
                     r: Number::of(text("r_net")),
@@ -219,6 +223,8 @@ impl Outcome {
                 });
             }
         }
+        let cause = |row: &OnlyRow| row.when.as_ref().and_then(|when| when.entry.parse::<EntryId>().ok());
+        only.sort_by_key(cause);
         let lines = series(&document);
         Ok(Self {
             entries: document.entries,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
@@ -188,8 +189,9 @@ impl Site {
         R: IntoResponse,
     {
         let (handler, guard) = (handler(make), self.guard.clone());
-        let answer = async move |name: Option<Path<String>>, uri: Uri, headers: HeaderMap| {
-            let name = name.map(|Path(name)| name);
+        let answer = async move |name: Result<Option<Path<String>>, PathRejection>, uri: Uri, headers: HeaderMap| {
+            // A name that is not UTF-8 is the name of nothing: the page answers, as for any other unknown name.
+            let name = name.map_or_else(|_| Some("\u{fffd}".to_owned()), |name| name.map(|Path(name)| name));
             answer_of(&handler, &guard, &headers, name, &uri).await
         };
         Self { router: self.router.route(path, get(answer)), ..self }

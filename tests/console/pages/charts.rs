@@ -193,3 +193,71 @@ fn a_chart_of_a_day_of_ticks_stays_small_and_keeps_its_extremes() {
     assert_eq!(heights.len(), 4, "both usual prices and both spikes: {heights:?}");
     assert!(chart.len() < 60_000, "{} bytes", chart.len());
 }
+
+/// Writes a history of lines: stream, milliseconds after the first, fields.
+fn history(folder: &std::path::Path, lines: &[(&str, u64, &str)]) -> PathBuf {
+    let line = |(stream, ms, fields): &(&str, u64, &str)| {
+        let id = 1_770_163_200_000 + ms;
+        format!("{{\"stream\":\"quantum:stream:{stream}\",\"id\":\"{id}-0\",\"fields\":{{{fields}}}}}\n")
+    };
+    let path = folder.join("history.jsonl");
+    fs::write(&path, lines.iter().map(line).collect::<String>()).expect("a history is written");
+    path
+}
+
+const INTENT: (&str, u64, &str) =
+    ("trade.intent", 0, r#""symbol":"AUSDT","side":"BUY","atr_value":"0.01","volatility_factor":"1""#);
+
+/// The lane of holds ends with the hold of the headline, also if time alone has brought it.
+#[test]
+fn the_lane_of_holds_ends_with_the_hold_of_the_headline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let max_age_ms = config(None).policy.max_price_age_ms;
+    let lines = [
+        INTENT,
+        (
+            "apply.result",
+            1,
+            r#""symbol":"AUSDT","side":"BUY","orderId":"1","status":"FILLED","executedQty":"100","avgPrice":"1""#,
+        ),
+        ("market.tick", 1_000, r#""symbol":"AUSDT","price":"1.001""#),
+        ("market.tick", 1_000 + max_age_ms + 7_001, r#""symbol":"BUSDT","price":"1""#),
+    ];
+    let console = Served::of(film_of(&[history(folder.path(), &lines)], &config(None)), "");
+    let page = console.page("/console/position/AUSDT");
+    let head = page.with_class("hold-line").next().expect("a headline").text.clone();
+    assert!(head.contains("stale_price"), "{head}");
+    let holds: Vec<String> = page.with_class("hold").filter(|e| e.name == "rect").map(|e| e.text.clone()).collect();
+    assert!(holds.iter().any(|hold| hold.starts_with("stale_price for 7.0s")), "{holds:?}");
+    assert!(page.all("text").any(|text| text.has_class("lane") && text.text == "stale_price"));
+}
+
+/// A closed position lacks nothing and has no armed rung. Its lines begin where entry and risk had these values.
+#[test]
+fn a_closed_position_lacks_nothing_and_its_lines_begin_with_its_last_entry_price() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fill = |id: u32, side: &str, qty: u32, price: &str| {
+        format!(
+            r#""symbol":"AUSDT","side":"{side}","orderId":"{id}","status":"FILLED","executedQty":"{qty}","avgPrice":"{price}""#
+        )
+    };
+    let (first, second, out) = (fill(1, "BUY", 100, "1"), fill(2, "BUY", 100, "1.01"), fill(3, "SELL", 200, "1.002"));
+    let lines = [
+        INTENT,
+        ("apply.result", 1, &*first),
+        ("market.tick", 1_000, r#""symbol":"AUSDT","price":"1.001""#),
+        ("apply.result", 5_000, &second),
+        ("market.tick", 9_000, r#""symbol":"AUSDT","price":"1.002""#),
+        ("apply.result", 10_000, &out),
+    ];
+    let console = Served::of(film_of(&[history(folder.path(), &lines)], &config(None)), "");
+    let page = console.page("/console/position/AUSDT");
+    assert!(page.with_class("hold-line").next().expect("a headline").text.contains("Closed"));
+    assert_eq!(page.with_class("missing").map(|e| &*e.text).collect::<Vec<_>>(), [""; 0]);
+    let text = &page.all("main").next().expect("a page").text;
+    assert!(text.contains("not taken") && !text.contains("armed "), "{text}");
+    let chart = page.all("line").filter(|line| line.has_class("entry")).map(|line| line.get("x1").to_owned());
+    let begins: Vec<f64> = chart.map(|x| x.parse().expect("a coordinate")).collect();
+    // The second fill was in the middle of the life: 74 is the left edge of the wide chart.
+    assert!(!begins.is_empty() && begins[0] > 300.0, "{begins:?}");
+}
