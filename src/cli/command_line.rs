@@ -30,7 +30,7 @@ pub struct Cli {
     /// Configuration file (TOML); variables of the environment override it
     #[arg(long, global = true, value_name = "FILE", display_order = 900)]
     pub config: Option<PathBuf>,
-    /// Number of the cell, for `%cell%` in the configuration; `run` and `status --cells` take several: 0..15 is 0
+    /// Number of the cell, for `%cell%` in the configuration; `run`, `control` and `status --cells` take several: 0..15 is 0
     /// to 15, both included
     #[arg(long, global = true, value_name = "N|N..M", display_order = 900)]
     pub cell: Option<Cells>,
@@ -128,7 +128,8 @@ Exit code 1: a position still lacks something.")]
     Chart(super::chart::Command),
     /// Show a history, a journal or a store in the browser, as of any moment
     Console(super::console::Args),
-    /// Write a control entry: kill switch, gaps, risk, rungs. A dry run, unless --yes is given
+    /// Write a control entry: kill switch, gaps, risk, rungs; for all cells, unless --cell is given. A dry run, unless
+    /// --yes is given
     #[command(after_help = "Examples: harvester control kill on --reason \"exchange is down\" --yes
           harvester control gap-accept NEARUSDT --reason \"checked by hand\" --yes")]
     Control(super::control::Args),

@@ -99,6 +99,14 @@ struct OfCell<'a> {
     error: Option<String>,
 }
 
+/// A cell with what was done there, or why nothing was.
+struct Carried<'a> {
+    to: &'a To<'a>,
+    outcome: Option<(Plan, Done)>,
+    /// Why the command failed at this cell.
+    error: Option<String>,
+}
+
 /// Carries a command out at all of these cells, at the same time. Fails with [`Found`] if one did not work, and with the
 /// error of the first one if none could be reached.
 pub(super) fn run(order: &Command, cells: &[Config], how: &How, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -120,27 +128,27 @@ pub(super) fn run(order: &Command, cells: &[Config], how: &How, out: &mut dyn Wr
     let configs: Vec<&Config> = cells.iter().collect();
     let warning = others(&configs, &order.word).warning(&order.word);
     let mut failed: Vec<(u32, anyhow::Error)> = Vec::new();
-    let mut done: Vec<(&To<'_>, Option<(Plan, Done)>, Option<String>)> = Vec::new();
+    let mut done: Vec<Carried<'_>> = Vec::new();
     let mut unreached = 0;
     for (to, carried) in all.iter().zip(carried) {
         let cell = to.config.run.cell.unwrap_or_default();
-        let (carried, error) = match carried {
-            Ok(carried) => {
-                let error = verdict(&order.word, &carried.1).err();
-                (Some(carried), error)
+        let (outcome, error) = match carried {
+            Ok(outcome) => {
+                let error = verdict(&order.word, &outcome.1).err();
+                (Some(outcome), error)
             }
             Err(error) => {
                 unreached += 1;
                 (None, Some(error))
             }
         };
-        done.push((to, carried, error.as_ref().map(|error| format!("{error:#}"))));
+        done.push(Carried { to, outcome, error: error.as_ref().map(|error| format!("{error:#}")) });
         failed.extend(error.map(|error| (cell, error)));
     }
     if how.json {
-        let cells = done.iter().map(|(to, carried, error)| OfCell {
+        let cells = done.iter().map(|Carried { to, outcome, error }| OfCell {
             cell: to.config.run.cell.unwrap_or_default(),
-            document: carried.as_ref().map(|(plan, done)| Document::of(plan, to, done)),
+            document: outcome.as_ref().map(|(plan, done)| Document::of(plan, to, done)),
             error: error.clone(),
         });
         json::write(out, &Documents { cells: cells.collect(), warning: warning.as_deref() })?;
@@ -161,27 +169,22 @@ pub(super) fn run(order: &Command, cells: &[Config], how: &How, out: &mut dyn Wr
     }
 }
 
-fn show(
-    order: &Command,
-    all: &[(&To<'_>, Option<(Plan, Done)>, Option<String>)],
-    warning: Option<&str>,
-    screen: &mut Screen<'_>,
-) -> anyhow::Result<()> {
+fn show(order: &Command, all: &[Carried<'_>], warning: Option<&str>, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.heading(&format!("to {}", plural(all.len() as u64, "cell")))?;
     for (name, value) in order.entry.fields() {
         screen.line(&format!("  {name:<11} {value}"))?;
     }
     let mut rows = Vec::new();
     let mut notes: Vec<&str> = Vec::new();
-    for (to, carried, error) in all {
+    for Carried { to, outcome, error } in all {
         let cell = format!("cell {}", to.config.run.cell.unwrap_or_default());
-        let (tone, outcome) = match (carried, error) {
+        let (tone, said) = match (outcome, error) {
             (_, Some(error)) => (Tone::Bad, format!("FAILED: {error}")),
-            (Some((plan, done)), None) => (Tone::Good, outcome(to, plan, done, order.is_written)),
+            (Some((plan, done)), None) => (Tone::Good, said(to, plan, done, order.is_written)),
             (None, None) => continue,
         };
-        rows.push(vec![(cell, Tone::Plain), (outcome, tone)]);
-        let warnings = carried.iter().flat_map(|(plan, _)| &plan.warnings);
+        rows.push(vec![(cell, Tone::Plain), (said, tone)]);
+        let warnings = outcome.iter().flat_map(|(plan, _)| &plan.warnings);
         notes.extend(warnings.map(String::as_str).filter(|note| !notes.contains(note)).collect::<Vec<_>>());
     }
     screen.rows(rows)?;
@@ -195,7 +198,7 @@ fn show(
 }
 
 /// Returns what was done at a cell, or what would be done.
-fn outcome(to: &To<'_>, plan: &Plan, done: &Done, is_written: bool) -> String {
+fn said(to: &To<'_>, plan: &Plan, done: &Done, is_written: bool) -> String {
     if !is_written {
         let target =
             done.target.as_ref().and_then(super::Target::says).map_or_else(String::new, |says| format!(" {says}"));

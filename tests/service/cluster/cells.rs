@@ -74,6 +74,52 @@ impl Cells {
     }
 }
 
+/// Returns the file of the page on cells, for this cluster and without pages.
+fn file_of_the_page(cluster: &RedisCluster) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/more-than-one-machine.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let (_, section) = page.split_once("### Cells on a cluster\n").expect("the section");
+    let (_, block) = section.split_once("```toml\n").expect("a block");
+    let (file, _) = block.split_once("```\n").expect("its end");
+    let file = file.replace("redis-cluster://127.0.0.1:7001,127.0.0.1:7002", &cluster.url());
+    file.replace("127.0.0.1:9464+%cell%", "")
+}
+
+const LIVE: &str = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
+    price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\n\
+    [accounts.A]\n[accounts.main]\n[backfill]\nsources = [\"redis\"]\n";
+
+#[test]
+fn the_file_of_the_page_runs_and_each_cell_sends_into_its_own_stream() {
+    let cells = Cells::start();
+    std::fs::write(cells.path().join("live.toml"), file_of_the_page(&cells.cluster) + LIVE).expect("the settings");
+    let requests = |cell: u32| format!("quantum:{{cell-{cell}}}:stream:apply.plan");
+    for cell in 0..4 {
+        cells.cluster.cli(&["XGROUP", "CREATE", &requests(cell), "executor", "0", "MKSTREAM"]);
+    }
+    let mut running = cells.led("live.toml", "0..3", "live.log", 4);
+    // A is an account of cell 1 of 4, and main of cell 3.
+    for account in ["A", "main"] {
+        let intent = r#"{"symbol":"ADAUSDT","side":"BUY","atr_value":0.01,"volatility_factor":1.0}"#;
+        cells.cluster.add("quantum:stream:trade.intent", &[("payload", intent)]);
+        let filled = [("symbol", "ADAUSDT"), ("account", account), ("side", "BUY"), ("executedQty", "100")];
+        let more = [("avgPrice", "1"), ("orderId", account), ("status", "FILLED")];
+        cells.cluster.add("quantum:stream:apply.result", &[&filled[..], &more].concat());
+    }
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    cells.cluster.add("quantum:stream:market.tick", &[("symbol", "ADAUSDT"), ("price", "1.008")]);
+    let sent = || [0, 1, 2, 3].map(|cell| cells.cluster.entries(&requests(cell)).len());
+    until("both cells send", || sent() == [0, 1, 0, 1]);
+    let kill = ["control", "kill", "on", "--config", "live.toml", "--reason", "r", "--yes"];
+    let killed = run(&mut cells.command(&kill));
+    assert_eq!(killed.code, Some(0), "{}{}", killed.out, killed.log);
+    for cell in 0..4 {
+        assert_eq!(cells.cluster.cli(&["GET", &format!("quantum:{{cell-{cell}}}:harvest.kill")]).trim(), "1");
+    }
+    running.kill().expect("it runs");
+    running.wait().expect("it ends");
+}
+
 #[test]
 fn cells_of_three_primaries_start_and_see_the_claims_of_each_other() {
     let cells = Cells::start();
