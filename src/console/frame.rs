@@ -76,6 +76,12 @@ impl PageContext<'_> {
         self.to(&format!("/console/decision/{}", part(decision_id)))
     }
 
+    /// Returns the address of a decision; `None` if the source has no sealed entry of it, and so no page.
+    pub fn decision_link(&self, decision_id: &str) -> Option<Address> {
+        let is_known = self.film.all_decisions().any(|link| link.decision_id() == decision_id);
+        is_known.then(|| self.decision(decision_id))
+    }
+
     /// Returns the entries of each stream up to the moment, in the order of the film. [1]
     pub fn counts(&self, stop: &Stop) -> Result<Arc<[u64]>, FilmError> {
         self.film.counts(self.at, stop)

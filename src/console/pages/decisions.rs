@@ -76,6 +76,8 @@ struct DecisionsPage {
     verdict_text: String,
     source: DecisionSource,
     remarks: Vec<String>,
+    /// Decisions of positions that are not in the list. [1]
+    unlisted: usize,
     is_odd: bool,
     head_seq: u64,
     head_hash: String,
@@ -129,10 +131,10 @@ impl Differences {
             film.beside.iter().filter(|link| is_past(context, link)).map(Link::decision_id).collect();
         let recorded: BTreeSet<&str> = film.decisions.links.iter().map(Link::decision_id).collect();
         let compared = &context.engine.counters.comparison;
-        let is_left_out = |id: &&Box<str>| !recorded.contains(&***id) && !beside.contains(&***id);
+        let is_left_out = |id: &&str| !recorded.contains(id) && !beside.contains(id);
         Self {
             made: (beside.len() as u64).saturating_sub(waiting),
-            left_out: compared.missing.iter().filter(is_left_out).count() as u64,
+            left_out: compared.missing.iter().map(|id| &**id).filter(is_left_out).count() as u64,
             unlike: compared.differ + compared.unexpected,
             orphaned: compared.orphaned,
         }
@@ -170,6 +172,12 @@ impl Differences {
         .flatten()
         .collect()
     }
+}
+
+/// Returns the number of decisions of positions that the list does not have. [1]
+fn unlisted(context: &PageContext<'_>) -> usize {
+    let listed: BTreeSet<&str> = context.film.all_decisions().map(Link::decision_id).collect();
+    outcomes(&context.engine).keys().filter(|id| !listed.contains(&***id)).count()
 }
 
 /// Returns the number of faults of the chain. [1]
@@ -234,6 +242,7 @@ pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Strin
         source: context.film.source,
         is_odd: differences.odd() > 0,
         remarks: differences.remarks(),
+        unlisted: unlisted(context),
         head_seq: chain.head.seq,
         head_hash: chain.head.hash.to_string(),
         good: chain.signatures.good,

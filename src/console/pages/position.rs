@@ -85,7 +85,8 @@ struct RungRow {
     away: Option<Decimal>,
     fraction: String,
     state: String,
-    decision: Option<Link>,
+    /// The beginning of its id, and its page if there is one.
+    decision: Option<(String, Option<Address>)>,
 }
 
 struct StoryRow {
@@ -235,7 +236,7 @@ fn rung_rows(context: &PageContext<'_>, view: &PositionView, lines: &[RungLine])
             away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
             fraction: rung.fraction.clone(),
             state: if view.closed.is_some() && rung.state == "armed" { NOT_TAKEN } else { &*rung.state }.to_owned(),
-            decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: context.decision(id) }),
+            decision: rung.decision_id.as_ref().map(|id| (short_id(id), context.decision_link(id))),
         }
     };
     view.rungs.iter().map(row).collect()

@@ -116,6 +116,22 @@ fn a_recorded_decision_that_differs_or_has_no_position_needs_a_person() {
     assert!(needs_of(&console).contains("1 decision of these rules is not recorded."), "{}", needs_of(&console));
 }
 
+/// The fold adopts a decision whose entry is not sealed. The chain does not contain it, so it has no page.
+#[test]
+fn a_decision_that_only_its_position_knows_is_named_without_a_link() {
+    let console = case("s4_own_decisions_missing");
+    let page = console.page("/console/position/SOLUSDT");
+    for link in page.links().iter().filter(|link| link.starts_with("/console/")) {
+        assert_eq!(console.get(link).0, 200, "{link}");
+    }
+    assert!(page.cells_of("0.5").iter().any(|cell| cell.len() == 12), "{:?}", page.cells_of("0.5"));
+    assert!(
+        verdict_of(&console).contains("1 more decision is known from its position only"),
+        "{}",
+        verdict_of(&console)
+    );
+}
+
 #[test]
 fn faults_are_counted_alike_on_every_page() {
     let folder = tempfile::tempdir().expect("a folder");
