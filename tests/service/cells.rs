@@ -138,6 +138,7 @@ fn two_cells_in_one_process_make_the_decisions_of_one_service() {
     import(&file, &server);
     place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
     let log = place.log("log");
+    assert!(!log.contains("}:cell{"), "a line names its cell once: {log}");
     let of_no_cell: Vec<&str> = log.lines().filter(|line| !line.contains("cell{cell=")).collect();
     assert_eq!(of_no_cell, Vec::<&str>::new(), "each line of the log names its cell");
     for cell in [0, 1] {

@@ -316,7 +316,7 @@ async fn stop_with_process(of_process: Arc<AtomicBool>, stop: Arc<AtomicBool>, e
 
 /// Returns the span that names the cell in each line of the log; an empty one where there are no cells.
 pub(super) fn span_of_cell(config: &Config) -> Span {
-    config.run.cell.map_or_else(Span::none, |cell| tracing::error_span!("cell", cell))
+    config.run.cell.map_or_else(Span::none, |cell| tracing::error_span!(parent: None, "cell", cell))
 }
 
 /// Starts a thread. Its name is that of the part and, with several cells, of the cell.
