@@ -130,16 +130,16 @@ function apply() {
   reachScrollers();
   tell();
 }
-function heard() {
+function received() {
   contact = Date.now();
   lost = null;
 }
 function follow() {
   if (!live || document.hidden || source) return;
   source = new EventSource(live);
-  source.addEventListener("alive", heard);
+  source.addEventListener("alive", received);
   source.onmessage = (event) => {
-    heard();
+    received();
     for (const [name, html] of JSON.parse(event.data)) {
       // A whole part contains what waited of the parts inside it.
       parts.delete(name);
@@ -150,7 +150,7 @@ function follow() {
   source.onopen = () => {
     pause = RETRY_MIN_MS;
     document.documentElement.classList.add("live");
-    heard();
+    received();
     tell();
   };
   source.onerror = (event) => {
