@@ -139,7 +139,7 @@ fn cells_of_three_primaries_start_and_see_the_claims_of_each_other() {
     // Without the other one, a cell starts. It names the cell whose server does not answer.
     let started = cells.run_until_idle("1");
     assert_eq!(started.code, Some(0), "{}", started.log);
-    for node in cells.cluster.nodes.iter() {
+    for node in &cells.cluster.nodes {
         node.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
     let port = cells.cluster.nodes[OWNERS[2]].port();
