@@ -1,6 +1,6 @@
 //! The server of the streams: version, role, persistence, memory, and the permissions of our user.
 
-use super::check::Check;
+use super::check::{Check, found_or_said};
 use crate::config::Config;
 use crate::service::server::decision_stream;
 use crate::shell::redis::{LeaseKeys, Server, ServerError, ServerInfo, claims_key};
@@ -12,8 +12,10 @@ pub async fn checks(server: &mut Server, config: &Config) -> Result<Vec<Check>, 
     let mut checks = vec![version(&info), mode(&info, server.is_cluster()), role(&info)];
     checks.extend(persistence(&info));
     checks.push(memory(&info));
-    checks.push(rights(server, &info, config).await?);
-    checks.push(lease(server, config).await?);
+    let rights = rights(server, &info, config).await.map(|check| vec![check]);
+    checks.extend(found_or_said(AREA, "rights", rights));
+    let lease = lease(server, config).await.map(|check| vec![check]);
+    checks.extend(found_or_said(AREA, "lease", lease));
     Ok(checks)
 }
 
