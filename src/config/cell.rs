@@ -23,7 +23,8 @@ const COMPARED_MAX: u32 = 64;
 
 const KEY: &str = "run.cell";
 const VARIABLE: &str = "HARVEST_CELL";
-const NEEDS_CELL: &str = "it contains %cell%, and no cell is given: give --cell N, HARVEST_CELL or run.cell";
+/// The end of each error about a configuration of cells without a cell.
+pub(super) const NO_CELL: &str = "and no cell is given: give --cell N, HARVEST_CELL or run.cell";
 
 /// The cells of a process: one, or several in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,7 @@ impl Sources {
             location: location.to_owned(),
             name: name.to_owned(),
             value: format!("{value:?}"),
-            want: NEEDS_CELL.to_owned(),
+            want: format!("it contains %cell%, {NO_CELL}"),
         };
         file.render(&render).map_err(|(key, value)| refused(&location, &key, &value))?;
         environment.render(&render).map_err(|(name, value)| refused("environment", &name, &value))?;
@@ -133,7 +134,7 @@ impl Sources {
 impl ConfigError {
     /// Returns true if the configuration is one of cells, and no cell is given.
     pub fn needs_cell(&self) -> bool {
-        matches!(self, Self::Value { want, .. } if want.contains("no cell is given"))
+        matches!(self, Self::Value { want, .. } if want.ends_with(NO_CELL))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::cell::CELLS_MAX;
+use super::cell::{CELLS_MAX, NO_CELL};
 use super::error::ConfigError;
 use super::table::{Sheet, Table};
 use crate::codec::decode::is_account_name;
@@ -214,9 +214,8 @@ fn selection(table: &mut Table<'_, '_>, cell: Option<u32>) -> Result<(Selection,
             Selection::Shard(Shard::parse(&shard).ok_or_else(|| table.refused("shard", &want))?)
         }
         (true, true, false) => {
-            let want = "it gives accounts to cells, and no cell is given: give --cell N, HARVEST_CELL or run.cell";
             let refused = |want: &str| table.refused_below("accounts_by_cell", "", "…", want);
-            let cell = cell.ok_or_else(|| refused(want))?;
+            let cell = cell.ok_or_else(|| refused(&format!("it gives accounts to cells, {NO_CELL}")))?;
             let want = format!("it has no accounts for cell {cell}: give it some, or another cell");
             Selection::listed(by_cell.get(&cell).ok_or_else(|| refused(&want))?.iter().map(String::as_str))
         }
