@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use rust_decimal::prelude::ToPrimitive as _;
 
+use super::rungs::is_taken;
 use super::scale::{self, Scale};
 use super::svg::{Svg, at};
 use crate::codec::time;
@@ -247,10 +248,6 @@ struct Named {
     text: String,
     line: &'static str,
     label: &'static str,
-}
-
-fn is_taken(state: &str) -> bool {
-    !matches!(state, "armed" | "not taken" | "refused" | "failed")
 }
 
 /// Returns a rung as text, with a sign for its state.

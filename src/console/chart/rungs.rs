@@ -19,8 +19,13 @@ pub struct Tick {
 
 impl Tick {
     pub fn is_taken(&self) -> bool {
-        !matches!(&*self.state, "armed" | "not taken" | "refused" | "failed")
+        is_taken(&self.state)
     }
+}
+
+/// Returns true if a rung in this state has a decision that counts.
+pub(super) fn is_taken(state: &str) -> bool {
+    !matches!(state, "armed" | "not taken" | "refused" | "failed")
 }
 
 /// Draws R. `None` draws the ladder alone, with a dashed base: R is not known.

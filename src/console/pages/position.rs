@@ -31,8 +31,10 @@ const STORY_SHOWN: usize = 120;
 /// Size of the raw entries that a page contains. A link leads to the others. [bytes]
 const RAW_BYTES_MAX: usize = 40_000;
 
-/// The state of an armed rung of a closed position.
-pub const NOT_TAKEN: &str = "not taken";
+/// Returns the state of a rung as the pages name it: an armed rung of a closed position is never taken any more.
+pub fn state_of<'a>(view: &PositionView, rung: &'a Rung) -> &'a str {
+    if view.closed.is_some() && rung.state == "armed" { "not taken" } else { &rung.state }
+}
 
 /// A field that the evaluation uses, with its origin.
 pub struct FieldRow {
@@ -235,7 +237,7 @@ fn rung_rows(context: &PageContext<'_>, view: &PositionView, lines: &[RungLine])
             price: price.map(|line| Number::of(&line.price_text)),
             away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
             fraction: rung.fraction.clone(),
-            state: if view.closed.is_some() && rung.state == "armed" { NOT_TAKEN } else { &*rung.state }.to_owned(),
+            state: state_of(view, rung).to_owned(),
             decision: rung.decision_id.as_ref().map(|id| (short_id(id), context.decision_link(id))),
         }
     };
@@ -292,7 +294,7 @@ fn rung_lines(view: &PositionView, cost_bps: &str) -> Vec<RungLine> {
             r_text: rung.r.clone(),
             price: format::float(&price_text)?,
             price_text,
-            state: if view.closed.is_some() && rung.state == "armed" { NOT_TAKEN } else { &*rung.state }.to_owned(),
+            state: state_of(view, rung).to_owned(),
         })
     };
     view.rungs.iter().filter_map(line).collect()

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use askama::Template;
 use rust_decimal::Decimal;
 
+use super::position::state_of;
 use super::{Field, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::view::{PositionView, Rung};
 use crate::console::address::Address;
@@ -203,11 +204,9 @@ fn within(context: &PageContext<'_>) -> Option<Result<Decimal, ()>> {
 
 /// Returns the rungs of a position as ticks.
 pub fn ticks(position: &PositionView) -> Vec<Tick> {
-    let state = |rung: &Rung| {
-        let is_left = position.closed.is_some() && rung.state == "armed";
-        if is_left { super::position::NOT_TAKEN.to_owned() } else { rung.state.clone() }
+    let tick = |rung: &Rung| {
+        Some(Tick { r: format::float(&rung.r)?, text: rung.r.clone(), state: state_of(position, rung).to_owned() })
     };
-    let tick = |rung: &Rung| Some(Tick { r: format::float(&rung.r)?, text: rung.r.clone(), state: state(rung) });
     position.rungs.iter().filter_map(tick).collect()
 }
 
