@@ -1,7 +1,6 @@
 //! The frame of every page: navigation, the moment that is shown, and links to other moments.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::address::{Address, part};
 use super::auditor::Auditor;
@@ -14,6 +13,7 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::film::{DecisionSource, Film, FilmError, Origin};
 use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
+use crate::shell::exchange::wall_ms;
 
 /// The input of a page: the film, the moment and the address.
 pub struct PageContext<'a> {
@@ -100,11 +100,6 @@ impl PageContext<'_> {
         let sheet = Sheet::of_at(&self.engine, &self.film.rows, None, closed_too, self.now_ms())?;
         Ok(sheet.expect("all symbols were asked for"))
     }
-}
-
-fn clock_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub struct Tab {
@@ -249,7 +244,7 @@ impl Frame {
             notices: context.film.notices.clone(),
             is_recorded: context.film.source == DecisionSource::Recorded,
             live: context.live.clone(),
-            clock_ms: clock_ms(),
+            clock_ms: wall_ms(),
             refresh_s: None,
         }
     }
@@ -307,7 +302,7 @@ impl TimeBar {
                 Some(_) | None => LastEntry::Same,
             },
             entry: last.to_string(),
-            age: context.live.is_some().then(|| Age::of(last, clock_ms())),
+            age: context.live.is_some().then(|| Age::of(last, wall_ms())),
             first: When::of(film.first),
             last: When::of(film.last),
             first_ms: film.first.ms,

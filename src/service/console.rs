@@ -18,6 +18,7 @@ use crate::drive::film::Origin;
 use crate::drive::reel::{Bounds, Reel};
 use crate::drive::snapshots;
 use crate::drive::stop::Stop;
+use crate::shell::exchange::wall_ms;
 use crate::shell::web::{Guard, Site};
 
 /// A journal with more entries is read from a snapshot on, and not from its beginning. [1]
@@ -79,11 +80,6 @@ pub fn guard(config: &Config, address: SocketAddr) -> Guard {
     }
 }
 
-fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 fn of_service(config: &Config, shared: SharedReport) -> Console {
     let of_reel = Arc::new(config.clone());
     let begin = move |stop: &Stop| {
@@ -112,7 +108,7 @@ fn present(report: &Report) -> Present {
         group: report.group.clone(),
         cell: report.cell.clone(),
         uptime_ms: report.uptime_ms,
-        now_ms: now_ms(),
+        now_ms: wall_ms(),
         mode: report.policy.mode.clone(),
         mode_configured: report.policy.mode_configured.clone(),
         policy: report.policy.hash.clone(),

@@ -2,7 +2,6 @@
 
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 
@@ -15,6 +14,7 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::drive::pipeline::PassError;
 use crate::service::server;
+use crate::shell::exchange::wall_ms;
 use crate::shell::history::{History, HistoryError, Input, Options};
 use crate::shell::journal::Journal;
 use crate::shell::redis::Server;
@@ -117,9 +117,7 @@ impl Sources {
     /// Accepts that decisions of the last seconds are in flight: the service that makes them writes the journal
     /// meanwhile.
     pub fn is_written_now(&mut self) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.in_flight_from_ms = Some(now_ms.saturating_sub(IN_FLIGHT_MS));
+        self.in_flight_from_ms = Some(wall_ms().saturating_sub(IN_FLIGHT_MS));
     }
 
     /// Returns the time of the last entry. [ms since 1970]

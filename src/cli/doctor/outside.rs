@@ -1,7 +1,7 @@
 //! Checks outside of the streams: the store, and the clocks.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::check::Check;
 use crate::codec::causes::with_causes;
@@ -10,6 +10,7 @@ use crate::codec::time::span;
 use crate::domain::engine::RULES_VERSION;
 use crate::drive::projection::{self, ProjectionError};
 use crate::service::report::CLOCKS_APART_MS;
+use crate::shell::exchange::wall_ms;
 use crate::shell::store::OpenError;
 
 /// Checks a store folder: version, size, age of the last flush.
@@ -71,8 +72,7 @@ fn size_and_change(dir: &Path) -> (u64, Option<u64>) {
 
 /// Compares the clock of this machine with the clock of the streams' server.
 pub fn clock(redis_ms: u64) -> Check {
-    let ours = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_millis());
-    let apart_ms = u64::try_from(ours).unwrap_or(u64::MAX).abs_diff(redis_ms);
+    let apart_ms = wall_ms().abs_diff(redis_ms);
     let found = format!("{apart_ms} ms apart from that of Redis");
     if apart_ms > CLOCKS_APART_MS {
         return Check::warning("clock", "this machine", found, "synchronise both machines (chrony, systemd-timesyncd)");

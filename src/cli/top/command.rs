@@ -1,7 +1,7 @@
 //! The loop: asks the service, reads keys, draws.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use ratatui::crossterm::event::Event;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::state::{Answer, Effect, Top};
 use super::view;
 use crate::config::Config;
+use crate::shell::exchange::wall_ms;
 use crate::shell::process;
 use crate::shell::terminal::{Whole, events, has_colour, is_terminal};
 use crate::shell::web::{Client, ClientError};
@@ -76,12 +77,12 @@ async fn show(mut top: Top, client: Client, every: Duration) -> anyhow::Result<(
     let mut terminal = Whole::take().context("the terminal cannot be used")?;
     let mut events = events();
     loop {
-        terminal.draw(|frame| view::draw(&top, now_ms(), colour, frame))?;
+        terminal.draw(|frame| view::draw(&top, wall_ms(), colour, frame))?;
         let effect = tokio::select! {
             () = ends.next() => Effect::End,
             event = events.recv() => pressed(&mut top, event),
             Some(answer) = answers.recv() => {
-                top.take(answer, now_ms());
+                top.take(answer, wall_ms());
                 Effect::None
             }
             _ = ages.tick() => Effect::None,
@@ -139,9 +140,4 @@ async fn document<T: DeserializeOwned>(client: &Client, path: &str, what: &str) 
     })?;
     serde_json::from_str(&body)
         .map_err(|_| format!("{path} did not answer with {what}: is that the address of `harvester run`?"))
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::delivery::Side;
 use super::gaps::missed;
 use super::symbols;
-use super::user::{End, UserFeed, now_ms};
+use super::user::{End, UserFeed};
 use crate::codec::exchange::PositionRow;
 use crate::codec::observe;
-use crate::shell::exchange::{CallError, Positions};
+use crate::shell::exchange::{CallError, Positions, wall_ms};
 
 /// How much later than REST shows a change its event may come.
 const GRACE: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ impl UserFeed {
     /// Requests everything that may have been missed: positions, and the trades of all known symbols. The gap is closed
     /// only if all requests were answered.
     pub(super) async fn fill_gaps(&mut self) -> Result<(), End> {
-        let asked_ms = now_ms();
+        let asked_ms = wall_ms();
         let mut is_open = false;
         match self.look().await {
             Ok(()) => {}
@@ -49,7 +49,7 @@ impl UserFeed {
 
     /// Compares with REST while the socket is open: positions, and the trades of one symbol after the other.
     pub(super) async fn look_again(&mut self) -> Result<(), End> {
-        let asked_ms = now_ms();
+        let asked_ms = wall_ms();
         match self.look().await {
             Ok(()) => {}
             Err(End::Call(error)) => {
@@ -85,7 +85,7 @@ impl UserFeed {
         let next = symbols.iter().filter(listed).find(behind).or_else(|| symbols.iter().find(listed)).cloned();
         self.compared.clone_from(&next);
         let Some(symbol) = next else { return };
-        match missed(&self.exchange, &self.written, &symbol, now_ms()).await {
+        match missed(&self.exchange, &self.written, &symbol, wall_ms()).await {
             Ok(missed) if missed.trades.is_empty() => {}
             Ok(_) => self.delivery.expect_event(&symbol, Instant::now() + GRACE.min(self.compare)),
             Err(error) => self.not_read(&symbol, &error),
@@ -94,7 +94,7 @@ impl UserFeed {
 
     /// Writes the trades of a symbol that may have been missed. Returns true if all of them were read.
     async fn fill(&mut self, symbol: &str) -> bool {
-        match missed(&self.exchange, &self.written, symbol, now_ms()).await {
+        match missed(&self.exchange, &self.written, symbol, wall_ms()).await {
             Ok(missed) => {
                 if !missed.trades.is_empty() {
                     tracing::info!(symbol, trades = missed.trades.len(), "trades that were missed");

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::bail;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -352,10 +352,4 @@ impl UserFeed {
         self.sink.append(&self.stream, &entries).await;
         self.state.wrote(what, observations.len() as u64);
     }
-}
-
-/// Returns the clock of this machine. [ms since 1970]
-pub(super) fn now_ms() -> u64 {
-    let passed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis());
-    u64::try_from(passed).unwrap_or(u64::MAX)
 }
