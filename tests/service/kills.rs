@@ -46,7 +46,6 @@ impl Recorded {
         let folder = tempfile::tempdir().unwrap();
         let history = folder.path().join("night.jsonl");
         let recorded = std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).unwrap();
-        std::fs::write(&history, brought_forward(&of_three_accounts(&recorded))).unwrap();
         // Small batches, so that there are many steps to be killed at.
         let mut settings = "[run]\nread_count = 50\ncheckpoint_entries = 40\nlease_ms = 1000\n".to_owned();
         if is_live {
@@ -58,6 +57,8 @@ impl Recorded {
         }
         settings += "[accounts.main]\n[accounts.hedged]\n\
             [policy.accounts.hedged]\nladder = \"0.5:0.5,1:0.25\"\n";
+        let night = brought_forward(&of_three_accounts(&recorded));
+        std::fs::write(&history, adopted_before(&night, &settings) + &night).unwrap();
         let file = folder.path().join("wanted.toml");
         std::fs::write(&file, &settings).unwrap();
         let store = folder.path().join("wanted");
@@ -175,6 +176,26 @@ impl<'a> Night<'a> {
         let from_history = run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json();
         assert_eq!(from_history, self.place.positions(), "{what}: {} reproduces the state", history.display());
     }
+}
+
+/// Returns the entries that adopt the configured policies, before the first of a history. No order is sent while one of them
+/// is on its way.
+fn adopted_before(history: &str, settings: &str) -> String {
+    let server = RedisServer::start();
+    let mut place = Place::new(&server);
+    settings.clone_into(&mut place.settings);
+    place.run_until_idle();
+    let adopted = entries(&server, CONTROL);
+    assert!(adopted.iter().all(|(_, fields)| fields.contains(&("event_type".to_owned(), "policy.adopted".to_owned()))));
+    let first: Value = serde_json::from_str(history.lines().next().unwrap()).unwrap();
+    let first: EntryId = first["id"].as_str().unwrap().parse().unwrap();
+    let line = |(seq, (_, fields)): (usize, (String, Vec<(String, String)>))| {
+        let fields: serde_json::Map<String, Value> =
+            fields.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
+        serde_json::json!({"stream": CONTROL, "id": format!("{}-{seq}", first.ms - 1000), "fields": fields}).to_string()
+            + "\n"
+    };
+    adopted.into_iter().enumerate().map(line).collect()
 }
 
 /// Returns true if a decision is of a book.
