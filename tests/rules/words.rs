@@ -150,8 +150,10 @@ fn replaced_in(line: &str) -> Vec<(&'static str, &'static str)> {
     let line = EVERYDAY.iter().fold(line.to_owned(), |line, (words, _)| line.replace(words, ""));
     let identifiers = || line.split(|c: char| !c.is_alphanumeric() && c != '_');
     let stays = |identifier: &str| CONTRACT_NAMES.iter().any(|(name, _)| *name == identifier);
-    let parts: Vec<String> = identifiers().filter(|identifier| !stays(identifier)).map(parts_of).collect();
-    let has = |word: &str| parts.iter().any(|parts| parts.contains(&format!("_{word}_")));
+    // One after the other: two underscores are between the last word of one and the first word of the next.
+    let parts: String = identifiers().filter(|identifier| !stays(identifier)).map(parts_of).collect();
+    let is_word = |at: usize, word: &str| parts[..at].ends_with('_') && parts[at + word.len()..].starts_with('_');
+    let has = |word: &str| parts.match_indices(word).any(|(at, _)| is_word(at, word));
     let mut found: Vec<_> = REPLACED.into_iter().filter(|(word, _)| has(word)).collect();
     if identifiers().any(|identifier| identifier == OLD_CONTRACT) {
         found.push((OLD_CONTRACT, "docs/spec/FILE.md, \"Heading\""));
