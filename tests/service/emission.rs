@@ -107,8 +107,10 @@ async fn an_order_is_written_only_while_everything_allows_it() {
     an_order_that_rests_on_what_was_folded_long_ago_is_not_written(server).await;
     an_order_ahead_of_the_clock_is_not_sent(server).await;
     an_order_that_lacks_a_fact_which_is_gone_is_not_written(server).await;
+    an_order_that_lacks_a_fact_which_another_reader_took_is_not_written(server).await;
     a_kill_key_refuses_the_order_and_never_the_record(server).await;
     nothing_is_written_where_one_key_takes_nothing(server).await;
+    nothing_is_written_where_a_right_is_missing(server).await;
     output_streams_are_trimmed_only_where_that_is_set(server).await;
 }
 
@@ -177,9 +179,16 @@ async fn an_order_ahead_of_the_clock_is_not_sent(server: &RedisServer) {
 async fn an_order_that_lacks_a_fact_which_is_gone_is_not_written(server: &RedisServer) {
     let mut emitter = emitter(server, 0).await;
     let result = || add(server, RESULT, &[("payload", "{}")]);
-    let after = |id: &str, seen: u64, seq: u64| Offer {
-        facts: vec![FactsFolded { stream: FACTS, after: id.parse().expect("an id"), seen }],
-        ..order(server, seq)
+    // Made before any of the results: they may all be unread.
+    let begun = order(server, 0);
+    let after = |id: &str, seen: u64, seq: u64| {
+        let made = order(server, seq);
+        Offer {
+            facts: vec![FactsFolded { stream: FACTS, after: id.parse().expect("an id"), seen }],
+            watermark_ms: begun.watermark_ms,
+            row: OutboxRow { cause_ms: begun.row.cause_ms, ..made.row },
+            ..made
+        }
     };
     let mut seq = 0;
     let mut is_written = async |id: &str, seen: u64| {
@@ -205,6 +214,29 @@ async fn an_order_that_lacks_a_fact_which_is_gone_is_not_written(server: &RedisS
     server.cli(&["XDEL", RESULT, &third]);
     assert!(!is_written(&second, 2).await, "one of two unread ones was deleted");
     assert!(!is_written(&second, 5).await, "the server has forgotten what was read");
+}
+
+/// A result is there that another reader of the group took: it is not folded, although everything of its time is.
+async fn an_order_that_lacks_a_fact_which_another_reader_took_is_not_written(server: &RedisServer) {
+    let mut emitter = emitter(server, 0).await;
+    let result = || add(server, RESULT, &[("payload", "{}")]);
+    let first = result();
+    let taken = result();
+    server.until_later_ms();
+    let lacking = |after: &str, seen: u64, offer: Offer| Offer {
+        facts: vec![FactsFolded { stream: FACTS, after: after.parse().expect("an id"), seen }],
+        ..offer
+    };
+    // The cause is later than the result, or all streams are folded to later than that.
+    let (by_cause, mut by_watermark) = (order(server, 1), order(server, 1));
+    by_watermark.row.cause_ms -= 1_000;
+    let before = by_cause.row.cause_ms - 1_000;
+    for made in [Offer { watermark_ms: before, ..by_cause }, by_watermark] {
+        assert_eq!(offer(&mut emitter, &lacking(&first, 1, made)).await, Offered::Behind);
+    }
+    assert_eq!((entries(server, DECISION), entries(server, PLAN)), (vec![], vec![]));
+    entry_of(&offer(&mut emitter, &lacking(&taken, 2, order(server, 1))).await);
+    assert_eq!(entries(server, PLAN).len(), 1);
 }
 
 async fn a_kill_key_refuses_the_order_and_never_the_record(server: &RedisServer) {
@@ -279,6 +311,25 @@ async fn nothing_is_written_where_one_key_takes_nothing(server: &RedisServer) {
         server.cli(&["DEL", key]);
         entry_of(&offer(&mut emitter, &order(server, 1)).await);
         assert_eq!((entries(server, DECISION).len(), entries(server, PLAN).len()), (1, 1), "{key} {why:?}");
+    }
+}
+
+/// Our user may only read one of the keys. Half of what belongs to a decision would be written again and again.
+async fn nothing_is_written_where_a_right_is_missing(server: &RedisServer) {
+    let all = [LEASE, "quantum:kill", CONTROL, DECISION, PLAN, MEMORY];
+    for key in [CONTROL, DECISION, PLAN, MEMORY] {
+        let mut emitter = emitter(server, 0).await;
+        let read_only = format!("%R~{key}");
+        let others: Vec<String> = all.iter().filter(|other| **other != key).map(|other| format!("~{other}")).collect();
+        let mut rights = vec!["ACL", "SETUSER", "default", "resetkeys", "(+evalsha ~*)", &read_only];
+        rights.extend(others.iter().map(String::as_str));
+        server.cli(&rights);
+        let refused = offer(&mut emitter, &order(server, 1)).await;
+        server.cli(&["ACL", "SETUSER", "default", "clearselectors", "~*"]);
+        assert_eq!(refused, Offered::Unfit { key: key.to_owned(), why: StreamFault::NotPermitted });
+        assert_eq!((entries(server, DECISION), entries(server, PLAN)), (vec![], vec![]), "{key}");
+        entry_of(&offer(&mut emitter, &order(server, 1)).await);
+        assert_eq!((entries(server, DECISION).len(), entries(server, PLAN).len()), (1, 1), "{key}");
     }
 }
 

@@ -70,3 +70,24 @@ fn i34_a_start_that_is_not_safe_is_refused_and_says_why() {
     // From then on it is the stream of the store.
     place.run_until_idle();
 }
+
+/// Without pages nobody asks the service anything, and it waits for entries all the same.
+#[test]
+fn a_service_without_pages_rests_while_nothing_comes() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    assert!(place.listen.is_empty(), "it has pages: the test shows nothing");
+    let service = place.start();
+    until_leader(&service);
+    let stat = format!("/proc/{}/stat", service.child.id());
+    // User and system time of the process. [1/100 s]
+    let worked = || {
+        let text = std::fs::read_to_string(&stat).expect("a process");
+        let fields: Vec<&str> = text.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+        fields[11].parse::<u64>().expect("ticks") + fields[12].parse::<u64>().expect("ticks")
+    };
+    let before = worked();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let share = worked() - before;
+    assert!(share < 60, "{share} hundredths of two seconds with nothing to do");
+}

@@ -95,8 +95,12 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
     let is_ahead = offer.watermark_ms.saturating_sub(now_ms) > FOLDED_AGE_MAX_MS;
     let is_behind =
         offer.watermark_ms > 0 && (is_ahead || clock_ms.saturating_sub(offer.watermark_ms) > FOLDED_AGE_MAX_MS);
-    let lacks_facts =
-        || !terms.faults.has(Fault::NoLookForLostFacts) && offer.facts.iter().any(|of| has_lost(redis, terms, of));
+    let lacks_facts = || {
+        !terms.faults.has(Fault::NoLookForLostFacts)
+            && offer.facts.iter().any(|of| {
+                has_lost(redis, terms, of) || has_unfolded(redis, terms, of, offer.watermark_ms.max(row.cause_ms))
+            })
+    };
     if refusal.is_empty() && (is_behind || lacks_facts()) {
         return Reply::Behind;
     }
@@ -136,6 +140,12 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
 fn has_lost(redis: &Redis, terms: &EmitTerms<'_>, folded: &FactsFolded) -> bool {
     let Some(stream) = redis.data.streams.get(&terms.streams.get(folded.stream).name) else { return false };
     stream.added.checked_sub(folded.seen) != Some(stream.after(folded.after).len() as u64)
+}
+
+/// Returns true if an entry of before a time [ms since 1970] is there and not folded.
+fn has_unfolded(redis: &Redis, terms: &EmitTerms<'_>, folded: &FactsFolded, before_ms: u64) -> bool {
+    let Some(stream) = redis.data.streams.get(&terms.streams.get(folded.stream).name) else { return false };
+    stream.after(folded.after).first().is_some_and(|first| first.id.ms < before_ms)
 }
 
 fn number_of(lease: &str) -> &str {

@@ -3,7 +3,7 @@
 use super::check::{Check, found_or_said};
 use crate::config::Config;
 use crate::service::server::decision_stream;
-use crate::shell::redis::{LeaseKeys, Server, ServerError, ServerInfo, claims_key};
+use crate::shell::redis::{LeaseKeys, Server, ServerError, ServerInfo, claims_key, memory_of};
 
 const AREA: &str = "redis";
 
@@ -146,7 +146,13 @@ async fn rights(server: &mut Server, info: &ServerInfo, config: &Config) -> Resu
         commands.push(vec!["XREADGROUP", "GROUP", group, "doctor", "STREAMS", &stream.name, ">"]);
         commands.push(vec!["XACK", &stream.name, group, "1-0"]);
     }
-    let claims = claims_key(&decision_stream(&config.streams));
+    let decisions = decision_stream(&config.streams);
+    let (claims, memory) = (claims_key(&decisions), memory_of(&decisions));
+    commands.extend([
+        vec!["XADD", &decisions, "*", "a", "b"],
+        vec!["HGET", &memory, "a"],
+        vec!["HSET", &memory, "a", "b"],
+    ]);
     if !config.scope().is_everything() {
         commands.extend([
             vec!["HGETALL", &claims],

@@ -111,8 +111,9 @@ fn serve(runtime: Runtime, config: &Config, how: How, of_process: Option<Arc<Ato
     }
     let publisher = Publisher::new(config);
     publisher.speaks_to(version.as_deref());
+    // Without pages nobody asks. The channel stays open, because a closed one wakes the event loop without end.
     let (ask, questions) = bounded(QUESTIONS_WAITING);
-    let web = start_web(&runtime, config, &publisher, ask, how.audit)?;
+    let web = start_web(&runtime, config, &publisher, ask.clone(), how.audit)?;
     let started = runtime.block_on(start(config, &connect, &publisher, how.new_chain))?;
     let running = spawn_parts(&runtime, config, &connect, started, from, questions, of_process)?;
     let Running { processor, channels, store, journal, disk, parts } = running;

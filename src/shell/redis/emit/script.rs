@@ -16,9 +16,10 @@ use crate::shell::redis::server::StreamFault;
 /// - `halted`: the decision before it in the pipeline was not written;
 /// - `unfit` (exhausted ids): a stream has an entry with the greatest id; with the key;
 /// - `lost`: the last written entry is no longer in the stream;
-/// - `behind`: the order is based on data that was read too long ago, or that lacks an entry which is gone;
+/// - `behind`: the order is based on data that was read too long ago, or that lacks an entry;
 /// - `late`: an entry of the control stream would get an id far from the time of its issue, so it must be signed again;
 /// - `unfit` (exhausted ids): the greatest id of a stream was given to an entry that was deleted since; with the key;
+/// - `unfit` (no right): our user may not write to a stream, or to the memory; with the key;
 /// - `written`.
 ///
 /// The script reads the kill key itself, so that nothing can happen between check and write. A kill key that was set
@@ -79,16 +80,21 @@ local function is_trimmed(id)
   end
   return not (seq and first_seq) or first_seq > seq
 end
--- Of the entries that were added since, some are neither read nor there. A server before 7.0 does not count.
-local function has_lost(stream)
+-- Everything before this time was to be folded. [ms since 1970]
+local folded_to_ms = math.max(watermark_ms, cause_ms)
+-- An entry of before that time is there and not folded: another reader of the group took it. Or, of the entries that were
+-- added since, some are neither read nor there. A server before 7.0 does not count.
+local function lacks_facts(stream)
   local info, added = redis.pcall('XINFO', 'STREAM', stream.key), nil
   for at = 1, #info, 2 do
     if info[at] == 'entries-added' then added = info[at + 1] end
   end
-  if not added then return false end
-  local unread = added - stream.seen
+  local unread = added and added - stream.seen or 0
   if unread < 0 or unread > 1000 then return true end
-  return #redis.call('XRANGE', stream.key, '(' .. stream.after, '+', 'COUNT', unread + 1) ~= unread
+  local next = redis.pcall('XRANGE', stream.key, '(' .. stream.after, '+', 'COUNT', unread + 1)
+  if next.err then return false end
+  local first_ms = next[1] and tonumber(string.match(next[1][1], '^%d+'))
+  return first_ms and first_ms < folded_to_ms or added and #next ~= unread
 end
 local known, found, is_same, failed = remembered(decision_id, hash)
 if failed then return is_other_kind(failed.err) and {'unfit', memory, 'kind'} or failed end
@@ -125,7 +131,7 @@ if record_only then refusal = '' end
 if refusal == '' and watermark_ms > 0 then
   if math.abs(now_ms - watermark_ms) > watermark_age_max_ms then return {'behind', ''} end
   for _, stream in ipairs(folded) do
-    if has_lost(stream) then return {'behind', ''} end
+    if lacks_facts(stream) then return {'behind', ''} end
   end
 end
 if refusal ~= '' and issued_ms > 0 then
@@ -140,12 +146,21 @@ local function append(stream, is_ours, from, to)
   return redis.pcall('XADD', stream, '*', unpack(ARGV, from, to))
 end
 -- The greatest id counts also where its entry was deleted. The first write may fail: nothing was written before it.
-local second = refusal ~= '' and control or (#ARGV > begin + fields and not known) and requests
+local has_request = #ARGV > begin + fields and not known
+local second = refusal ~= '' and control or has_request and requests
 local info = second and redis.pcall('XINFO', 'STREAM', second) or {}
 if info.err and not string.find(info.err, 'no such key', 1, true) then return info end
 for at = 1, #info, 2 do
   if info[at] == 'last-generated-id' and info[at + 1] == greatest then return {'unfit', second, 'ids'} end
 end
+-- So are the rights of our user, of which a server before 7.0 says nothing.
+local function lacks_right(key, ...) return redis.acl_check_cmd and not redis.acl_check_cmd(...) and {'unfit', key, 'right'} end
+for _, stream in ipairs({decisions, (refusal ~= '' or has_request) and control or decisions, has_request and requests or decisions}) do
+  local lacking = lacks_right(stream, 'XADD', stream, '*', 'name', 'value')
+  if lacking then return lacking end
+end
+local lacking = lacks_right(memory, 'HSET', memory, decision_id, 'answer')
+if lacking then return lacking end
 local written = append(decisions, true, begin + 1, begin + fields)
 if written.err then
   if string.find(written.err, 'exhausted the last possible ID', 1, true) then return {'unfit', decisions, 'ids'} end
@@ -160,7 +175,7 @@ if refusal ~= '' then
     local payload = cjson.encode({decision_id = decision_id, reason = refusal})
     redis.call('XADD', control, '*', 'event_type', 'decision.expired', 'payload', payload)
   end
-elseif #ARGV > begin + fields and not known then
+elseif has_request then
   requested = append(requests, requests_are_ours, begin + 1 + fields, #ARGV)
   if requested.err then return requested end
 end
@@ -180,7 +195,7 @@ pub enum Offered {
     Doubtful { known: String },
     /// The last written decision is no longer in the stream. Nothing was written.
     Lost,
-    /// There may be entries that are not folded yet, or that were lost before they could be. Nothing was written.
+    /// There may be entries that are not folded yet, that another reader took, or that were lost. Nothing was written.
     Behind,
     /// A key accepts no entries. Nothing was written.
     Unfit { key: String, why: StreamFault },
@@ -215,8 +230,12 @@ pub(super) fn read_answer(reply: Value) -> Result<ScriptAnswer, RedisError> {
         "behind" => Offered::Behind,
         "unfit" => {
             let key = text("the script named no key")?;
-            let is_ids = text("the script named no fault")? == "ids";
-            Offered::Unfit { key, why: if is_ids { StreamFault::IdsExhausted } else { StreamFault::NotAStream } }
+            let why = match text("the script named no fault")?.as_str() {
+                "ids" => StreamFault::IdsExhausted,
+                "right" => StreamFault::NotPermitted,
+                _ => StreamFault::NotAStream,
+            };
+            Offered::Unfit { key, why }
         }
         "doubt" => Offered::Doubtful { known: text("the script answered no ids")? },
         "late" => {
