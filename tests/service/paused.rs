@@ -90,6 +90,35 @@ fn a_live_leader_sends_no_order_while_a_result_is_gone_that_it_has_not_read() {
     service.stop();
 }
 
+/// Another process reads the result that closes the position, in our group. The entry is read by its id within a second,
+/// and the order would go out before that.
+#[test]
+fn i34_a_live_leader_sends_no_order_while_another_reader_of_its_group_has_a_result() {
+    let server = RedisServer::start();
+    let place = live_place(&server, "apply_plan", PLAN);
+    let service = at_work(&server, &place);
+    let mut at_once = redis::pipe();
+    at_once.atomic();
+    at_once
+        .cmd("XADD")
+        .arg(RESULT)
+        .arg("*")
+        .arg("symbol")
+        .arg(SYMBOL)
+        .arg("side")
+        .arg("SELL")
+        .arg("status")
+        .arg("FILLED");
+    at_once.arg("executedQty").arg("100").arg("avgPrice").arg("1.001").arg("orderId").arg("close");
+    at_once.cmd("XREADGROUP").arg("GROUP").arg("harvester").arg("thief").arg("STREAMS").arg(RESULT).arg(">");
+    at_once.cmd("XADD").arg(PRICE).arg("*").arg("symbol").arg(SYMBOL).arg("price").arg("1.008");
+    at_once.exec(&mut server.client()).expect("the server takes them");
+    withdrawn(&server, "taken");
+    service.until_logged(&["group_shared", RESULT]);
+    assert_eq!(crate::support::service::gaps_reported(&server), 0, "what was taken is read all the same");
+    service.stop();
+}
+
 #[test]
 fn a_live_leader_that_was_cut_off_while_its_position_was_closed_sends_nothing() {
     let server = RedisServer::start();

@@ -98,7 +98,7 @@ pub fn emit(redis: &mut Redis, rng: &mut Rng, terms: &EmitTerms<'_>, offer: &Off
     let lacks_facts = || {
         !terms.faults.has(Fault::NoLookForLostFacts)
             && offer.facts.iter().any(|of| {
-                has_lost(redis, terms, of) || has_unfolded(redis, terms, of, offer.watermark_ms.max(row.cause_ms))
+                has_lost(redis, terms, of) || has_unfolded(redis, terms, of, offer.watermark_ms.max(row.cause_ms + 1))
             })
     };
     if refusal.is_empty() && (is_behind || lacks_facts()) {

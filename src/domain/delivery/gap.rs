@@ -43,7 +43,7 @@ impl GapReason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::NotFromBeginning => "not read from its beginning",
-            Self::Trimmed => "trimmed before it was read",
+            Self::Trimmed => "trimmed, or taken by another reader, before it was read",
             Self::Forgotten => "the server has forgotten entries that it had",
         }
     }

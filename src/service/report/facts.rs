@@ -242,6 +242,8 @@ pub struct RedisReport {
     pub surveys: u64,
     /// The largest difference between the clocks of the servers that the service reads from. [ms]
     pub clocks_apart_ms: u64,
+    /// True if another process took entries of our consumer group within the last minute.
+    pub group_shared: bool,
 }
 
 /// The server cannot be used if it has not answered for longer than this. [ms]

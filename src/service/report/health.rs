@@ -108,6 +108,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     let is_untried = report.uptime_ms <= LEADERLESS_MS && report.redis.last_error.is_none();
     concerns.extend(not_connected(report).filter(|_| !is_untried));
     concerns.extend(clocks_apart(report));
+    concerns.extend(group_shared(report));
     concerns.extend(no_leader(report));
     if report.role == Role::Rebuilding {
         concerns.push(rebuilding());
@@ -165,6 +166,12 @@ fn clocks_apart(report: &Report) -> Option<Concern> {
         )
     };
     (apart_ms >= CLOCKS_APART_MS).then(|| Concern::new("clocks_apart", says()))
+}
+
+fn group_shared(report: &Report) -> Option<Concern> {
+    let says = "another process reads in the consumer group of this one, or moved its cursor: each gets a part of the entries; \
+                give it a group of its own (run.group), and look for gaps";
+    report.redis.group_shared.then(|| Concern::new("group_shared", says))
 }
 
 fn no_leader(report: &Report) -> Option<Concern> {

@@ -287,6 +287,7 @@ impl Publisher {
             report.redis.reconnects = status.reconnects.load(Ordering::Relaxed);
             report.redis.last_error = status.last_error();
             report.redis.surveys = self.stats_read;
+            report.redis.group_shared = status.is_group_shared();
             report.redis.clocks_apart_ms = status.clocks_apart_ms.load(Ordering::Relaxed);
             report.backfill = Some(fetched.into());
             report.policy.pending = processor.delivery.has_policy_pending();

@@ -9,6 +9,9 @@ use crate::shell::redis::ServerError;
 /// A shorter wait for an answer is usual: a read waits at the server for new entries, and links may be slow.
 const USUAL_WAIT: Duration = Duration::from_secs(2);
 
+/// How long it is named that another reader of the group took entries.
+const SHARED_FOR: Duration = Duration::from_secs(60);
+
 /// How far the reader has read, and whether it works. The reader writes this; the event loop and the report read it.
 #[derive(Debug, Default)]
 pub struct ReaderStatus {
@@ -22,6 +25,8 @@ pub struct ReaderStatus {
     /// The difference of the servers' clocks at the last round. It includes the delay between their answers. [ms]
     pub clocks_apart_ms: AtomicU64,
     pub reconnects: AtomicU64,
+    /// When another reader of the group last took entries.
+    taken: Mutex<Option<Instant>>,
     last_error: Mutex<Option<String>>,
     wait: Mutex<Wait>,
 }
@@ -37,6 +42,18 @@ struct Wait {
 }
 
 impl ReaderStatus {
+    /// Notes that another reader of the group took entries. Returns true unless one did a moment ago.
+    pub fn entries_are_taken(&self) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.replace(Instant::now()).is_none_or(|at| at.elapsed() > SHARED_FOR)
+    }
+
+    /// Returns true if another reader of the group took entries a moment ago.
+    pub fn is_group_shared(&self) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.is_some_and(|at| at.elapsed() <= SHARED_FOR)
+    }
+
     /// Returns the last read error.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names that /healthz, /readyz and `status` return.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 46] = [
+const CASES: [Case; 47] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -46,6 +46,7 @@ const CASES: [Case; 46] = [
     ),
     ("clocks differ by less than is named", |r| r.redis.clocks_apart_ms = 999, &[], &[], &[]),
     ("the clocks of a cluster are apart", |r| r.redis.clocks_apart_ms = 1_000, &[], &[], &["clocks_apart"]),
+    ("another process reads in the group", |r| r.redis.group_shared = true, &[], &[], &["group_shared"]),
     ("it starts", |r| (r.role, r.redis.connected) = (Role::Starting, false), &[], &["starting"], &[]),
     ("it stops", |r| (r.role, r.published_age_ms) = (Role::Stopping, 60_000), &[], &["stopping"], &[]),
     ("it rebuilds", |r| r.role = Role::Rebuilding, &[], &["rebuilding"], &["rebuilding"]),

@@ -86,6 +86,7 @@ pub fn well() -> Report {
             reconnects: 0,
             surveys: 9,
             clocks_apart_ms: 0,
+            group_shared: false,
         },
         state_checksum: Some(StateChecksum { last: "1770170830000-0".to_owned(), sha256: "cd".repeat(32) }),
         backfill: Some(Backfill { api_calls: 12, weight_used: Some(40), ..Backfill::default() }),

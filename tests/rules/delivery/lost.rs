@@ -31,7 +31,9 @@ fn a_second_loss_with_the_same_entries_around_it_is_reported_too() {
     rig.delivery.handle_checkpointed();
     assert_eq!(rig.actions(), ["append 1 Gap"]);
     rig.delivery.handle_appended(1, Appended::Written(EntryId::new(6, 0), None), 1, &rig.lab.engine);
-    let gap = format!(r#"{{"stream":"{CONTROL}","after":"1-0","before":"9-0","reason":"trimmed before it was read"}}"#);
+    let gap = format!(
+        r#"{{"stream":"{CONTROL}","after":"1-0","before":"9-0","reason":"trimmed, or taken by another reader, before it was read"}}"#
+    );
     rig.control("6-0", "history.gap", &gap);
     rig.control("7-0", "gap.accepted", "{}");
     rig.live = true;

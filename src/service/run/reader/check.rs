@@ -53,6 +53,18 @@ impl Reader {
                 // The group's cursor was moved, or another process reads in our group. The skipped entries are read by
                 // their ids.
                 self.range_to[index] = Some(stream_stats.last_id);
+                // An entry that came since the last round looks the same, but nobody has read it.
+                if consumer.join(index, self.read[index])?.last_delivered > self.read[index]
+                    && self.setup.status.entries_are_taken()
+                {
+                    tracing::error!(
+                        finding = "group_shared",
+                        stream = self.setup.streams[index],
+                        group = self.setup.membership.group,
+                        "another process reads in our consumer group, or moved its cursor: each gets a part of the entries; give \
+                         it a group of its own (run.group)"
+                    );
+                }
             } else {
                 let at = ReadState {
                     read: self.read[index],

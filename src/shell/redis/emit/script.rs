@@ -81,7 +81,7 @@ local function is_trimmed(id)
   return not (seq and first_seq) or first_seq > seq
 end
 -- Everything before this time was to be folded. [ms since 1970]
-local folded_to_ms = math.max(watermark_ms, cause_ms)
+local folded_to_ms = math.max(watermark_ms, cause_ms + 1)
 -- An entry of before that time is there and not folded: another reader of the group took it. Or, of the entries that were
 -- added since, some are neither read nor there. A server before 7.0 does not count.
 local function lacks_facts(stream)
