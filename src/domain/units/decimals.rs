@@ -19,6 +19,8 @@ impl std::error::Error for OutOfRange {}
 
 /// Smallest mantissa of a rounded result: 14 digits, so that it is exact to the promised 10⁻¹².
 const MANTISSA_MIN: u128 = 10u128.pow(13);
+/// Smallest rounded quotient: it has as many digits in 28 places.
+const QUOTIENT_MIN: Decimal = Decimal::from_parts(1, 0, 0, false, 15);
 
 /// From here on a mantissa has more digits than an entry may have.
 const MANTISSA_WIDE: u128 = 10u128.pow(DIGITS_MAX);
@@ -62,7 +64,8 @@ pub(super) fn mul(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
 
 pub(super) fn div(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     let quotient = a.checked_div(b).ok_or(OutOfRange)?;
-    let is_small = quotient.mantissa().unsigned_abs() < MANTISSA_MIN;
+    // A quotient has no trailing zeros, so a short one may be rounded, and exact to 28 digits all the same.
+    let is_small = quotient.abs() < QUOTIENT_MIN;
     // Trailing zeros of a divisor do not affect whether the quotient is exact.
     if is_small && !a.is_zero() && exact_product(quotient, b.normalize()) != Some(a) {
         return Err(OutOfRange);
@@ -138,6 +141,18 @@ pub(super) fn write_plain(value: Decimal, f: &mut fmt::Formatter<'_>) -> fmt::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quotient_that_rounds_to_few_digits_is_one_unless_it_is_tiny() {
+        let of = |text: &str| text.parse::<Decimal>().expect("a number");
+        // 100 / (10/11 in 28 digits) is 109.999…, which rounds to 110.
+        assert_eq!(div(of("100"), of("0.9090909090909090909090909091")), Ok(of("110")));
+        assert_eq!(div(of("-100"), of("0.9090909090909090909090909091")), Ok(of("-110")));
+        // 10⁻¹⁵ / 3 has 13 digits in 28 places; 10⁻¹⁵ / 4 is exact.
+        assert_eq!(div(of("0.000000000000001"), of("3")), Err(OutOfRange));
+        assert_eq!(div(of("0.000000000000001"), of("4")), Ok(of("0.00000000000000025")));
+        assert_eq!(div(of("0.0000000000000000000000000001"), of("3")), Err(OutOfRange), "it rounds to zero");
+    }
 
     #[test]
     fn drops_the_digit_too_many_as_the_library_does() {
