@@ -114,8 +114,7 @@ impl Engine {
             Some(PositionSide::Both) => &[PositionSide::Both],
             Some(PositionSide::Long) => &[PositionSide::Long],
             Some(PositionSide::Short) => &[PositionSide::Short],
-            None if self.accounts.get(account).hedged => &[PositionSide::Long, PositionSide::Short],
-            None => &[PositionSide::Both],
+            None => self.sides_of(account),
         };
         for side in sides {
             let book = self.intern_book(symbol, account, *side);
