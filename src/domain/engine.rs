@@ -302,7 +302,7 @@ impl Engine {
             }
             (Event::Decision(fact), _) => {
                 if self.decisions != Decisions::Derived {
-                    self.decision_entry(fact);
+                    self.decision_entry(fact, entry.id);
                 }
                 Ok(Vec::new())
             }
