@@ -149,7 +149,12 @@ fn a_fill_that_accounts_without_a_book_could_own_holds_them_all() {
     let none = || (String::new(), false);
     let unheld = || [none(), none(), none(), ("0".to_owned(), false)];
     // A refusal, and an acceptance without an order id, hold nothing and make no book.
-    feed_all(&mut cells, RESULT, 2, &[("plan_id", "p"), ("side", "BUY"), ("executed", "False"), ("error", "too_small")]);
+    feed_all(
+        &mut cells,
+        RESULT,
+        2,
+        &[("plan_id", "p"), ("side", "BUY"), ("executed", "False"), ("error", "too_small")],
+    );
     feed_all(&mut cells, RESULT, 3, &[("plan_id", "p"), ("side", "BUY"), ("order_status", "NEW")]);
     assert_eq!(quantities(&cells), unheld());
     feed_all(&mut cells, RESULT, 4, &bought(&[("plan_id", "p")]));

@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names that /healthz, /readyz and `status` return.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 46] = [
+const CASES: [Case; 47] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -72,6 +72,7 @@ const CASES: [Case; 46] = [
         &[],
         &["no_leader"],
     ),
+    ("a file of the journal is damaged", |r| r.journal.damaged = 1, &[], &[], &["journal_damaged"]),
     ("killed: reading continues", |r| r.killed = true, &[], &[], &["killed"]),
     ("a gap is open", |r| r.positions.gap_open = 2, &[], &["gap_open"], &["gap_open"]),
     (

@@ -91,7 +91,7 @@ local function has_lost(stream)
   return #redis.call('XRANGE', stream.key, '(' .. stream.after, '+', 'COUNT', unread + 1) ~= unread
 end
 local known, found, is_same, failed = remembered(decision_id, hash)
-if failed then return is_other_kind(failed.err) and {'unfit', memory, 'kind'} or failed end
+if failed then return is_other_kind(failed.err) and {'unfit', memory, 'hash'} or failed end
 if is_same then return {'known', known} end
 if known and (found or not (again or record_only)) then return {'doubt', known} end
 if known and is_trimmed(known) then return {'known', known} end
@@ -169,6 +169,28 @@ redis.call('HSET', memory, decision_id, answer)
 return {'written', answer}"
 );
 
+/// The reason why a key of the output accepts nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFault {
+    /// It must be a stream.
+    Stream(StreamFault),
+    /// It must be a hash, the memory of written ids, and is something else.
+    NotAHash,
+}
+
+impl OutputFault {
+    /// Returns the fault in words, with the next step.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::Stream(fault) => fault.says(),
+            Self::NotAHash => {
+                "is not a hash: the memory of written ids was replaced by something else; find who writes the key, and RENAME it \
+                 out of the way"
+            }
+        }
+    }
+}
+
 /// The script's answer to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
@@ -183,7 +205,7 @@ pub enum Offered {
     /// There may be entries that are not folded yet, or that were lost before they could be. Nothing was written.
     Behind,
     /// A key accepts no entries. Nothing was written.
-    Unfit { key: String, why: StreamFault },
+    Unfit { key: String, why: OutputFault },
     /// The decision is in the stream, written now or by an earlier offer.
     Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },
 }
@@ -215,8 +237,12 @@ pub(super) fn read_answer(reply: Value) -> Result<ScriptAnswer, RedisError> {
         "behind" => Offered::Behind,
         "unfit" => {
             let key = text("the script named no key")?;
-            let is_ids = text("the script named no fault")? == "ids";
-            Offered::Unfit { key, why: if is_ids { StreamFault::IdsExhausted } else { StreamFault::NotAStream } }
+            let why = match text("the script named no fault")?.as_str() {
+                "ids" => OutputFault::Stream(StreamFault::IdsExhausted),
+                "hash" => OutputFault::NotAHash,
+                _ => OutputFault::Stream(StreamFault::NotAStream),
+            };
+            Offered::Unfit { key, why }
         }
         "doubt" => Offered::Doubtful { known: text("the script answered no ids")? },
         "late" => {
