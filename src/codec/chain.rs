@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use super::signing::SigningKey;
 use crate::domain::engine::ChainHead;
+use crate::domain::event::ids::EntryId;
 use link::Read;
 use vouched::Vouched;
 use walk::Walk;
@@ -38,6 +39,7 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
             Ok((mut link, beside)) => {
                 if let Some((what, why)) = vouched.refusal(index, &link, &walk.last) {
                     (link.authentic, link.forged) = (false, true);
+                    chain.refused.insert(link.id);
                     chain.fault(what, &link, why.to_owned());
                     links.push(link);
                     continue;
@@ -65,6 +67,10 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
         }
     }
     chain.links = links;
+    // One that fills a gap is a decision that was altered.
+    let unread = chain.tampered.iter().filter(|fault| fault.what == Fault::Unreadable && fault.seq.is_none());
+    let unread: Vec<EntryId> = unread.filter_map(|fault| fault.entry).collect();
+    chain.refused.extend(unread);
     chain.seals(key);
     chain.ids();
     chain.gaps(walk.absent);

@@ -302,7 +302,7 @@ impl Engine {
             }
             (Event::Decision(fact), _) => {
                 if self.decisions != Decisions::Derived {
-                    self.decision_entry(fact);
+                    self.decision_entry(fact, entry.id);
                 }
                 Ok(Vec::new())
             }
@@ -335,10 +335,13 @@ impl Engine {
             | StreamKind::Observation => entry.account.is_named(),
             StreamKind::Control | StreamKind::Price | StreamKind::Decision => false,
         };
-        is_of_account && {
-            let account = self.accounts.get(entry.account);
-            account.policy.is_none() && self.globals.policy.refuses_account(&account.name)
-        }
+        is_of_account && self.refuses(entry.account)
+    }
+
+    /// Returns true if the policy refuses entries of a named account.
+    fn refuses(&self, account: AccountId) -> bool {
+        let account = self.accounts.get(account);
+        account.policy.is_none() && self.globals.policy.refuses_account(&account.name)
     }
 
     /// Folds a price, then decides for all books of its symbol. If the numbers fit none of them, it leaves the symbol

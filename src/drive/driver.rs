@@ -51,6 +51,15 @@ impl Stepped {
     }
 }
 
+/// The decision entries of a history that an audit has verified, by their ids.
+#[derive(Clone, Debug, Default)]
+pub struct VerifiedDecisions {
+    /// Those that form the chain, with their seal intact.
+    pub intact: BTreeSet<EntryId>,
+    /// Those that a service read and refused as foreign.
+    pub refused: BTreeSet<EntryId>,
+}
+
 /// Returns an engine before the first entry, with the policies of the configuration.
 pub(super) fn engine_of(config: &Config, policy: Policy) -> Engine {
     let mut engine = Engine::new(config.streams.clone(), policy);
@@ -153,14 +162,14 @@ impl Driver {
     /// Creates a driver that compares the decisions of a history with ours. If the history itself states the policy
     /// under which it begins, the driver begins under that one.
     ///
-    /// Decisions after `until` are recorded decisions as well: they come after their causes. `intact` selects them by
+    /// Decisions after `until` are recorded decisions as well: they come after their causes. `verified` selects them by
     /// their ids; `None` selects those that form a chain.
     pub fn auditing(
         history: &History,
         config: &Config,
         key: Option<SigningKey>,
         until: Option<EntryId>,
-        intact: Option<&BTreeSet<EntryId>>,
+        verified: Option<&VerifiedDecisions>,
     ) -> Self {
         let mut driver = Self::with_key(engine_of(config, config.policy.clone()), key);
         let policy = look_ahead::policy_at_first(history, &mut driver.decoder);
@@ -171,15 +180,16 @@ impl Driver {
         let ahead = LookAhead::of(history, &mut driver.decoder, None, Decisions::Audited);
         let skipped_by_any = ahead.skipped();
         let former = ahead.former_decisions(&skipped_by_any);
-        let mut recorded = match intact {
-            Some(intact) => driver.decisions(history, intact),
+        let mut recorded = match verified {
+            Some(verified) => driver.decisions(history, &verified.intact),
             None => {
                 let (found, _) = ahead.into_decisions(&skipped_by_any);
                 chain::following(&driver.engine.globals().chain, found)
             }
         };
         recorded.extend(former);
-        driver.adopt(skipped, recorded);
+        let refused = verified.map(|verified| verified.refused.clone()).unwrap_or_default();
+        driver.adopt(skipped, recorded, refused);
         driver
     }
 
@@ -216,16 +226,17 @@ impl Driver {
         let mut recorded = chain::following(&self.engine.globals().chain, found);
         // A decision that both have is the one of the chain.
         recorded.extend(former);
-        self.adopt(skipped, recorded);
+        self.adopt(skipped, recorded, BTreeSet::new());
         unreadable
     }
 
-    fn adopt(&mut self, skipped: BTreeSet<At>, recorded: Vec<DecisionFact>) {
+    fn adopt(&mut self, skipped: BTreeSet<At>, recorded: Vec<DecisionFact>, refused: BTreeSet<EntryId>) {
         self.name_new();
         for (stream, id) in skipped {
             self.engine.skip(&stream, id);
         }
         let mut facts = RecordedDecisions::default();
+        facts.refuse(refused);
         for fact in recorded {
             facts.add(fact, self.decoder.streams());
         }

@@ -85,6 +85,46 @@ fn dealt(line: &str, account: usize) -> (Option<usize>, String) {
     (Some(account), entry.to_string())
 }
 
+/// An intent counts for a day, whether or not an entry of another account has let the symbol forget it since then. Trades
+/// explain the opening of `b` a day after its intent, which is then only the nearest one.
+#[test]
+fn an_intent_of_yesterday_is_only_the_nearest_one() {
+    const BEGAN_MS: u64 = 1_770_163_200_000;
+    const DAY_S: u64 = 24 * 3600;
+    let at = |s: u64| format!("{}-0", BEGAN_MS + 1000 * s);
+    let sources_of_b = |is_other_there: bool, explained_s: u64| {
+        let mut lab = Lab::new(&support::config(None));
+        let intent =
+            json!({"symbol": SYMBOL, "side": "BUY", "entry_price": 100, "atr_value": 2, "volatility_factor": 1});
+        lab.entry(INTENT, &at(0), &[("payload", &*intent.to_string())]);
+        let stated = json!({"symbol": SYMBOL, "positionAmt": "10", "entryPrice": "100", "account": "b"}).to_string();
+        lab.entry(OBSERVATION, &at(27), &[("event_type", "exchange.position"), ("payload", &*stated)]);
+        if is_other_there {
+            let fill =
+                [("account", "B-2"), ("symbol", SYMBOL), ("side", "BUY"), ("order_id", "7"), ("filled_qty", "1")];
+            lab.entry(RESULT, &at(explained_s - 1), &[&fill[..], &[("executed", "True")]].concat());
+        }
+        let trade = json!({
+            "symbol": SYMBOL, "orderId": 501, "id": 1, "side": "BUY", "qty": "10", "price": "100",
+            "time": BEGAN_MS + 20_000, "account": "b",
+        });
+        let trade = trade.to_string();
+        lab.entry(OBSERVATION, &at(explained_s), &[("event_type", "exchange.trade"), ("payload", &*trade)]);
+        let shown = view::positions(&lab.engine, true);
+        let mut shown = shown.iter().map(|position| json!(position)).filter(|position| position["account"] == "b");
+        let of_b = shown.next().expect("b has a position");
+        (of_b["fills"][0]["source"].clone(), of_b["atr_value"]["source"].clone())
+    };
+    for is_other_there in [false, true] {
+        assert_eq!(sources_of_b(is_other_there, DAY_S), (json!("fill"), json!("intent")), "{is_other_there}");
+        assert_eq!(
+            sources_of_b(is_other_there, DAY_S + 2),
+            (json!("fill"), json!("intent_nearest")),
+            "{is_other_there}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(cases(48))]
 

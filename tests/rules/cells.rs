@@ -141,6 +141,50 @@ fn a_result_that_two_cells_could_own_is_folded_by_none_and_both_hold() {
 }
 
 #[test]
+fn a_fill_that_accounts_without_a_book_could_own_holds_them_all() {
+    let mut cells = four();
+    for (at, account) in ["a", "b"].into_iter().enumerate() {
+        feed_all(&mut cells, PLAN, at as u64, &planned(&[("account", account), ("plan_id", "p")]));
+    }
+    let none = || (String::new(), false);
+    let unheld = || [none(), none(), none(), ("0".to_owned(), false)];
+    // A refusal, and an acceptance without an order id, hold nothing and make no book.
+    feed_all(
+        &mut cells,
+        RESULT,
+        2,
+        &[("plan_id", "p"), ("side", "BUY"), ("executed", "False"), ("error", "too_small")],
+    );
+    feed_all(&mut cells, RESULT, 3, &[("plan_id", "p"), ("side", "BUY"), ("order_status", "NEW")]);
+    assert_eq!(quantities(&cells), unheld());
+    feed_all(&mut cells, RESULT, 4, &bought(&[("plan_id", "p")]));
+    let flat = || ("0".to_owned(), true);
+    assert_eq!(quantities(&cells), [flat(), flat(), none(), ("0".to_owned(), false)]);
+    // The first fills after it do not end the hold.
+    for (at, account) in ["a", "b"].into_iter().enumerate() {
+        feed_all(&mut cells, RESULT, 5 + at as u64, &bought(&[("account", account), ("plan_id", "p")]));
+    }
+    let held = || ("10".to_owned(), true);
+    assert_eq!(quantities(&cells), [held(), held(), none(), ("0".to_owned(), false)]);
+}
+
+#[test]
+fn a_fill_that_hedged_accounts_without_a_book_could_own_holds_both_sides() {
+    let mut cells = four();
+    for (at, account) in ["a", "b"].into_iter().enumerate() {
+        let fields = [("account", account), ("positionSide", "LONG"), ("plan_id", "p")];
+        feed_all(&mut cells, PLAN, at as u64, &planned(&fields));
+    }
+    feed_all(&mut cells, RESULT, 2, &bought(&[("plan_id", "p")]));
+    for (name, lab) in &cells[..2] {
+        for side in ["LONG", "SHORT"] {
+            assert_eq!(held(lab, &format!("{name}/{SYMBOL}:{side}")), Some(("0".to_owned(), true)), "{name} {side}");
+        }
+        assert_eq!(held(lab, &format!("{name}/{SYMBOL}")), None);
+    }
+}
+
+#[test]
 fn an_accepted_order_waits_in_every_cell_until_an_entry_names_its_account() {
     let mut cells = four();
     feed_all(&mut cells, RESULT, 0, &[("order_id", "1"), ("order_status", "NEW"), ("side", "BUY")]);

@@ -8,7 +8,7 @@ use harvester::codec::seal::chained;
 use harvester::domain::delivery::action::{FactsFolded, Looked, Needed, Offer, Remembered, Tried, WrittenDecision};
 use harvester::domain::delivery::row::OutboxRow;
 use harvester::domain::event::ids::{EntryId, StreamId};
-use harvester::shell::redis::{Address, EmitKeys, Emitter, Offered, Server, StreamFault};
+use harvester::shell::redis::{Address, EmitKeys, Emitter, Offered, OutputFault, Server, StreamFault};
 
 /// The stream of results.
 const FACTS: StreamId = StreamId(2);
@@ -277,7 +277,7 @@ async fn a_kill_key_refuses_the_order_and_never_the_record(server: &RedisServer)
 }
 
 /// A key, what makes it refuse entries, and the fault that is named.
-type Fails<'a> = (&'a str, &'a dyn Fn(&str), StreamFault);
+type Fails<'a> = (&'a str, &'a dyn Fn(&str), OutputFault);
 
 /// A stream whose last id is the greatest, or a key of another type: neither decision nor order nor expiry is half written.
 async fn nothing_is_written_where_one_key_takes_nothing(server: &RedisServer) {
@@ -288,16 +288,18 @@ async fn nothing_is_written_where_one_key_takes_nothing(server: &RedisServer) {
         server.cli(&["XDEL", key, GREATEST]);
     };
     let replaces = |key: &str| _ = server.cli(&["SET", key, "no stream"]);
+    let (exhausted, no_stream) =
+        (OutputFault::Stream(StreamFault::IdsExhausted), OutputFault::Stream(StreamFault::NotAStream));
     let cases: [Fails<'_>; 9] = [
-        (CONTROL, &exhausts, StreamFault::IdsExhausted),
-        (DECISION, &exhausts, StreamFault::IdsExhausted),
-        (PLAN, &exhausts, StreamFault::IdsExhausted),
-        (DECISION, &exhausted_once, StreamFault::IdsExhausted),
-        (PLAN, &exhausted_once, StreamFault::IdsExhausted),
-        (CONTROL, &replaces, StreamFault::NotAStream),
-        (DECISION, &replaces, StreamFault::NotAStream),
-        (PLAN, &replaces, StreamFault::NotAStream),
-        (MEMORY, &replaces, StreamFault::NotAStream),
+        (CONTROL, &exhausts, exhausted),
+        (DECISION, &exhausts, exhausted),
+        (PLAN, &exhausts, exhausted),
+        (DECISION, &exhausted_once, exhausted),
+        (PLAN, &exhausted_once, exhausted),
+        (CONTROL, &replaces, no_stream),
+        (DECISION, &replaces, no_stream),
+        (PLAN, &replaces, no_stream),
+        (MEMORY, &replaces, OutputFault::NotAHash),
     ];
     for (key, fails, why) in cases {
         let mut emitter = emitter(server, 0).await;
@@ -326,7 +328,7 @@ async fn nothing_is_written_where_a_right_is_missing(server: &RedisServer) {
         server.cli(&rights);
         let refused = offer(&mut emitter, &order(server, 1)).await;
         server.cli(&["ACL", "SETUSER", "default", "clearselectors", "~*"]);
-        assert_eq!(refused, Offered::Unfit { key: key.to_owned(), why: StreamFault::NotPermitted });
+        assert_eq!(refused, Offered::Unfit { key: key.to_owned(), why: OutputFault::NotPermitted });
         assert_eq!((entries(server, DECISION), entries(server, PLAN)), (vec![], vec![]), "{key}");
         entry_of(&offer(&mut emitter, &order(server, 1)).await);
         assert_eq!((entries(server, DECISION).len(), entries(server, PLAN).len()), (1, 1), "{key}");

@@ -23,6 +23,7 @@ macro_rules! print_line {
 
 mod bytes;
 mod clean;
+mod foreign;
 mod rounding;
 
 const KEY: &str = "a key that signs decisions";

@@ -23,7 +23,7 @@ use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, Outcome};
-use crate::drive::driver::Driver;
+use crate::drive::driver::{Driver, VerifiedDecisions};
 use crate::drive::stop::Stop;
 
 /// Folds the history and compares, until the history ends or `stop` ends the pass.
@@ -36,8 +36,12 @@ pub fn pass(
     (scope, stop): (Scope, &Stop),
 ) -> anyhow::Result<Report> {
     let Opened { mut history, faults } = opened;
-    let trusted: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
-    let mut driver = Driver::auditing(&history, config, key.cloned(), scope.until, Some(&trusted));
+    let intact: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
+    // A file of decisions that is named apart does not show that a service read what it contains.
+    let read = history.decision_lines().filter(|at| !sources.is_apart(history.input(at.file))).map(|at| at.id);
+    let refused = read.filter(|id| chain.refused.contains(id) && !intact.contains(id)).collect();
+    let verified = VerifiedDecisions { intact, refused };
+    let mut driver = Driver::auditing(&history, config, key.cloned(), scope.until, Some(&verified));
 
     let mut seen = Seen {
         ledger: Ledger::new(chain, &config.streams, scope),
@@ -48,7 +52,7 @@ pub fn pass(
     let bad_fields = driver.pipeline(&mut history, true, |engine, batch| {
         for (entry, place) in &batch.entries {
             stop.check()?;
-            seen.fold(engine, entry, &batch.bytes[place.clone()], &trusted);
+            seen.fold(engine, entry, &batch.bytes[place.clone()], &verified);
         }
         let changes = engine.take_changes();
         seen.executions.see_closed(engine, &changes);
@@ -84,7 +88,7 @@ pub fn pass(
     }
     report.silent = coverage.silent(&config.streams);
     report.count(&engine, &history);
-    report.notices = history.notices();
+    report.notices.extend(history.notices());
     Ok(report)
 }
 
@@ -99,11 +103,13 @@ struct Seen<'a> {
 
 impl Seen<'_> {
     /// Folds an entry, and compares its decisions. `text` is its line.
-    fn fold(&mut self, engine: &mut Engine, entry: &Entry, text: &[u8], trusted: &BTreeSet<EntryId>) {
+    fn fold(&mut self, engine: &mut Engine, entry: &Entry, text: &[u8], verified: &VerifiedDecisions) {
         self.coverage.see(entry.stream, entry.id);
         self.unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
-        // An altered decision is not a recorded decision: the state follows the rules there.
-        if entry.kind == StreamKind::Decision && !trusted.contains(&entry.id) {
+        // An altered decision is not a recorded decision: the state follows the rules there. One that a service refused
+        // gave its symbol a hold.
+        let VerifiedDecisions { intact, refused } = verified;
+        if entry.kind == StreamKind::Decision && !intact.contains(&entry.id) && !refused.contains(&entry.id) {
             return;
         }
         let step = engine.step(entry);

@@ -100,6 +100,14 @@ impl Report {
                 format!("decisions before number {} are not there; an anchor vouches for their end", chain.begins);
             unseen.push(Finding::unseen(why));
         }
+        let Signatures { unchecked, none, .. } = chain.signatures;
+        if unchecked > 0 && none > 0 {
+            let why = format!(
+                "{} signed and {none} not: without a key (--key-file) it is not known which of them are ours",
+                if unchecked == 1 { "1 decision is".to_owned() } else { format!("{unchecked} decisions are") }
+            );
+            unseen.push(Finding::unseen(why));
+        }
         Self {
             chain_only: true,
             matched: 0,

@@ -58,6 +58,8 @@ pub struct Sources {
     pub decisions: Vec<PathBuf>,
     /// Those that are separate from the history: the file or the stream.
     pub emitted: Vec<PathBuf>,
+    /// The file of decisions that is named apart from what a service has read.
+    apart: Option<PathBuf>,
     /// Faults of the journal.
     pub faults: Vec<Fault>,
     /// The facts that the sources cannot show, in sentences.
@@ -76,6 +78,7 @@ impl Sources {
             histories: args.histories.clone(),
             decisions: args.decisions.iter().cloned().collect(),
             emitted: Vec::new(),
+            apart: args.decisions.clone().filter(|path| !args.histories.contains(path)),
             faults: Vec::new(),
             unseen: Vec::new(),
             lacks_before_ms: None,
@@ -118,6 +121,12 @@ impl Sources {
     /// meanwhile.
     pub fn is_written_now(&mut self) {
         self.in_flight_from_ms = Some(wall_ms().saturating_sub(IN_FLIGHT_MS));
+    }
+
+    /// Returns true if a file is that of decisions which are named apart. A journal, a stream and a history with its
+    /// decisions are what a service has read.
+    pub fn is_apart(&self, input: &Input) -> bool {
+        self.apart.as_ref().is_some_and(|apart| matches!(input, Input::Path(path) if path.starts_with(apart)))
     }
 
     /// Returns the time of the last entry. [ms since 1970]

@@ -103,6 +103,7 @@ async fn all(args: &Args, config: &Config, unknown: &Unknown) -> Vec<Check> {
         true => checks.push(not_known("exchange", "the exchange")),
         false => checks.extend(exchange::checks(config).await),
     }
+    checks.extend(outside::journal(args.journal.as_ref().unwrap_or(&config.run.journal)));
     let store = args.store.clone().unwrap_or_else(|| config.run.store.clone());
     checks.extend(outside::store(&store, now_ms.unwrap_or_default()));
     checks

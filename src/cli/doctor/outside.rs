@@ -11,6 +11,7 @@ use crate::domain::engine::RULES_VERSION;
 use crate::drive::projection::{self, ProjectionError};
 use crate::service::report::CLOCKS_APART_MS;
 use crate::shell::exchange::wall_ms;
+use crate::shell::journal::Journal;
 use crate::shell::store::OpenError;
 
 /// Checks a store folder: version, size, age of the last flush.
@@ -45,12 +46,43 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
         Err(ProjectionError::Open(OpenError::InUse { .. })) => {
             vec![Check::ok(AREA, name, format!("{size}, in use by a running service"))]
         }
+        // No command folds anything into it, or moves it.
+        Err(error @ ProjectionError::Open(OpenError::Foreign { .. })) => {
+            let next = "name another folder in [run] store, which does not exist yet or holds a store of harvester";
+            vec![Check::problem(AREA, name, with_causes(&error), next)]
+        }
         Err(error) => {
             let error = with_causes(&error);
             let next = "fold it anew from the journal: harvester replay JOURNAL --store DIR moves the old one aside";
             vec![Check::problem(AREA, name, format!("{size}: {error}"), next)]
         }
     }
+}
+
+/// Compares the files of a journal with what was written. The service looks at the newest ones only, and after a crash
+/// only.
+pub fn journal(dir: &Path) -> Vec<Check> {
+    const AREA: &str = "journal";
+    if !dir.is_dir() {
+        return Vec::new();
+    }
+    let name = dir.display().to_string();
+    let report = match Journal::verify(dir) {
+        Ok(report) => report,
+        Err(error) => {
+            let next = "give the journal's folder and its files to the user of the service";
+            return vec![Check::problem(AREA, name, with_causes(&error), next)];
+        }
+    };
+    if report.findings.is_empty() {
+        if report.files.is_empty() {
+            return Vec::new();
+        }
+        return vec![Check::ok(AREA, name, format!("{} as written", plural(report.files.len() as u64, "file")))];
+    }
+    let next = "stop the service, and put back a copy of the file: a replay or a rebuild needs it";
+    let found = report.findings.into_iter();
+    found.map(|finding| Check::problem(AREA, finding.file.display().to_string(), finding.what, next)).collect()
 }
 
 /// Returns the size of all files of a folder [bytes], and when the last of them changed [ms since 1970].

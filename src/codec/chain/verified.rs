@@ -34,6 +34,8 @@ pub struct Chain {
     pub written_again: u64,
     /// Entries whose ids are earlier than those of their causes, because a clock went back. [1]
     pub clock_back: u64,
+    /// Entries that no service accepts, and that are no altered decisions: forged ones, and those that do not read.
+    pub refused: BTreeSet<EntryId>,
     /// First number of the chain: the one after an anchor, if the head was trimmed. [1]
     pub begins: u64,
     pub head: ChainHead,
@@ -75,7 +77,6 @@ impl Chain {
     /// Verifies the signatures of entries whose hash is correct.
     pub(super) fn seals(&mut self, key: Option<&SigningKey>) {
         let first_signed = self.links.iter().position(|link| link.signature.is_some());
-        let any_signed = first_signed.is_some();
         let mut faults = Vec::new();
         for (index, link) in self.links.iter_mut().enumerate() {
             let why = match (&link.signature, key) {
@@ -93,21 +94,23 @@ impl Chain {
                     self.signatures.none += 1;
                     continue;
                 }
-                (None, None) if !any_signed => {
+                // Without a key, the signatures of others prove nothing: anyone can write one.
+                (None, None) => {
                     self.signatures.none += 1;
                     continue;
                 }
                 (None, Some(_)) if first_signed.is_none_or(|first| index < first) => {
                     "the signature is missing (written before there was a key? see believe_unsigned_until in [emit])"
                 }
-                (None, _) => "the signature is missing",
+                (None, Some(_)) => "the signature is missing",
             };
             self.signatures.bad += 1;
             // An altered entry is reported already, and its signature cannot match.
             if link.authentic {
                 faults.push((link.seq, link.id, why));
             }
-            link.authentic = false;
+            // A service without a key believes a decision by its hash, whatever its signature is.
+            link.authentic &= key.is_none();
         }
         for (seq, id, why) in faults {
             let what = Fault::Signature;

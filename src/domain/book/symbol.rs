@@ -69,17 +69,20 @@ impl Symbol {
         self.intents_for(account).filter_map(|intents| intents.latest_with_risk(direction)).max_by_key(|i| i.id)
     }
 
-    /// Returns the latest entry intent of a direction at or before a time, at most `age_max_ms` old.
+    /// Returns the latest entry intent of a direction at or before a time, at most `age_max_ms` old then. At `now_ms` it
+    /// must still be remembered. An older one is left until an entry of any account lets the symbol forget it, which
+    /// must not change the result for this account.
     pub fn matching_intent(
         &self,
         account: AccountId,
         direction: Direction,
-        at_ms: u64,
+        (at_ms, now_ms): (u64, u64),
         age_max_ms: u64,
     ) -> Option<&Intent> {
         let remembered = self.intents_for(account).filter_map(|intents| intents.latest_at(direction, at_ms));
         let latest = remembered.max_by_key(|intent| intent.id);
-        latest.filter(|i| at_ms - i.id.ms <= age_max_ms.min(INTENT_MEMORY_MS))
+        let is_remembered = |intent: &&Intent| intent.id.ms >= now_ms.saturating_sub(INTENT_MEMORY_MS);
+        latest.filter(|intent| at_ms - intent.id.ms <= age_max_ms).filter(is_remembered)
     }
 
     /// Returns the remembered entry intents for the books of an account.

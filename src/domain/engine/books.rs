@@ -49,6 +49,8 @@ pub(super) enum Belongs {
     Reuses { id_of: BookId, account: AccountId, side: PositionSide },
     /// To one of several orders.
     Ambiguous(Vec<BookId>),
+    /// To one of several accounts, whose plans have its plan id. They may have no book of the symbol.
+    AmbiguousAccount(Vec<AccountId>),
     /// The account is hedged, and nothing names the side.
     NoSide { account: AccountId },
 }
@@ -81,10 +83,7 @@ impl Engine {
             match accounts.as_slice() {
                 [] | [AccountId::NONE, ..] => {}
                 [one] => account = *one,
-                several => {
-                    let is_of = |book: &Book| several.contains(&book.account);
-                    return Belongs::Ambiguous(self.books_where(of.symbol, is_of));
-                }
+                _ => return Belongs::AmbiguousAccount(accounts),
             }
         }
         let plan = of.plan_id.and_then(|plan_id| self.plans.of(account, plan_id, of.symbol));
@@ -239,6 +238,34 @@ impl Engine {
     pub(super) fn books_where(&self, symbol: SymbolId, is_it: impl Fn(&Book) -> bool) -> Vec<BookId> {
         let books = self.slots[symbol].books().filter(|(_, book)| is_it(book));
         books.map(|(nth, _)| BookId { symbol, nth }).collect()
+    }
+
+    /// Returns the books of a symbol that accounts have.
+    pub(super) fn books_of_accounts(&self, symbol: SymbolId, accounts: &[AccountId]) -> Vec<BookId> {
+        self.books_where(symbol, |book| accounts.contains(&book.account))
+    }
+
+    /// Returns the books of a symbol that one of these accounts may have filled. An account that has none gets its
+    /// one-way book, or LONG and SHORT if it is hedged: without a book there is nothing to flag, and the fill would be
+    /// lost without a hold. An account that the policy refuses gets none.
+    pub(super) fn books_in_doubt(&mut self, symbol: SymbolId, accounts: &[AccountId]) -> Vec<BookId> {
+        for account in accounts {
+            if self.books_of_accounts(symbol, &[*account]).is_empty() && !self.refuses(*account) {
+                for side in self.sides_of(*account) {
+                    self.intern_book(symbol, *account, *side);
+                }
+            }
+        }
+        self.books_of_accounts(symbol, accounts)
+    }
+
+    /// Returns the sides of the books that an entry of an account may concern if it names no side.
+    pub(super) fn sides_of(&self, account: AccountId) -> &'static [PositionSide] {
+        if self.accounts.get(account).hedged {
+            &[PositionSide::Long, PositionSide::Short]
+        } else {
+            &[PositionSide::Both]
+        }
     }
 
     /// Returns a book that was named before.

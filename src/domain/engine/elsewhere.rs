@@ -6,7 +6,7 @@
 use super::Engine;
 use super::routes::{FoldedBy, NoteKey, Noted, Routes, hash};
 use crate::domain::book::counters::Count;
-use crate::domain::event::ids::{AccountId, BookId, SymbolId};
+use crate::domain::event::ids::{AccountId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, Outcome, ResultFact};
 
@@ -111,13 +111,8 @@ impl Engine {
             [] => AccountId::NONE,
             [one] => *one,
             several => {
-                let is_of = |id: &BookId| several.contains(&self.slots.book(*id).account);
-                let books = self.books_where(named.symbol, |_| true).into_iter().filter(is_of);
-                let books: Vec<BookId> =
-                    books.filter(|id| !self.accounts.is_elsewhere(self.slots.book(*id).account)).collect();
-                if effect != OrderEffect::Nothing && !books.is_empty() {
-                    self.flag_ambiguous(&books);
-                    books.iter().for_each(|book| self.changes.touch_hot(*book));
+                if effect != OrderEffect::Nothing {
+                    self.hold_for_ambiguous(named.symbol, several);
                 }
                 return FoldedBy::Others;
             }
@@ -126,6 +121,17 @@ impl Engine {
             self.note_routes(event, entry, account);
         }
         if self.accounts.is_elsewhere(account) { FoldedBy::Others } else { FoldedBy::UsFor(account) }
+    }
+
+    /// Flags the books of a symbol in those of these accounts that this cell reads.
+    fn hold_for_ambiguous(&mut self, symbol: SymbolId, accounts: &[AccountId]) {
+        let ours: Vec<AccountId> =
+            accounts.iter().copied().filter(|account| !self.accounts.is_elsewhere(*account)).collect();
+        let books = self.books_in_doubt(symbol, &ours);
+        if !books.is_empty() {
+            self.flag_ambiguous(&books);
+            books.iter().for_each(|book| self.changes.touch_hot(*book));
+        }
     }
 
     /// Returns the accounts that an entry without one can belong to: by its order id, else by its plan, else by our

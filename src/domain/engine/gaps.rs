@@ -29,7 +29,7 @@ impl Engine {
         let flags = match entry.kind {
             StreamKind::Result => is_ours && !unreadable.refusal && unreadable.reason != Reason::TooLate,
             StreamKind::Snapshot => is_ours,
-            StreamKind::Decision => self.decisions == Decisions::Recorded,
+            StreamKind::Decision => self.decisions == Decisions::Recorded || self.recorded.is_refused(entry.id),
             // Treated as skipped, as a replay without the key treats it.
             StreamKind::Control => unreadable.reason == Reason::BadSignature,
             StreamKind::Observation => is_ours && entry.is_of_exchange() && unreadable.reason != Reason::TooLate,
@@ -114,8 +114,7 @@ impl Engine {
             Some(PositionSide::Both) => &[PositionSide::Both],
             Some(PositionSide::Long) => &[PositionSide::Long],
             Some(PositionSide::Short) => &[PositionSide::Short],
-            None if self.accounts.get(account).hedged => &[PositionSide::Long, PositionSide::Short],
-            None => &[PositionSide::Both],
+            None => self.sides_of(account),
         };
         for side in sides {
             let book = self.intern_book(symbol, account, *side);

@@ -11,7 +11,7 @@ use crate::domain::event::{Entry, Event, PositionSide, Unreadable};
 /// The book that a result or a trade belongs to.
 pub(super) enum BookFound {
     Known(BookId),
-    /// The books in which orders with its id are known. It changes none of their positions.
+    /// The books in which orders with its id are known, or those of the accounts whose plans have its plan id. It changes none of their positions.
     Ambiguous(Vec<BookId>),
 }
 
@@ -33,12 +33,10 @@ impl Engine {
         }
         match self.belongs(naming) {
             Belongs::NoSide { account } => Err(Unreadable::sideless(account)),
-            Belongs::Ambiguous(books) => {
-                for book in &books {
-                    rollbacks.save(event, entry.id, *book, &self.slots);
-                }
-                self.flag_ambiguous(&books);
-                Ok(BookFound::Ambiguous(books))
+            Belongs::Ambiguous(books) => Ok(self.ambiguous_fill(books, entry, event, rollbacks)),
+            Belongs::AmbiguousAccount(accounts) => {
+                let books = self.books_in_doubt(symbol, &accounts);
+                Ok(self.ambiguous_fill(books, entry, event, rollbacks))
             }
             Belongs::To { account, side, is_named } => {
                 let is_both = is_named && side == PositionSide::Both;
@@ -70,6 +68,21 @@ impl Engine {
                 Ok(BookFound::Known(book))
             }
         }
+    }
+
+    /// Flags the books that an ambiguous fill may belong to.
+    fn ambiguous_fill(
+        &mut self,
+        books: Vec<BookId>,
+        entry: &Entry,
+        event: &Event,
+        rollbacks: &mut Rollbacks,
+    ) -> BookFound {
+        for book in &books {
+            rollbacks.save(event, entry.id, *book, &self.slots);
+        }
+        self.flag_ambiguous(&books);
+        BookFound::Ambiguous(books)
     }
 
     /// Compares an entry with the book of its order: flags the books whose quantities may differ, and lets the order keep an

@@ -8,7 +8,7 @@ use super::chain;
 use super::{Decisions, Engine};
 use crate::domain::book::counters::Count;
 use crate::domain::event::DecisionFact;
-use crate::domain::event::ids::StreamId;
+use crate::domain::event::ids::{EntryId, StreamId};
 
 /// Decisions whose hashes are remembered. [1]
 const TAIL_MAX: usize = 256;
@@ -26,12 +26,16 @@ enum ChainRelation {
 
 impl Engine {
     /// Folds a decision entry.
-    pub(super) fn decision_entry(&mut self, fact: &DecisionFact) {
+    pub(super) fn decision_entry(&mut self, fact: &DecisionFact, id: EntryId) {
+        if self.recorded.is_refused(id) {
+            self.refuse_foreign(fact);
+            return;
+        }
         // An entry whose cause is still to come (a clock went back) is adopted at its cause.
         if fact.is_sealed && !fact.is_early && self.awaits_cause_of(fact) {
             return;
         }
-        // An audit has verified the chain as a whole, and passes on only its parts.
+        // An audit has verified the chain as a whole, and passes on only its parts and what a service refused.
         let relation = match self.decisions {
             Decisions::Audited => ChainRelation::Follows,
             Decisions::Recorded | Decisions::Derived => self.relation(fact),
@@ -44,11 +48,13 @@ impl Engine {
                     self.counters.comparison.orphaned += 1;
                 }
             }
-            ChainRelation::Foreign => {
-                self.counters.count(Count::DecisionForeign);
-                self.flag_foreign(fact);
-            }
+            ChainRelation::Foreign => self.refuse_foreign(fact),
         }
+    }
+
+    fn refuse_foreign(&mut self, fact: &DecisionFact) {
+        self.counters.count(Count::DecisionForeign);
+        self.flag_foreign(fact);
     }
 
     /// Flags the books that a decision which is not ours could be about: those of its account, else of all accounts.

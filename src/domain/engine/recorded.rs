@@ -1,7 +1,7 @@
 //! Decisions that a history contains. They are facts to adopt, not to derive again (docs/spec/fold.md, "Recorded
 //! decisions").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::ChainHead;
 use crate::domain::event::DecisionFact;
@@ -22,6 +22,8 @@ pub struct RecordedDecisions {
     last_cause: Option<SortKey>,
     /// The last of them by number, adopted or not.
     last: ChainHead,
+    /// In an audit: the entries that a service refused as foreign.
+    refused: BTreeSet<EntryId>,
 }
 
 impl RecordedDecisions {
@@ -45,6 +47,16 @@ impl RecordedDecisions {
         if caused.iter().all(|known| known.decision_id != fact.decision_id) {
             caused.push(fact);
         }
+    }
+
+    /// Sets the entries that a service refused as foreign, as an audit found. They are no decisions.
+    pub fn refuse(&mut self, ids: BTreeSet<EntryId>) {
+        self.refused = ids;
+    }
+
+    /// Returns true if an audit found that a service refused a decision entry.
+    pub fn is_refused(&self, id: EntryId) -> bool {
+        self.refused.contains(&id)
     }
 
     /// Returns the head of the chain once all of them are adopted.

@@ -86,11 +86,12 @@ impl Engine {
             assigns: accepts,
             now_ms: entry.id.ms,
         };
-        let book = match self.book_of_unfilled(&naming, accepts) {
+        // Without an order id, an acceptance of several orders names none of them.
+        let flags = accepts && order_id.is_some();
+        let book = match self.book_of_unfilled(&naming, accepts, flags) {
             BookFound::Known(book) => book,
             BookFound::Ambiguous(books) => {
-                // Without an order id, an acceptance of several orders names none of them.
-                if accepts && order_id.is_some() {
+                if flags {
                     self.flag_ambiguous(&books);
                 }
                 self.fold_outcome(fact, entry, self.book_of_outcome(&naming), None);
@@ -112,7 +113,8 @@ impl Engine {
     }
 
     /// Returns the book of an order that is accepted or refused. An order whose book becomes known moves there.
-    fn book_of_unfilled(&mut self, naming: &Naming<'_>, accepts: bool) -> BookFound {
+    /// `flags` is true if the books of an ambiguous one are flagged.
+    fn book_of_unfilled(&mut self, naming: &Naming<'_>, accepts: bool, flags: bool) -> BookFound {
         let symbol = naming.symbol;
         if self.accounts.is_plain() && naming.side.is_none_or(|side| !side.is_hedge()) {
             return BookFound::Known(BookId::one_way(symbol));
@@ -135,6 +137,12 @@ impl Engine {
             // An order whose side is not known yet waits in the one-way book.
             Belongs::NoSide { account } => self.intern_book(symbol, account, PositionSide::Both),
             Belongs::Ambiguous(books) => return BookFound::Ambiguous(books),
+            Belongs::AmbiguousAccount(accounts) if flags => {
+                return BookFound::Ambiguous(self.books_in_doubt(symbol, &accounts));
+            }
+            Belongs::AmbiguousAccount(accounts) => {
+                return BookFound::Ambiguous(self.books_of_accounts(symbol, &accounts));
+            }
         })
     }
 
@@ -162,7 +170,7 @@ impl Engine {
         self.after_positions(book);
     }
 
-    /// Flags the books in which an ambiguous order is known.
+    /// Flags the books that an ambiguous order may belong to.
     pub(super) fn flag_ambiguous(&mut self, books: &[BookId]) {
         books.iter().for_each(|book| self.flag_gap(*book));
         self.counters.count(Count::AmbiguousOrder);

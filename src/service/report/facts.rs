@@ -196,6 +196,8 @@ pub struct JournalReport {
     /// [bytes]
     pub bytes: u64,
     pub files: u64,
+    /// Closed files that were found damaged when the service started after a crash. [1]
+    pub damaged: u64,
     /// Entries in it, or another position that only grows. [1]
     pub position: u64,
 }

@@ -116,6 +116,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     if report.killed {
         concerns.push(Concern::new("killed", "the kill switch is on: no order is sent"));
     }
+    concerns.extend(journal_damaged(report));
     concerns.extend(of_policy(report));
     concerns.extend(of_trust(report));
     concerns.extend(gap_open(report));
@@ -183,6 +184,24 @@ fn no_leader(report: &Report) -> Option<Concern> {
         None => "no instance holds the lease: nothing is emitted".to_owned(),
     };
     nobody.then(|| Concern::new("no_leader", says()))
+}
+
+/// Returns the concern about closed files of the journal that were found damaged at the start. A new start looks again
+/// only after a crash.
+fn journal_damaged(report: &Report) -> Option<Concern> {
+    let n = report.journal.damaged;
+    let says = || {
+        format!(
+            "{} not as written: the store has what they held, and a replay or a rebuild would not; put back a copy of each \
+             (harvester journal verify names them), and restart",
+            if n == 1 {
+                "1 closed file of the journal is".to_owned()
+            } else {
+                format!("{n} closed files of the journal are")
+            }
+        )
+    };
+    (n > 0).then(|| Concern::new("journal_damaged", says()))
 }
 
 fn gap_open(report: &Report) -> Option<Concern> {

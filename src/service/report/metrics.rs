@@ -291,6 +291,8 @@ fn of_output(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     page.gauge("outbox_oldest_seconds", "Age of the oldest of them", seconds(report.outbox.oldest_ms.unwrap_or(0)))?;
     page.gauge("journal_bytes", "Size of the journal", report.journal.bytes as f64)?;
     page.gauge("journal_files", "Files of the journal", report.journal.files as f64)?;
+    let damaged = report.journal.damaged as f64;
+    page.gauge("journal_files_damaged", "Closed files of the journal that are not as they were written", damaged)?;
     page.gauge("journal_position", "Entries in the journal", report.journal.position as f64)?;
     let Some(checksum) = &report.state_checksum else { return Ok(()) };
     let info = Info::new(vec![("last", checksum.last.clone()), ("sha256", checksum.sha256.clone())]);

@@ -61,7 +61,12 @@ pub fn write(journal: &mut Journal, mut lines: JournalLines) -> LoopEvent {
 }
 
 pub fn state(journal: &Journal) -> JournalState {
-    JournalState { position: journal.position(), bytes: journal.bytes(), files: journal.files() }
+    JournalState {
+        position: journal.position(),
+        bytes: journal.bytes(),
+        files: journal.files(),
+        damaged: journal.damaged(),
+    }
 }
 
 /// The store, shared by the checkpoint task and the pages.

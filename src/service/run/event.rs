@@ -68,4 +68,6 @@ pub struct JournalState {
     pub bytes: u64,
     /// [1]
     pub files: u64,
+    /// Closed files that were found damaged after a crash. [1]
+    pub damaged: u64,
 }

@@ -206,7 +206,7 @@ impl GapDetector {
             StreamFinding::Forgotten => {
                 let kept = match stream_stats.fault {
                     Some(StreamFault::NotAStream) => None,
-                    Some(StreamFault::IdsExhausted | StreamFault::NotPermitted) | None => {
+                    Some(StreamFault::IdsExhausted) | None => {
                         consumer.last_until(index, at.read)?
                     }
                 };

@@ -297,6 +297,7 @@ impl Publisher {
             put_outbox(report, processor, state, server_ms);
             report.journal.bytes = state.journal.bytes;
             report.journal.files = state.journal.files;
+            report.journal.damaged = state.journal.damaged;
             report.journal.position = state.checkpoint;
             put_lease(report, role, holder);
         });

@@ -292,6 +292,11 @@ impl History {
             .collect()
     }
 
+    /// Returns the input of a line by the number of its file.
+    pub fn input(&self, file: u32) -> &Input {
+        self.context.file(file)
+    }
+
     /// Returns the location of a line as `FILE:LINE`.
     pub fn location(&self, file: u32, number: u64) -> String {
         self.context.location(file, number)

@@ -101,10 +101,10 @@ pub(super) fn verify(dir: &Path) -> Result<Report, JournalError> {
 const AFTER_CRASH_BYTES: u64 = 1 << 30;
 
 /// Compares the newest closed files with their digests, up to a limit that takes about a second. Logs its findings, and
-/// the files that it left out. A damaged file does not stop the service, because the store contains the result of its
-/// fold.
-pub(super) fn newest_after_crash(files: &[Closed]) {
-    let (mut bytes, mut checked) = (0, 0);
+/// the files that it left out. Returns the number of damaged files. A damaged file does not stop the service, because the
+/// store contains the result of its fold. [1]
+pub(super) fn newest_after_crash(files: &[Closed]) -> u64 {
+    let (mut bytes, mut checked, mut damaged) = (0, 0, 0);
     for file in files.iter().rev() {
         bytes += file.len;
         if bytes > AFTER_CRASH_BYTES && checked > 0 {
@@ -117,6 +117,7 @@ pub(super) fn newest_after_crash(files: &[Closed]) {
             Ok(false) => "its bytes are not those that were closed".to_owned(),
             Err(error) => error.to_string(),
         };
+        damaged += 1;
         let next = "put back a copy of it; harvester journal verify says what else is damaged";
         tracing::error!(file = %file.path.display(), why, next, "JOURNAL_DAMAGED");
     }
@@ -126,6 +127,7 @@ pub(super) fn newest_after_crash(files: &[Closed]) {
         unchecked,
         "closed journal files were compared with their digests after a crash; the older ones: harvester journal verify"
     );
+    damaged
 }
 
 fn is_as_closed(headed: &Headed, file: &Closed) -> Result<bool, JournalError> {

@@ -58,6 +58,8 @@ pub struct Journal {
     chain: ChainEnd,
     waiting: Waiting,
     is_broken: bool,
+    /// Closed files that were found damaged when it was opened after a crash. [1]
+    damaged: u64,
     _lock: FolderLock,
 }
 
@@ -105,9 +107,7 @@ impl Journal {
                 closed.push(file);
             }
         }
-        if is_after_crash {
-            verify::newest_after_crash(&closed);
-        }
+        let damaged = if is_after_crash { verify::newest_after_crash(&closed) } else { 0 };
         Ok(Self {
             dir: dir.to_owned(),
             limits,
@@ -118,6 +118,7 @@ impl Journal {
             chain,
             waiting: Waiting::default(),
             is_broken: false,
+            damaged,
             _lock: lock,
         })
     }
@@ -239,6 +240,11 @@ impl Journal {
     pub fn bytes(&self) -> u64 {
         let growing = self.growing.as_ref().map_or(0, |growing| growing.committed().len);
         self.closed.iter().map(|file| file.len).sum::<u64>() + growing
+    }
+
+    /// Returns the number of closed files that were found damaged when it was opened after a crash. [1]
+    pub fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     /// Returns the number of files. [1]

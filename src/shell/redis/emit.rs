@@ -21,7 +21,7 @@ mod arguments;
 mod look;
 mod script;
 
-pub use script::Offered;
+pub use script::{Offered, OutputFault};
 
 /// Maximum number of attempts to issue a decision for the present time of the control stream. [1]
 const TRIES_MAX: u32 = 5;
@@ -82,7 +82,10 @@ impl Emitter {
         }
         // The ids of the stream are not times. Readers would not believe an entry that is signed for such an id, so the
         // stream counts as full.
-        answers.push(Offered::Unfit { key: self.keys.control.clone(), why: StreamFault::IdsExhausted });
+        answers.push(Offered::Unfit {
+            key: self.keys.control.clone(),
+            why: OutputFault::Stream(StreamFault::IdsExhausted),
+        });
         answers.resize(offers.len(), Offered::Halted);
         (answers, None)
     }

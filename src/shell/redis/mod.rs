@@ -34,7 +34,7 @@ pub use address::{Address, BLOCK_MAX};
 pub use claims::{Claim, key_of as claims_key};
 pub use cluster::{Node, Shard, View};
 pub use consume::{Consumer, GroupState, Membership, StreamStats};
-pub use emit::{EmitKeys, Emitter, Offered, append_control, borrowed, memory_of};
+pub use emit::{EmitKeys, Emitter, Offered, OutputFault, append_control, borrowed, memory_of};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{HeldLease, Lease, LeaseKeys};

@@ -59,8 +59,6 @@ pub enum StreamFault {
     NotAStream,
     /// The last id is the greatest possible id.
     IdsExhausted,
-    /// Our user has no right to write to it.
-    NotPermitted,
 }
 
 impl StreamFault {
@@ -69,7 +67,6 @@ impl StreamFault {
         match self {
             Self::NotAStream => "not_a_stream",
             Self::IdsExhausted => "ids_exhausted",
-            Self::NotPermitted => "not_permitted",
         }
     }
 
@@ -82,9 +79,6 @@ impl StreamFault {
             Self::IdsExhausted => {
                 "can take no more entries: its last id is the greatest there is, and no command takes that back; find who wrote \
                  it, and give the stream a new name at its producer and in [streams]"
-            }
-            Self::NotPermitted => {
-                "is closed to the user of the service; give the user the rights that tools/deploy/redis.acl has for it"
             }
         }
     }

@@ -73,6 +73,7 @@ const CASES: [Case; 47] = [
         &[],
         &["no_leader"],
     ),
+    ("a file of the journal is damaged", |r| r.journal.damaged = 1, &[], &[], &["journal_damaged"]),
     ("killed: reading continues", |r| r.killed = true, &[], &[], &["killed"]),
     ("a gap is open", |r| r.positions.gap_open = 2, &[], &["gap_open"], &["gap_open"]),
     (

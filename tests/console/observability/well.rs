@@ -76,7 +76,7 @@ pub fn well() -> Report {
             pending: false,
         },
         outbox: OutboxReport { waiting: 1, oldest_ms: Some(3), ..OutboxReport::default() },
-        journal: JournalReport { bytes: 1_200_000, files: 1, position: 1235 },
+        journal: JournalReport { bytes: 1_200_000, files: 1, damaged: 0, position: 1235 },
         lease: Lease { holder: Some("harvester-1".to_owned()), stuck: None, fencing_token: 3, left_ms: Some(4200) },
         redis: RedisReport {
             connected: true,

@@ -133,4 +133,16 @@ fn after_a_crash_closed_files_of_the_journal_are_compared_once() {
     let file = closed[0].file_name().and_then(|file| file.to_str()).expect("a name");
     let log_line = log.lines().find(|line| line.contains("JOURNAL_DAMAGED")).unwrap_or_else(|| panic!("{log}"));
     assert!(log_line.contains("ERROR") && log_line.contains(file) && log_line.contains("journal verify"), "{log_line}");
+    // It is a finding of the service too, and of the doctor.
+    assert!(log.contains("JOURNAL_DAMAGED: 1 closed file of the journal is not as written"), "{log}");
+    let store = folder.path().join("no store");
+    fs::write(&store, "a text").expect("a file");
+    let doctor = run_with(&["doctor", "--redis", &server.url(), "--journal", name(&journal), "--store", name(&store)]);
+    let of_file = doctor.out.lines().find(|line| line.contains(file)).unwrap_or_else(|| panic!("{}", doctor.out));
+    assert!(of_file.contains("problem") && of_file.contains("its bytes are not those that were closed"), "{of_file}");
+    // No command folds a history into a file that is no store.
+    assert!(doctor.out.contains("is not a store of harvester"), "{}", doctor.out);
+    assert!(
+        doctor.out.contains("name another folder in [run] store") && !doctor.out.contains("harvester replay JOURNAL")
+    );
 }

@@ -362,9 +362,10 @@ impl BookFold<'_> {
         plan: Option<&'s KnownPlan>,
         at_ms: u64,
     ) -> Option<&'s Intent> {
-        plan.and_then(|known| known.intent.as_ref())
-            .filter(|intent| intent.direction == direction)
-            .or_else(|| book.symbol.matching_intent(book.account, direction, at_ms, self.policy.intent_max_age_ms))
+        plan.and_then(|known| known.intent.as_ref()).filter(|intent| intent.direction == direction).or_else(|| {
+            let times = (at_ms, self.now_ms());
+            book.symbol.matching_intent(book.account, direction, times, self.policy.intent_max_age_ms)
+        })
     }
 
     /// Takes the risk fields of a new position from the plan, the matched intent, or the nearest intent before it, in

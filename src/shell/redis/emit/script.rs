@@ -97,7 +97,7 @@ local function lacks_facts(stream)
   return first_ms and first_ms < complete_to_ms or added and #next ~= unread
 end
 local known, found, is_same, failed = remembered(decision_id, hash)
-if failed then return is_other_kind(failed.err) and {'unfit', memory, 'kind'} or failed end
+if failed then return is_other_kind(failed.err) and {'unfit', memory, 'hash'} or failed end
 if is_same then return {'known', known} end
 if known and (found or not (again or record_only)) then return {'doubt', known} end
 if known and is_trimmed(known) then return {'known', known} end
@@ -184,6 +184,33 @@ redis.call('HSET', memory, decision_id, answer)
 return {'written', answer}"
 );
 
+/// The reason why a key of the output accepts nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFault {
+    /// It must be a stream.
+    Stream(StreamFault),
+    /// It must be a hash, the memory of written ids, and is something else.
+    NotAHash,
+    /// Our user has no right to write to it.
+    NotPermitted,
+}
+
+impl OutputFault {
+    /// Returns the fault in words, with the next step.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::Stream(fault) => fault.says(),
+            Self::NotAHash => {
+                "is not a hash: the memory of written ids was replaced by something else; find who writes the key, and RENAME it \
+                 out of the way"
+            }
+            Self::NotPermitted => {
+                "is closed to the user of the service; give the user the rights that tools/deploy/redis.acl has for it"
+            }
+        }
+    }
+}
+
 /// The script's answer to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
@@ -198,7 +225,7 @@ pub enum Offered {
     /// There may be entries that are not folded yet, that another reader took, or that were lost. Nothing was written.
     Behind,
     /// A key accepts no entries. Nothing was written.
-    Unfit { key: String, why: StreamFault },
+    Unfit { key: String, why: OutputFault },
     /// The decision is in the stream, written now or by an earlier offer.
     Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },
 }
@@ -231,9 +258,10 @@ pub(super) fn read_answer(reply: Value) -> Result<ScriptAnswer, RedisError> {
         "unfit" => {
             let key = text("the script named no key")?;
             let why = match text("the script named no fault")?.as_str() {
-                "ids" => StreamFault::IdsExhausted,
-                "right" => StreamFault::NotPermitted,
-                _ => StreamFault::NotAStream,
+                "ids" => OutputFault::Stream(StreamFault::IdsExhausted),
+                "hash" => OutputFault::NotAHash,
+                "right" => OutputFault::NotPermitted,
+                _ => OutputFault::Stream(StreamFault::NotAStream),
             };
             Offered::Unfit { key, why }
         }
