@@ -9,5 +9,6 @@ pub mod pages;
 pub mod report;
 mod retry_delay;
 pub mod run;
+mod said;
 pub mod server;
 pub mod write_back;

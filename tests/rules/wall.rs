@@ -192,7 +192,7 @@ fn is_primitive(name: &str) -> bool {
 }
 
 /// What every part of the shell may use.
-const COMMON: [&str; 1] = ["folder_lock"];
+const COMMON: [&str; 2] = ["folder_lock", "uptime"];
 
 /// JSON is a format, not a model: a command or a service takes and gives typed documents.
 #[test]

@@ -5,6 +5,7 @@ mod exchange;
 mod gap;
 mod groups;
 mod hashes;
+mod late;
 mod machine;
 mod night;
 mod service;

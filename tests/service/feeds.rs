@@ -13,6 +13,7 @@ use crate::support::redis::{RedisServer, free_port};
 use serde_json::{Value, json};
 
 mod delivery;
+mod late;
 mod mark;
 mod user;
 

@@ -1,8 +1,10 @@
 //! `feed mark`: mark prices of all symbols, each second, from the exchange's socket.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::lag::{Lag, ms};
 use super::reconnect::delay_after;
 use super::sink::Sink;
 use super::state::State;
@@ -10,9 +12,11 @@ use super::symbols;
 use crate::codec::exchange::{MarkPrice, Venue, mark_payload};
 use crate::config::{Config, FeedSymbols};
 use crate::service::retry_delay::RetryDelay;
+use crate::service::said::Until;
 use crate::service::server;
 use crate::shell::exchange::{Socket, SocketError};
 use crate::shell::redis::{MarkPlaces, MarkText};
+use crate::shell::uptime::Moment;
 
 /// How long the price hashes exist after their last price.
 const HASH_EXPIRY: Duration = Duration::from_secs(10);
@@ -109,6 +113,8 @@ async fn listen(
     delay: &mut RetryDelay,
 ) -> Option<SocketError> {
     let began = Instant::now();
+    // For the differences of times only.
+    let (start, mut lag) = (Moment::now(), Lag::default());
     loop {
         let text = match socket.text(settings.stall).await {
             Ok(text) => text,
@@ -118,17 +124,30 @@ async fn listen(
                 return Some(error);
             }
         };
-        state.received();
-        let Some(marks) = read(settings.venue, &text, state) else { continue };
-        delay.reset();
+        // Messages that have waited are read before anything is written, so that only the newest prices are.
+        let mut newest: BTreeMap<String, MarkText> = BTreeMap::new();
+        let mut next = Some(text);
+        while let Some(text) = next {
+            state.received();
+            if let Some(marks) = read(settings.venue, &text, state) {
+                delay.reset();
+                let arrived_ms = ms(start.age());
+                let in_time = marks.into_iter().filter(|mark| !lag.is_late(arrived_ms, mark.time_ms));
+                newest.extend(in_time.map(|mark| (mark.symbol.clone(), mark)));
+            }
+            next = socket.text_at_hand();
+        }
+        let marks: Vec<MarkText> = newest.into_values().collect();
         if marks.is_empty() {
             continue;
         }
-        if let Err(error) = sink.marks(places, &marks).await {
-            tracing::warn!(%error, prices = marks.len(), "FEED_MARK_NOT_WRITTEN");
-        } else {
-            state.wrote("prices", marks.len() as u64);
-            state.wrote_prices(marks.into_iter().map(|mark| mark.symbol));
+        match sink.marks(places, &marks, Until::of_event(Duration::ZERO)).await {
+            Ok(true) => {
+                state.wrote("prices", marks.len() as u64);
+                state.wrote_prices(marks.into_iter().map(|mark| mark.symbol));
+            }
+            Ok(false) => tracing::warn!(prices = marks.len(), "FEED_MARK_NOT_WRITTEN too late"),
+            Err(error) => tracing::warn!(%error, prices = marks.len(), "FEED_MARK_NOT_WRITTEN"),
         }
         if began.elapsed() >= settings.connection_age {
             tracing::info!("the connection is renewed before the exchange ends it");

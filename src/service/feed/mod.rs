@@ -3,11 +3,12 @@
 //! Promises: a feed is healthy if it delivers, not if it is connected. Every loss is reported by name.
 //!
 //! In reading order: `state` (the data of health and metrics), `pages`, `reconnect`, `symbols` (whose prices), `sink`
-//! (retries until it is written), `mark`, `user` with `gaps` (trades that were missed), `delivery` (compares the socket
-//! with REST) and `rest` (the requests to REST).
+//! (writes), `mark` with `lag` (late messages), `user` with `gaps` (trades that were missed), `delivery` (compares the
+//! socket with REST) and `rest` (the requests to REST).
 
 mod delivery;
 mod gaps;
+mod lag;
 mod mark;
 mod pages;
 mod reconnect;

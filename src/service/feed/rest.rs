@@ -10,9 +10,13 @@ use super::gaps::missed;
 use super::symbols;
 use super::user::{End, UserFeed};
 use crate::codec::exchange::PositionRow;
-use crate::codec::observe;
+use crate::service::said::Until;
 use crate::shell::exchange::{CallError, Positions, wall_ms};
 
+/// Looks at REST in a row until positions are written that did not change meanwhile. [1]
+const LOOKS_MAX: u32 = 5;
+/// The exchange's clock is read again after this time.
+const CLOCK_AGE_MAX: Duration = Duration::from_secs(600);
 /// How much later than REST shows a change its event may come.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -23,7 +27,7 @@ impl UserFeed {
         let asked_ms = wall_ms();
         let mut is_open = false;
         match self.look().await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(End::Call(error)) => {
                 tracing::warn!(%error, "positions are not compared yet: symbols may be missing from what is asked for");
                 is_open = true;
@@ -32,13 +36,11 @@ impl UserFeed {
         }
         // The gap request covers changes from before the connection. They are not a fault of this connection.
         self.delivery.excuse();
+        let filled = self.unwritten();
         for symbol in self.symbols_to_ask().await {
             is_open |= !self.fill(&symbol).await;
         }
-        // REST also supplies changes without an event. The trades that caused them are written before them.
-        let rows = self.delivery.take_unwritten();
-        self.append("positions", rows.values().map(|row| observe::position(row).of_account(&self.account)).collect())
-            .await;
+        is_open |= !self.write_looked(filled).await?;
         self.is_whole = !is_open;
         self.state.facts().gap_open = is_open;
         if self.is_whole {
@@ -47,11 +49,65 @@ impl UserFeed {
         Ok(())
     }
 
+    /// Requests the positions that could not be written in time, and writes them.
+    pub(super) async fn restore(&mut self) -> Result<(), End> {
+        if self.sink.answers(&self.stream).await {
+            self.write_looked(BTreeMap::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the positions that REST shows and that the stream lacks. Returns true if the stream lacks none.
+    ///
+    /// The trades that caused them are written before them. Reading these takes time, so each position is looked up
+    /// again after it; `filled` are those whose trades were read. A row that is late is looked up again as well.
+    async fn write_looked(&mut self, mut filled: BTreeMap<Side, PositionRow>) -> Result<bool, End> {
+        for _ in 0..LOOKS_MAX {
+            if self.unwritten().is_empty() && !self.delivery.has_doubts() {
+                return Ok(true);
+            }
+            let until = match self.look().await {
+                Ok(until) => until,
+                Err(End::Call(error)) => {
+                    tracing::warn!(%error, "positions are not looked up yet");
+                    return Ok(false);
+                }
+                Err(end) => return Err(end),
+            };
+            let rows = self.unwritten();
+            let is_filled = |(side, row): &(&Side, &PositionRow)| {
+                filled.get(*side).is_some_and(|filled| filled.position_amt == row.position_amt)
+            };
+            let changed: BTreeSet<&String> =
+                rows.iter().filter(|one| !is_filled(one)).map(|((symbol, _), _)| symbol).collect();
+            if changed.is_empty() {
+                if self.append_positions(&rows, until).await {
+                    rows.into_iter().for_each(|(side, row)| self.delivery.wrote(side, row.position_amt));
+                }
+                continue;
+            }
+            for symbol in
+                changed.into_iter().filter(|symbol| !self.delisted.contains(*symbol)).cloned().collect::<Vec<_>>()
+            {
+                self.is_whole &= self.fill(&symbol).await;
+            }
+            filled = rows;
+        }
+        Ok(self.unwritten().is_empty() && !self.delivery.has_doubts())
+    }
+
+    /// Returns the positions to be written, without those that wait for their trades: these are newer than the last look.
+    fn unwritten(&self) -> BTreeMap<Side, PositionRow> {
+        let mut rows = self.delivery.unwritten();
+        rows.retain(|side, _| !self.waiting.contains_key(side));
+        rows
+    }
+
     /// Compares with REST while the socket is open: positions, and the trades of one symbol after the other.
     pub(super) async fn look_again(&mut self) -> Result<(), End> {
         let asked_ms = wall_ms();
         match self.look().await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(End::Call(error)) => {
                 tracing::warn!(%error, "what the account's socket tells is not compared");
                 return Ok(());
@@ -65,15 +121,17 @@ impl UserFeed {
         Ok(())
     }
 
-    async fn look(&mut self) -> Result<(), End> {
-        let began = Instant::now();
+    /// Looks at the positions. Returns until when they may be written.
+    async fn look(&mut self) -> Result<Until, End> {
+        self.exchange.refresh_clock(CLOCK_AGE_MAX).await?;
+        let (began, until) = (Instant::now(), Until::of_call());
         let positions = self.exchange.positions().await?;
         // A socket that was found silent gets no more time.
         let is_silent = self.state.facts().undelivered.is_some();
         let grace = if is_silent { Duration::ZERO } else { GRACE.min(self.compare) };
         self.delivery.look(began, rows(&positions), grace);
         self.state.facts().compared = Some(std::time::Instant::now());
-        Ok(())
+        Ok(until)
     }
 
     /// Compares the trades of the next symbol. Only trades show a position that was opened and closed between two

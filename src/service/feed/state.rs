@@ -70,8 +70,21 @@ pub(super) struct Facts {
     pub gap_open: bool,
     /// True if Redis rejects our writes.
     pub redis_down: bool,
+    /// Since when an answer of Redis is awaited.
+    pub redis_asked: Option<Instant>,
+    /// Since when a position is not written, because what the exchange said became out of date.
+    pub unwritten: Option<Instant>,
     /// The last error, until something is written.
     pub error: Option<String>,
+}
+
+/// A question to Redis that is not answered yet.
+pub(super) struct AskingRedis(State);
+
+impl Drop for AskingRedis {
+    fn drop(&mut self) {
+        self.0.facts().redis_asked = None;
+    }
 }
 
 /// The health of the feed, for people and programs.
@@ -82,6 +95,10 @@ pub(super) struct Health {
 
 /// More failed comparisons in a row than this are a finding. [1]
 const COMPARISONS_MISSED: u32 = 5;
+/// Redis is not connected if it has not answered for this time.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// A position that is not written for longer than this is a finding: usually it takes two calls.
+const UNWRITTEN_MAX: Duration = Duration::from_secs(5);
 /// Maximum number of symbols that are named one by one.
 const NAMED_MAX: usize = 10;
 
@@ -156,6 +173,12 @@ impl State {
         self.facts().prices.extend(symbols.map(|symbol| (symbol, now)));
     }
 
+    /// Notes a question to Redis. It is answered, or given up, when the returned value is dropped.
+    pub(super) fn asks_redis(&self) -> AskingRedis {
+        self.facts().redis_asked.get_or_insert_with(Instant::now);
+        AskingRedis(self.clone())
+    }
+
     /// Sets the symbols whose prices are wanted from now on; `None` for all.
     pub(super) fn want(&self, wanted: Option<BTreeSet<String>>) {
         let now = Instant::now();
@@ -179,8 +202,8 @@ impl State {
             Feed::Mark => self.price_reasons(&facts),
             Feed::User => self.user_reasons(&facts),
         };
-        if facts.redis_down {
-            reasons.push("redis: what is to be written is not taken".to_owned());
+        if facts.redis_down || facts.redis_asked.is_some_and(|at| at.elapsed() >= ANSWER_MAX) {
+            reasons.push("not_connected: redis: what is to be written is not taken".to_owned());
         }
         if let (false, Some(error)) = (reasons.is_empty(), &facts.error) {
             reasons.push(format!("last error: {error}"));
@@ -251,6 +274,10 @@ impl State {
             facts.compared.filter(|at| facts.connected && at.elapsed() > self.compare * COMPARISONS_MISSED)
         {
             reasons.push(format!("not compared with REST for {} s", at.elapsed().as_secs()));
+        }
+        if let Some(at) = facts.unwritten.filter(|at| at.elapsed() > UNWRITTEN_MAX) {
+            let s = at.elapsed().as_secs();
+            reasons.push(format!("positions are not written for {s} s: the exchange's answers are late, or not taken"));
         }
         if facts.gap_open {
             reasons.push("trades of a gap are not read yet".to_owned());

@@ -21,18 +21,23 @@ use crate::codec::observe::{self, Observation};
 use crate::config::Config;
 use crate::service::exchange::{Client, of_account};
 use crate::service::retry_delay::RetryDelay;
+use crate::service::said::Until;
 use crate::service::{fetch, server};
 use crate::shell::exchange::{CallError, Exchange, Socket, SocketError};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Entries of the observation stream that are searched for trades that were written before. [1]
 const LOOKED_BACK: usize = 10_000;
-/// How long a position waits for its trade: the fold takes the first of the two as the cause.
+/// How long after its event a position waits for its trade: the fold takes the first of the two as the cause.
 const POSITION_DELAY: Duration = Duration::from_secs(2);
 /// Most rows of positions that wait at once; an account has some hundreds. [1]
 const WAITING_MAX: usize = 20_000;
 /// Time before a gap that could not be read is requested again.
 const GAP_RETRY: Duration = Duration::from_secs(30);
+/// Time before positions that could not be written are requested. The socket may contain more of them.
+const RESTORE_DELAY: Duration = Duration::from_millis(250);
+/// Time before positions that are still not written are requested again.
+const RESTORE_RETRY: Duration = Duration::from_secs(2);
 /// Time before a listen key that could not be kept alive is tried again.
 const KEEP_RETRY: Duration = Duration::from_secs(60);
 /// Time before refused credentials are tried again.
@@ -51,7 +56,7 @@ pub(super) struct UserFeed {
     pub(super) compare: Duration,
     connection_age: Duration,
     keep_alive: Duration,
-    stream: String,
+    pub(super) stream: String,
     /// The service that knows the open positions, if it shows them.
     pub(super) service: Option<String>,
     pub(super) written: Written,
@@ -60,12 +65,21 @@ pub(super) struct UserFeed {
     pub(super) delisted: BTreeSet<String>,
     /// The symbol whose trades were last compared.
     pub(super) compared: Option<String>,
-    /// Positions that wait for their trades, and until when.
-    pub(super) waiting: BTreeMap<Side, (PositionRow, Instant)>,
+    /// Positions that wait for their trades.
+    pub(super) waiting: BTreeMap<Side, Waiting>,
     /// True if everything up to the last event was written.
     pub(super) is_whole: bool,
-    sink: Sink,
+    pub(super) sink: Sink,
     pub(super) state: State,
+}
+
+/// A position from an event.
+pub(super) struct Waiting {
+    row: PositionRow,
+    /// When it is written.
+    due: Instant,
+    /// Until when it may be written.
+    until: Until,
 }
 
 /// The reason why a session ended.
@@ -191,10 +205,18 @@ impl UserFeed {
         self.delivery.excuse();
         let mut gap_at = Some(Instant::now());
         let mut look_at = Instant::now() + self.compare;
+        let mut restore_at = None;
         let mut keep_alive = interval_at(Instant::now() + self.keep_alive, self.keep_alive);
         let ends_at = Instant::now() + self.connection_age;
         loop {
-            let due = self.waiting.values().map(|(_, due)| *due).min();
+            let due = self.waiting.values().map(|waiting| waiting.due).min();
+            self.note_doubts();
+            // The request for a gap restores the positions, too.
+            if self.is_whole && self.delivery.has_doubts() {
+                restore_at.get_or_insert_with(|| Instant::now() + RESTORE_DELAY);
+            } else {
+                restore_at = None;
+            }
             let overdue = self.delivery.due();
             tokio::select! {
                 biased;
@@ -210,6 +232,10 @@ impl UserFeed {
                     }
                 }
                 () = sleep_until(due.unwrap_or(ends_at)), if due.is_some() => self.write_positions(Instant::now()).await,
+                () = sleep_until(restore_at.unwrap_or(ends_at)), if restore_at.is_some() => {
+                    self.restore().await?;
+                    restore_at = Some(Instant::now() + RESTORE_RETRY);
+                }
                 () = sleep_until(look_at), if self.is_whole => {
                     self.look_again().await?;
                     look_at = Instant::now() + self.compare;
@@ -221,12 +247,12 @@ impl UserFeed {
                         self.state.received();
                         self.take(&text).await?;
                     }
-                    if !self.is_whole && gap_at.is_none() {
-                        gap_at = Some(Instant::now());
-                    }
                 }
                 // This branch comes after that of the socket, because the missing event may be waiting there.
                 () = sleep_until(overdue.unwrap_or(ends_at)), if overdue.is_some() => self.miss(Instant::now())?,
+            }
+            if !self.is_whole && gap_at.is_none() {
+                gap_at = Some(Instant::now());
             }
         }
     }
@@ -271,9 +297,36 @@ impl UserFeed {
         for row in rows {
             let side = (row.symbol.clone(), row.position_side);
             self.delivery.changed(side.clone(), row.position_amt, now);
+            // An event may have waited on its way, or in the socket. Its age shows that, by the exchange's clock.
+            let age = row.updated_ms.and_then(|time_ms| self.exchange.age_of(time_ms));
+            let until = age.map(Until::of_event).filter(|until| !until.is_over());
+            let (Some(age), Some(until)) = (age, until) else {
+                self.waiting.remove(&side);
+                self.drop_late(side);
+                continue;
+            };
             if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(&side) {
-                self.waiting.insert(side, (row, now + POSITION_DELAY));
+                let due = now + POSITION_DELAY.saturating_sub(age);
+                self.waiting.insert(side, Waiting { row, due, until });
+            } else {
+                self.drop_late(side);
             }
+        }
+    }
+
+    /// Drops a position that is out of date. REST is asked for the present one.
+    fn drop_late(&mut self, side: Side) {
+        tracing::info!(symbol = side.0, "a position came late; it is looked up again");
+        self.delivery.doubt(side);
+    }
+
+    /// Tells the pages since when positions are not written.
+    fn note_doubts(&self) {
+        let mut facts = self.state.facts();
+        if self.delivery.has_doubts() {
+            facts.unwritten.get_or_insert_with(std::time::Instant::now);
+        } else {
+            facts.unwritten = None;
         }
     }
 
@@ -324,32 +377,68 @@ impl UserFeed {
         let new: Vec<(UserTrade, Option<Forced>)> =
             trades.into_iter().filter(|(trade, _)| self.written.is_new(trade)).collect();
         let observed = new.iter().map(|(trade, forced)| observe::trade_of(trade, *forced).of_account(&self.account));
-        let observed = observed.collect();
-        self.append("trades", observed).await;
+        let observed: Vec<Observation> = observed.collect();
+        self.append_trades(&observed).await;
         for (trade, _) in new {
             self.written.remember(&trade.symbol, trade.id);
         }
     }
 
-    /// Writes the positions that are due at a time.
+    /// Writes the positions that are due at a time. One that is late by now is dropped, and looked up again.
     pub(super) async fn write_positions(&mut self, now: Instant) {
-        let due: Vec<Side> =
-            self.waiting.iter().filter(|(_, (_, due))| *due <= now).map(|(side, _)| side.clone()).collect();
-        let rows = due.iter().filter_map(|side| self.waiting.remove(side));
-        let positions: Vec<Observation> =
-            rows.map(|(row, _)| observe::position(&row).of_account(&self.account)).collect();
-        self.append("positions", positions).await;
+        let waiting = std::mem::take(&mut self.waiting);
+        let (due, later) = waiting.into_iter().partition(|(_, waiting)| waiting.due <= now);
+        self.waiting = later;
+        let due: BTreeMap<Side, Waiting> = due;
+        let (late, due): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            due.into_iter().partition(|(_, waiting)| waiting.until.is_over());
+        late.into_keys().for_each(|side| self.drop_late(side));
+        let Some(until) = due.values().map(|waiting| waiting.until).min() else { return };
+        let rows: BTreeMap<Side, PositionRow> = due.into_iter().map(|(side, waiting)| (side, waiting.row)).collect();
+        if !self.append_positions(&rows, until).await {
+            rows.into_keys().for_each(|side| self.drop_late(side));
+        }
     }
 
-    pub(super) async fn append(&mut self, what: &'static str, observations: Vec<Observation>) {
-        if observations.is_empty() {
+    /// Appends positions, if that is possible in time. Returns true if they were appended. If it is not known, they count
+    /// as not appended.
+    pub(super) async fn append_positions(&mut self, rows: &BTreeMap<Side, PositionRow>, until: Until) -> bool {
+        let observed: Vec<Observation> =
+            rows.values().map(|row| observe::position(row).of_account(&self.account)).collect();
+        let appended = self.sink.append_in_time(&self.stream, &entries(&observed), until).await;
+        match &appended {
+            Ok(true) => self.state.wrote("positions", observed.len() as u64),
+            // Redis has used up the time.
+            Ok(false) => self.lost_redis(),
+            Err(error) => {
+                tracing::warn!(%error, "positions are not written; they are looked up again");
+                self.lost_redis();
+            }
+        }
+        matches!(appended, Ok(true))
+    }
+
+    async fn append_trades(&mut self, observed: &[Observation]) {
+        if observed.is_empty() {
             return;
         }
-        let entries: Vec<Vec<(&str, &str)>> = observations
-            .iter()
-            .map(|observation| observation.fields().into_iter().chain([("source", FEED_SOURCE)]).collect())
-            .collect();
-        self.sink.append(&self.stream, &entries).await;
-        self.state.wrote(what, observations.len() as u64);
+        if self.sink.append(&self.stream, &entries(observed)).await > 0 {
+            self.lost_redis();
+        }
+        self.state.wrote("trades", observed.len() as u64);
     }
+
+    /// Notes that Redis was away. The stream may lack what was written before, so all positions are looked up again. A
+    /// position that waits is newer.
+    fn lost_redis(&mut self) {
+        self.delivery.doubt_all();
+        for (side, waiting) in &self.waiting {
+            self.delivery.wrote(side.clone(), waiting.row.position_amt);
+        }
+    }
+}
+
+/// Returns the fields of entries.
+fn entries(observed: &[Observation]) -> Vec<Vec<(&str, &str)>> {
+    observed.iter().map(|one| one.fields().into_iter().chain([("source", FEED_SOURCE)]).collect()).collect()
 }

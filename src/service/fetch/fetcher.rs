@@ -11,6 +11,7 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
 use crate::service::exchange::{Client, OF_ANOTHER_CELL, of_account};
 use crate::service::report::{AccountRefusal, PositionMode};
+use crate::service::said::Until;
 use crate::shell::exchange::{CallError, Exchange};
 use crate::shell::redis::{Address, Server, ServerError};
 
@@ -244,23 +245,44 @@ impl Fetcher {
         self.exchange.health().sent() - turn.calls_before
     }
 
-    /// Appends observations and notes that they were appended.
+    /// Appends observations that are never out of date, and notes that they were appended.
     pub(super) async fn append(&mut self, observations: Vec<Observation>, turn: &mut Turn) -> Result<(), FetchError> {
-        let ids = match &self.sink {
-            Sink::DryRun => {
-                let from = self.dry_seq;
-                self.dry_seq += observations.len() as u64;
-                (from..self.dry_seq).map(|seq| EntryId::new(turn.now_ms, seq)).collect()
-            }
+        let ids = match self.sink.clone() {
+            Sink::DryRun => self.dry_ids(observations.len(), turn.now_ms),
+            Sink::Stream(stream) => self.server().await?.add_all(&stream, &entries(&observations)).await?,
+        };
+        turn.note_appended(ids, observations);
+        Ok(())
+    }
+
+    /// Appends observations of the present, if that is possible in time, and notes that they were appended. Returns false
+    /// if it is too late.
+    pub(super) async fn append_in_time(
+        &mut self,
+        observations: Vec<Observation>,
+        until: Until,
+        turn: &mut Turn,
+    ) -> Result<bool, FetchError> {
+        if observations.is_empty() {
+            return Ok(!until.is_over());
+        }
+        let ids = match self.sink.clone() {
+            Sink::DryRun => Some(self.dry_ids(observations.len(), turn.now_ms)),
             Sink::Stream(stream) => {
-                let stream = stream.clone();
-                let entries: Vec<Vec<(&str, &str)>> = observations.iter().map(|o| o.fields().to_vec()).collect();
-                self.server().await?.add_all(&stream, &entries).await?
+                let entries = entries(&observations);
+                self.server().await?.add_in_time(&stream, &entries, || until.left()).await?
             }
         };
-        let appended = ids.into_iter().zip(observations).map(|(id, observation)| Appended { id, observation });
-        turn.report.appended.extend(appended);
-        Ok(())
+        let Some(ids) = ids else { return Ok(false) };
+        turn.note_appended(ids, observations);
+        Ok(true)
+    }
+
+    /// Returns new ids without a stream.
+    fn dry_ids(&mut self, count: usize, now_ms: u64) -> Vec<EntryId> {
+        let from = self.dry_seq;
+        self.dry_seq += count as u64;
+        (from..self.dry_seq).map(|seq| EntryId::new(now_ms, seq)).collect()
     }
 
     /// Trims the entries that are a day older than the journal's last one: the journal has them.
@@ -305,6 +327,11 @@ impl Fetcher {
 }
 
 impl Turn {
+    fn note_appended(&mut self, ids: Vec<EntryId>, observations: Vec<Observation>) {
+        let appended = ids.into_iter().zip(observations).map(|(id, observation)| Appended { id, observation });
+        self.report.appended.extend(appended);
+    }
+
     /// Logs and notes a call that failed. A failure has no other effect.
     pub fn failed(&mut self, error: &CallError) {
         self.note(error.to_string());
@@ -316,6 +343,10 @@ impl Turn {
             self.report.notes.push(note);
         }
     }
+}
+
+fn entries(observations: &[Observation]) -> Vec<Vec<(&str, &str)>> {
+    observations.iter().map(|observation| observation.fields().to_vec()).collect()
 }
 
 /// Time before a request is repeated if it was refused or its answer could not be read. [ms]

@@ -1,7 +1,8 @@
 //! Fetches what the projection lacks: needs in, observations out, in a task of its own.
 //!
 //! Promises: nothing here reads the projection, and no decision waits for the fetcher. A fetched fact is appended to
-//! the observation stream first. It becomes an input only when it is read from there.
+//! the observation stream first. It becomes an input only when it is read from there. A quantity or a price that comes
+//! late is not appended, and fetched again.
 //!
 //! In reading order: `fetcher` (one tick), `positions`, `prices`, `instruments`, `fills` (one source each), `asked`
 //! (requests and answers), `report`.

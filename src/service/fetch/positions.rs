@@ -11,8 +11,13 @@ use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, NeedyBook, Want, Why};
 use crate::domain::event::PositionSide;
 use crate::service::report::PositionMode;
+use crate::service::said::Until;
 use crate::shell::exchange::Positions;
 
+/// The failure of an answer that was not appended.
+const LATE: &str = "the answer came too late to be appended; it is asked for again";
+/// A command asks again at once after so many late answers in a row. [1]
+const LATE_MAX: u32 = 3;
 /// Time between two requests for the mode of an account without open positions. [ms]
 const MODE_INTERVAL_MS: u64 = 600_000;
 
@@ -57,6 +62,7 @@ impl Fetcher {
         account.poll.asked_ms = Some(turn.now_ms);
         let is_ours = |need: &&Need| need.book.account == account.name && is_of_positions(need);
         let ours: Vec<&Need> = needs.list.iter().filter(is_ours).collect();
+        let until = Until::of_call();
         let positions = match account.exchange.positions().await {
             Ok(positions) => positions,
             // A failed call gives no information about any position.
@@ -72,10 +78,6 @@ impl Fetcher {
                 return Ok(Vec::new());
             }
         };
-        account.poll.failed = None;
-        (account.poll.is_refused, account.poll.failures) = (false, 0);
-        account.poll.answered_ms = Some(turn.now_ms);
-        turn.report.positions_answered = true;
         let mode = match positions.mode() {
             Some(mode) => Some(mode),
             None => self.mode_of_empty(at, turn).await,
@@ -89,7 +91,23 @@ impl Fetcher {
         let name = account.name.clone();
         let listed = self.exchange.terms().symbol;
         let observations = observations(&positions, mode, &name, needs, listed);
-        self.append(observations.into_iter().map(|one| one.of_account(&name)).collect(), turn).await?;
+        let observations = observations.into_iter().map(|one| one.of_account(&name)).collect();
+        let is_in_time = self.append_in_time(observations, until, turn).await?;
+        let poll = &mut self.accounts[at].poll;
+        if !is_in_time {
+            poll.failures = poll.failures.saturating_add(1);
+            (poll.failed, poll.is_refused) = (Some((LATE.to_owned(), turn.now_ms)), false);
+            turn.report.is_unfinished |= poll.failures <= LATE_MAX;
+            for need in ours {
+                turn.report.miss(&need.subject(), need.want, format!("exchange: {LATE}"));
+            }
+            let note = self.accounts[at].says(LATE);
+            turn.note(note);
+            return Ok(Vec::new());
+        }
+        (poll.failed, poll.is_refused, poll.failures) = (None, false, 0);
+        poll.answered_ms = Some(turn.now_ms);
+        turn.report.positions_answered = true;
         for need in ours.into_iter().filter(|need| need.want == Want::EntryPrice) {
             let row = positions.open().find(|row| is_of(row, &need.book));
             if row.is_none_or(|row| row.entry_price.is_none()) {

@@ -9,6 +9,7 @@ use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, Want};
 use crate::domain::event::PriceSource;
 use crate::domain::units::Price;
+use crate::service::said::Until;
 use crate::shell::redis::{PriceText, PriceTexts};
 
 /// Up to this many prices are requested one by one, each by a light call; more are requested in one heavy call.
@@ -17,6 +18,7 @@ const FEW: usize = 3;
 const API: &str = PriceSource::API;
 /// The reason why a symbol is not requested.
 pub(super) const DELISTED: &str = "delisted there, not asked for again";
+const LATE: &str = "came too late to be appended";
 pub(super) const REFUSED: &str = "refused a short while ago, not asked for yet";
 
 /// A price that was found.
@@ -38,28 +40,47 @@ impl Fetcher {
             self.asked.insert((symbol.clone(), Want::Price), turn.now_ms);
         }
         for source in self.settings.sources.clone() {
+            let until = Until::of_call();
             let found = match source {
                 Source::Redis => self.ask_hashes(needs, &wanted, turn).await?,
                 Source::Api => self.ask_exchange(needs, &wanted, turn).await,
             };
-            for price in &found {
-                turn.report.met(&price.symbol, Want::Price);
+            let symbols: Vec<Box<str>> = found.iter().map(|price| price.symbol.clone()).collect();
+            if !self.append_news(found, until, needs, turn).await? {
+                let of = match source {
+                    Source::Redis => "redis",
+                    Source::Api => API,
+                };
+                symbols.iter().for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{of}: {LATE}")));
+                continue;
             }
-            wanted.retain(|symbol| found.iter().all(|price| price.symbol != *symbol));
-            self.append_news(found, needs, turn).await?;
+            symbols.iter().for_each(|symbol| turn.report.met(symbol, Want::Price));
+            wanted.retain(|symbol| !symbols.contains(symbol));
         }
         Ok(())
     }
 
-    async fn append_news(&mut self, found: Vec<Found>, needs: &Needs, turn: &mut Turn) -> Result<(), FetchError> {
+    /// Appends the prices that are news. Returns false if they are late: then none is appended.
+    async fn append_news(
+        &mut self,
+        found: Vec<Found>,
+        until: Until,
+        needs: &Needs,
+        turn: &mut Turn,
+    ) -> Result<bool, FetchError> {
         let mut news: Vec<Observation> = Vec::new();
+        let mut sent = Vec::new();
         for Found { symbol, price, source, observed_ms } in found {
             if self.sent.is_news(&symbol, price, turn.now_ms, needs) {
                 news.push(observe::price(&symbol, price, source, Some(observed_ms)));
-                self.sent.0.insert(symbol, (price, turn.now_ms));
+                sent.push((symbol, (price, turn.now_ms)));
             }
         }
-        self.append(news, turn).await
+        let is_in_time = news.is_empty() || self.append_in_time(news, until, turn).await?;
+        if is_in_time {
+            self.sent.0.extend(sent);
+        }
+        Ok(is_in_time)
     }
 
     /// Reads both hashes of all symbols in one round trip. The ticker hash comes first, because it has the mark.

@@ -129,6 +129,20 @@ impl Exchange {
         }
     }
 
+    /// Reads the server's clock, unless it was read a short while ago: clocks drift apart.
+    pub async fn refresh_clock(&self, older_than: Duration) -> Result<(), CallError> {
+        let is_fresh = |ago_ms: u64| u128::from(ago_ms) < older_than.as_millis();
+        if self.inner.gate.clock_asked_ago_ms().is_some_and(is_fresh) {
+            return Ok(());
+        }
+        self.ask_time().await.map(drop)
+    }
+
+    /// Returns the greatest age that a time of the exchange can have now; `None` while its clock is not known.
+    pub fn age_of(&self, time_ms: u64) -> Option<Duration> {
+        self.inner.gate.age_ms(time_ms).map(Duration::from_millis)
+    }
+
     /// Reads the server's clock and adopts it. [ms since 1970]
     pub(super) async fn ask_time(&self) -> Result<u64, CallError> {
         let sent_ms = self.inner.gate.now_ms();

@@ -131,6 +131,18 @@ impl Gate {
         self.state().clock.now_ms(now_ms)
     }
 
+    /// Returns the greatest age that a time of the server can have now, if its clock is known. [ms]
+    pub(super) fn age_ms(&self, server_ms: u64) -> Option<u64> {
+        let now_ms = self.since.ms();
+        self.state().clock.age_ms(server_ms, now_ms)
+    }
+
+    /// Returns how long ago the server was asked for its time, if it has told it. [ms]
+    pub(super) fn clock_asked_ago_ms(&self) -> Option<u64> {
+        let now_ms = self.since.ms();
+        self.state().clock.asked_ago_ms(now_ms)
+    }
+
     /// Returns our monotonic clock. [ms]
     pub(super) fn now_ms(&self) -> u64 {
         self.since.ms()

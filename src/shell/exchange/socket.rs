@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -83,6 +83,19 @@ impl Socket {
         match timeout(within, next).await {
             Ok(answered) => answered,
             Err(_) => Err(self.silent(within)),
+        }
+    }
+
+    /// Returns the next text if one has arrived.
+    pub fn text_at_hand(&mut self) -> Option<String> {
+        // The runtime would otherwise pause a task that reads much.
+        loop {
+            match tokio::task::unconstrained(self.frame()).now_or_never() {
+                Some(Ok(Some(text))) => return Some(text),
+                Some(Ok(None)) => {}
+                // The next read returns the error, too.
+                Some(Err(_)) | None => return None,
+            }
         }
     }
 

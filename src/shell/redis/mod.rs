@@ -7,7 +7,7 @@
 //! replies), `wire` (a connection without the client library) and `frame` (the end and the values of its replies),
 //! `consume` and `round` (read streams), `links` (reads from several servers), `lease` (the right to read and emit),
 //! `claims` (the accounts of cells), `emit` (writes decisions exactly once), `ranges` (reads ranges of streams, and
-//! appends to streams), `hashes` (hashes of other services), `marks` (writes mark prices), `inspect` (the state of the
+//! appends to streams), `in_time` (appends what must not be late), `hashes` (hashes of other services), `marks` (writes mark prices), `inspect` (the state of the
 //! server, its streams and their groups).
 
 mod address;
@@ -17,6 +17,7 @@ mod consume;
 mod emit;
 pub mod frame;
 mod hashes;
+mod in_time;
 mod inspect;
 mod lease;
 mod links;

@@ -130,7 +130,8 @@ async fn a_connection_follows_a_moving_slot() {
     };
     let marks: Vec<MarkText> = (0..40).map(mark).collect();
     let places = MarkPlaces { stream: stream.clone(), entries_max: 1000, expiry: std::time::Duration::from_secs(60) };
-    server.write_marks(&places, &marks).await.expect("they are written");
+    let left = || std::time::Duration::from_secs(3);
+    assert!(server.write_marks(&places, &marks, left).await.expect("they are written"));
     let names: Vec<&str> = marks.iter().map(|mark| mark.symbol.as_str()).collect();
     let prices = server.price_hashes(&names).await.expect("they are read");
     for (mark, price) in marks.iter().zip(&prices) {

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use harvester::shell::redis::{Address, MarkPlaces, MarkText, Server};
+
 use crate::support::binary::{Ran, harvester, name, run, run_with};
 use crate::support::redis::RedisServer;
 use crate::support::root;
@@ -336,11 +338,27 @@ fn commands_that_the_service_does_not_need_are_refused() {
         "XADD quantum:stream:market.mark MAXLEN ~ 10 * a b",
         "XADD quantum:stream:harvest.observation * a b",
         "XREVRANGE quantum:stream:harvest.observation + - COUNT 5",
+        "TIME",
+        "SCRIPT LOAD x",
+        "EVALSHA x 3 quantum:stream:market.mark quantum:ticker:ADAUSDT quantum:market:ADAUSDT",
+        "EVALSHA x 1 quantum:stream:harvest.observation",
         "HSET quantum:ticker:ADAUSDT markPrice 1",
         "PEXPIRE quantum:market:ADAUSDT 5",
     ] {
         assert_eq!(guarded.answer("harvester-feed", needed), "OK", "{needed}");
     }
+    let address = guarded.server.url().replace("redis://", "redis://harvester-feed:hush@");
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let mut server = Server::connect(&Address::new(&address, None).unwrap()).await.unwrap();
+        let left = || std::time::Duration::from_secs(60);
+        let entries = [vec![("event_type", "exchange.position")]];
+        let ids = server.add_in_time("quantum:stream:harvest.observation", &entries, left).await;
+        assert_eq!(ids.expect("an append").map(|ids| ids.len()), Some(1));
+        let (payload, price, symbol) = ("{}".to_owned(), "1".to_owned(), "ADAUSDT".to_owned());
+        let stream = "quantum:stream:market.mark".to_owned();
+        let places = MarkPlaces { stream, entries_max: 10, expiry: left() };
+        assert!(server.write_marks(&places, &[MarkText { symbol, payload, price, time_ms: 1 }], left).await.unwrap());
+    });
     // A shadow service writes nothing that a live service believes.
     for loosening in [
         "XADD quantum:stream:harvest.control * event_type policy.adopted payload {}",
