@@ -88,7 +88,7 @@ impl Fetcher {
         }
         let name = account.name.clone();
         let listed = self.exchange.terms().symbol;
-        let observations = observations(&positions, mode, &name, needs, listed);
+        let observations = observations(positions.rows(), mode, &name, needs, listed);
         self.append(observations.into_iter().map(|one| one.of_account(&name)).collect(), turn).await?;
         for need in ours.into_iter().filter(|need| need.want == Want::EntryPrice) {
             let row = positions.open().find(|row| is_of(row, &need.book));
@@ -129,34 +129,31 @@ fn is_of(row: &PositionRow, book: &NeedyBook) -> bool {
 }
 
 /// Returns an observation of each row that is not zero, with its side, and an explicit zero for every book of the
-/// account that has no row but has a position or is in doubt. No row is invented for a side that the account does not
-/// have: an account in hedge mode has no BOTH, one in one-way mode no LONG and SHORT. `listed` is a symbol that the
-/// exchange always has.
+/// account that has no row but has a position or is in doubt. That includes books of the other position mode: an account
+/// that changed its mode has no position left in them. `listed` is a symbol that the exchange always has.
 fn observations(
-    positions: &Positions,
+    rows: &[PositionRow],
     mode: Option<AccountMode>,
     account: &str,
     needs: &Needs,
     listed: &str,
 ) -> Vec<Observation> {
-    let mut list: Vec<Observation> = positions.open().map(observe::position).collect();
-    let has_side = |side: PositionSide| match mode {
-        Some(AccountMode::Hedge) => side.is_hedge(),
-        Some(AccountMode::OneWay) => !side.is_hedge(),
-        None => side.is_hedge() == needs.hedged.contains(account),
-    };
+    let is_hedged = needs.hedged.contains(account);
+    // In a hedged account, a position without a side belongs to no book.
+    let names_both = is_hedged || mode == Some(AccountMode::Hedge);
+    let observed = |row: &PositionRow| observe::position_in(row, names_both);
+    let open = || rows.iter().filter(|row| !row.position_amt.is_zero());
+    let mut list: Vec<Observation> = open().map(observed).collect();
     let books = needs.open.iter().map(|open| &open.book).chain(&needs.flat_in_doubt);
-    let is_flat = |book: &&NeedyBook| {
-        *book.account == *account && has_side(book.side) && positions.open().all(|row| !is_of(row, book))
-    };
+    let is_flat = |book: &&NeedyBook| *book.account == *account && open().all(|row| !is_of(row, book));
     let flat: BTreeSet<&NeedyBook> = books.filter(is_flat).collect();
-    let zero = |symbol: &str, side: PositionSide| observe::position(&PositionRow::flat(symbol, side));
+    let zero = |symbol: &str, side: PositionSide| observed(&PositionRow::flat(symbol, side));
     list.extend(flat.into_iter().map(|book| zero(&book.symbol, book.side)));
     if list.is_empty() && !needs.positions_known {
-        // All symbols are flat, and nothing was known. One symbol reports that.
-        let symbol = positions.rows().first().map_or(listed, |row| &row.symbol);
-        let side = if has_side(PositionSide::Both) { PositionSide::Both } else { PositionSide::Long };
-        list.push(zero(symbol, side));
+        // All symbols are flat, and nothing was known. One symbol reports that, on a side that the account has.
+        let symbol = rows.first().map_or(listed, |row| &row.symbol);
+        let has_both = mode.map_or(!is_hedged, |mode| mode == AccountMode::OneWay);
+        list.push(zero(symbol, if has_both { PositionSide::Both } else { PositionSide::Long }));
     }
     list
 }
@@ -177,4 +174,55 @@ fn unknown(positions: &Positions, account: &str, needs: &Needs, now_ms: u64) -> 
         near_rung: false,
     };
     new.flat_map(|book| [need(&book, Want::Price), need(&book, Want::Instrument)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::engine::needs::OpenPosition;
+    use crate::domain::units::Qty;
+
+    fn needs(hedged: bool, side: PositionSide) -> Needs {
+        let book = NeedyBook { symbol: "ADAUSDT".into(), account: "main".into(), side };
+        let open = OpenPosition {
+            book,
+            position_id: "main/ADAUSDT@1-0".to_owned(),
+            qty: Qty::ZERO,
+            opened_ms: 1,
+            mark: None,
+            unexplained: None,
+            unpriced_orders: Vec::new(),
+        };
+        let hedged = hedged.then(|| Box::from("main")).into_iter().collect();
+        Needs { open: vec![open], hedged, positions_known: true, ..Needs::default() }
+    }
+
+    fn payloads(rows: &[PositionRow], mode: Option<AccountMode>, needs: &Needs) -> Vec<String> {
+        observations(rows, mode, "main", needs, "BTCUSDT").into_iter().map(|one| one.payload).collect()
+    }
+
+    #[test]
+    fn a_book_of_the_other_mode_is_flat_if_the_answer_lacks_it() {
+        let (one_way, hedge) = (Some(AccountMode::OneWay), Some(AccountMode::Hedge));
+        let (both, long) = (needs(false, PositionSide::Both), needs(true, PositionSide::Long));
+        let zero = || vec![r#"{"positionAmt":"0","symbol":"ADAUSDT"}"#.to_owned()];
+        let sided = |side: &str| vec![format!(r#"{{"positionAmt":"0","positionSide":"{side}","symbol":"ADAUSDT"}}"#)];
+        assert_eq!(payloads(&[], one_way, &both), zero(), "an account that keeps its mode keeps its bytes");
+        assert_eq!(payloads(&[], None, &both), zero());
+        assert_eq!(payloads(&[], hedge, &both), sided("BOTH"), "one-way before, hedge mode now");
+        assert_eq!(payloads(&[], hedge, &long), sided("LONG"));
+        assert_eq!(payloads(&[], one_way, &long), sided("LONG"), "hedge mode before, one-way now");
+    }
+
+    #[test]
+    fn a_position_of_a_hedged_account_names_its_side_even_if_it_is_both() {
+        let held = PositionRow { position_amt: Qty::new(7.into()), ..PositionRow::flat("ADAUSDT", PositionSide::Both) };
+        let rows = [held];
+        let row = |side: &str| format!(r#"{{"positionAmt":"7",{side}"symbol":"ADAUSDT"}}"#);
+        let both = needs(false, PositionSide::Both);
+        assert_eq!(payloads(&rows, Some(AccountMode::OneWay), &both), [row("")]);
+        let long = needs(true, PositionSide::Long);
+        let zero = r#"{"positionAmt":"0","positionSide":"LONG","symbol":"ADAUSDT"}"#.to_owned();
+        assert_eq!(payloads(&rows, Some(AccountMode::OneWay), &long), [row(r#""positionSide":"BOTH","#), zero]);
+    }
 }
