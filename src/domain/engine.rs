@@ -325,6 +325,11 @@ impl Engine {
         }
     }
 
+    /// Applies the entries of all accounts from now on, as in shadow mode, whatever the policy knows.
+    pub fn accept_all_accounts(&mut self) {
+        self.accounts.accepts_all = true;
+    }
+
     /// Returns true if the policy refuses entries of this account: it is live, and the account is not configured.
     fn refuses_account(&self, entry: &Entry) -> bool {
         let is_of_account = match entry.kind {
@@ -335,7 +340,7 @@ impl Engine {
             | StreamKind::Observation => entry.account.is_named(),
             StreamKind::Control | StreamKind::Price | StreamKind::Decision => false,
         };
-        is_of_account && {
+        is_of_account && !self.accounts.accepts_all && {
             let account = self.accounts.get(entry.account);
             account.policy.is_none() && self.globals.policy.refuses_account(&account.name)
         }

@@ -452,3 +452,18 @@ fn audit_whatif_and_diff_can_show_one_account() {
     let same = run_with(&["diff", history, history, "--account", "a"]);
     assert!(same.out.contains("They are the same."), "{}", same.out);
 }
+
+/// The policy of the service knows its accounts. A file with [policy] alone names none, and nothing was decided.
+#[test]
+fn whatif_applies_the_entries_of_every_account_of_the_history() {
+    let folder = crate::support::case("s5_unknown_account_in_live");
+    let history = folder.join("events.jsonl");
+    let policy = fs::read_to_string(folder.join("policy.toml")).expect("a policy");
+    let without: String =
+        policy.lines().filter(|line| !line.starts_with("known_accounts")).map(|l| format!("{l}\n")).collect();
+    let place = tempfile::tempdir().expect("a folder");
+    let file = place.path().join("alone.toml");
+    fs::write(&file, without).expect("the policy is written");
+    let document = run_with(&["whatif", text(&history), "--policy", text(&file), "--json"]).json();
+    assert_eq!(document["policies"][0]["decisions"].as_array().map(Vec::len), Some(3), "{document}");
+}
