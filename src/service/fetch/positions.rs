@@ -11,7 +11,15 @@ use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, NeedyBook, Want, Why};
 use crate::domain::event::PositionSide;
 use crate::service::report::PositionMode;
-use crate::shell::exchange::Positions;
+use crate::shell::exchange::{CallError, Positions};
+
+/// The result of a request for the positions of an account.
+enum Asked {
+    /// Answered or failed: the needs of positions that were unknown.
+    Done(Vec<Need>),
+    /// No call is sent now, for any account.
+    NotSent(CallError),
+}
 
 /// Time between two requests for the mode of an account without open positions. [ms]
 const MODE_INTERVAL_MS: u64 = 600_000;
@@ -37,7 +45,7 @@ impl Fetcher {
         // The other half of the calls is for prices.
         let most = self.settings.max_api_calls.div_ceil(2);
         let mut found = Vec::new();
-        for at in order {
+        for (nth, &at) in order.iter().enumerate() {
             let account = &self.accounts[at];
             let is_due = account.poll.is_due(&account.name, needs, self.settings.position_poll_ms, turn.now_ms);
             if !account.has_credentials() || !is_due {
@@ -47,17 +55,51 @@ impl Fetcher {
                 turn.report.is_unfinished = self.calls(turn) > 0;
                 break;
             }
-            found.extend(self.positions_of(at, needs, turn).await?);
+            match self.positions_of(at, needs, turn).await? {
+                Asked::Done(unknown) => found.extend(unknown),
+                Asked::NotSent(error) => {
+                    self.held_back(&order[nth..], &error, needs, turn);
+                    return Ok(found);
+                }
+            }
         }
+        self.are_positions_held = false;
         Ok(found)
     }
 
-    async fn positions_of(&mut self, at: usize, needs: &Needs, turn: &mut Turn) -> Result<Vec<Need>, FetchError> {
+    /// Notes that no call is sent now, for none of these accounts. That is no failure of theirs: they are asked first as
+    /// soon as calls are sent again.
+    fn held_back(&mut self, accounts: &[usize], error: &CallError, needs: &Needs, turn: &mut Turn) {
+        for at in accounts {
+            let name = &self.accounts[*at].name;
+            for need in needs.list.iter().filter(|need| need.book.account == *name && is_of_positions(need)) {
+                turn.report.miss(&need.subject(), need.want, format!("exchange: {error}"));
+            }
+        }
+        match error {
+            // The budget of weight states when to continue.
+            CallError::WeightSpent { wait_ms, .. } => {
+                turn.report.is_unfinished = true;
+                turn.report.wait_ms = Some(*wait_ms);
+            }
+            // It may last for hours.
+            _ if !std::mem::replace(&mut self.are_positions_held, true) => turn.note(error.to_string()),
+            _ => {}
+        }
+    }
+
+    async fn positions_of(&mut self, at: usize, needs: &Needs, turn: &mut Turn) -> Result<Asked, FetchError> {
         let account = &mut self.accounts[at];
-        account.poll.asked_ms = Some(turn.now_ms);
         let is_ours = |need: &&Need| need.book.account == account.name && is_of_positions(need);
         let ours: Vec<&Need> = needs.list.iter().filter(is_ours).collect();
-        let positions = match account.exchange.positions().await {
+        let answered = account.exchange.positions().await;
+        if let Err(error) = &answered
+            && error.holds_all()
+        {
+            return Ok(Asked::NotSent(error.clone()));
+        }
+        account.poll.asked_ms = Some(turn.now_ms);
+        let positions = match answered {
             Ok(positions) => positions,
             // A failed call gives no information about any position.
             Err(error) => {
@@ -69,7 +111,7 @@ impl Fetcher {
                 account.poll.is_refused = error.is_about_credentials() || again_after(&error).is_some();
                 account.poll.failures = account.poll.failures.saturating_add(1);
                 turn.note(account.says(&error));
-                return Ok(Vec::new());
+                return Ok(Asked::Done(Vec::new()));
             }
         };
         account.poll.failed = None;
@@ -96,7 +138,7 @@ impl Fetcher {
                 turn.report.miss(&need.subject(), need.want, "exchange: no such position there".to_owned());
             }
         }
-        Ok(unknown(&positions, &name, needs, turn.now_ms))
+        Ok(Asked::Done(unknown(&positions, &name, needs, turn.now_ms)))
     }
 
     /// Returns the mode of an account whose rows do not show it, requested if a service needs it; else the last known
@@ -108,9 +150,14 @@ impl Fetcher {
             return mode.known;
         }
         let account = &mut self.accounts[at];
-        account.mode.asked_ms = Some(turn.now_ms);
-        match account.exchange.account_mode().await {
+        let answered = account.exchange.account_mode().await;
+        // A call that was not sent is made at the next request for positions.
+        if !answered.as_ref().is_err_and(CallError::holds_all) {
+            account.mode.asked_ms = Some(turn.now_ms);
+        }
+        match answered {
             Ok(mode) => Some(mode),
+            Err(CallError::WeightSpent { .. }) => mode.known,
             Err(error) => {
                 turn.note(account.says(&error));
                 mode.known

@@ -278,6 +278,9 @@ pub struct Backfill {
     pub modes_differ: Vec<PositionMode>,
 }
 
+    /// Accounts whose positions were not looked up for much longer than the configured interval, because the calls are
+    /// too few for all. [1]
+    pub accounts_late: u64,
 /// A wait that the exchange demands: until its end no call is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -441,3 +441,11 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
     }
     concerns
 }
+    if backfill.accounts_late > 0 {
+        let says = format!(
+            "positions of {} were not looked up for too long: the calls are too few for all accounts; raise \
+             backfill.max_api_calls or backfill.position_poll_ms, or find what else uses the weight of this address",
+            plural(backfill.accounts_late, "account")
+        );
+        concerns.push(Concern::new("lookups_late", says));
+    }

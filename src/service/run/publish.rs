@@ -426,3 +426,4 @@ impl From<&Fetched> for report::Backfill {
         }
     }
 }
+            accounts_late: fetched.accounts_late,
