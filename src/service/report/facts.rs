@@ -362,8 +362,12 @@ pub struct Report {
     pub positions: Positions,
     pub killed: bool,
     pub policy: PolicyReport,
+    /// True if all accounts are killed.
     pub outbox: OutboxReport,
     pub journal: JournalReport,
+    /// Accounts that are killed by an entry of their own, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub killed_accounts: Vec<String>,
     pub lease: Lease,
     pub redis: RedisReport,
     pub state_checksum: Option<StateChecksum>,

@@ -24,6 +24,10 @@ impl Report {
         self.totals = RunTotals { emitted, refused, ..totals(&engine.counters, now_ms) };
         self.positions = positions(engine, now_ms, unsent);
         self.killed = globals.killed;
+        let (accounts, ids) = (engine.accounts(), engine.accounts().ids());
+        let own = ids.filter(|id| accounts.get(*id).killed && !accounts.is_elsewhere(*id));
+        self.killed_accounts = own.map(|id| accounts.get(id).name.to_string()).collect();
+        self.killed_accounts.sort();
         self.policy.hash = globals.policy.hash.to_string();
         self.policy.mode = globals.policy.mode.name().to_owned();
     }

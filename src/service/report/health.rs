@@ -115,6 +115,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     if report.killed {
         concerns.push(Concern::new("killed", "the kill switch is on: no order is sent"));
     }
+    concerns.extend(killed_accounts(report));
     concerns.extend(of_policy(report));
     concerns.extend(of_trust(report));
     concerns.extend(gap_open(report));
@@ -123,6 +124,26 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     concerns.extend(of_decisions(report));
     concerns.extend(report.inputs.iter().flat_map(|input| of_input(input, report.redis.silent_ms)));
     concerns.extend(of_exchange(report));
+    concerns
+}
+
+/// Returns the accounts that are killed alone, the first ones by name, the others in one finding.
+fn killed_accounts(report: &Report) -> Vec<Concern> {
+    let killed = |account: &String| {
+        let says = format!(
+            "account {account} is killed: no order of it is sent; end it with `harvester control kill off --account {account}`"
+        );
+        Concern { name: "killed", about: Some(account.clone()), says }
+    };
+    let mut concerns: Vec<Concern> = limited(&report.killed_accounts).map(killed).collect();
+    let others = report.killed_accounts.len().saturating_sub(ACCOUNTS_NAMED_MAX) as u64;
+    if others > 0 {
+        let says = format!(
+            "{} killed: no order of them is sent; `harvester status --json` lists them",
+            plural(others, "more account")
+        );
+        concerns.push(Concern { name: "killed", about: Some("(others)".to_owned()), says });
+    }
     concerns
 }
 
