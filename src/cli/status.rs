@@ -184,6 +184,9 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
 
 fn positions(report: &Report) -> String {
     let positions = &report.positions;
+    if positions.unknown && positions.no_accounts {
+        return "none: this cell has no account".to_owned();
+    }
     if positions.unknown {
         return "unknown: none was ever seen from anywhere".to_owned();
     }

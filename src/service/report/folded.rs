@@ -43,6 +43,20 @@ impl Report {
     }
 }
 
+/// Returns true if an engine is that of a cell without an account: the configuration names accounts and none of this
+/// cell, and no entry has named one. Then there is no position that could be known. `has_unnamed` is true if the account
+/// without a name has credentials.
+pub fn has_no_accounts(engine: &Engine, configured: &BTreeSet<String>, has_unnamed: bool) -> bool {
+    let (selection, accounts) = (engine.streams().selection(), engine.accounts());
+    // Without any name in the configuration, entries of every account are expected.
+    let is_cell = !selection.is_all() && !configured.is_empty();
+    let is_configured =
+        || configured.iter().any(|name| selection.contains(name)) || (has_unnamed && selection.contains(""));
+    let is_seen =
+        || accounts.ids().any(|id| id.is_named() && !accounts.is_elsewhere(id)) || engine.books().next().is_some();
+    is_cell && !is_configured() && !is_seen()
+}
+
 fn totals(counters: &Counters, now_ms: u64) -> RunTotals {
     let shapes = counters.shapes().into_iter().map(|(kind, shapes)| (kind.to_owned(), named(shapes))).collect();
     RunTotals {

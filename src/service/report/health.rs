@@ -290,7 +290,9 @@ fn short(hash: &str) -> &str {
 fn of_positions(report: &Report) -> Vec<Concern> {
     let positions = &report.positions;
     let mut concerns = Vec::new();
-    if positions.unknown && report.role != Role::Starting {
+    // A cell without an account has no positions that could be known.
+    let is_empty_cell = positions.no_accounts && report.is_idle();
+    if positions.unknown && !is_empty_cell && report.role != Role::Starting {
         let says = "no source has stated a position yet, not even a flat one: check the snapshot stream and the credentials (harvester doctor)";
         concerns.push(Concern::new("positions_unknown", says));
     }
@@ -446,6 +448,14 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
         );
         Concern { name: "exchange_refused", about: about(&refusal.account), says }
     }));
+    if backfill.accounts_late > 0 {
+        let says = format!(
+            "positions of {} were not looked up for too long: the calls are too few for all accounts; raise \
+             backfill.max_api_calls or backfill.position_poll_ms, or find what else uses the weight of this address",
+            plural(backfill.accounts_late, "account")
+        );
+        concerns.push(Concern::new("lookups_late", says));
+    }
     if let Some(wait) = backfill.wait.filter(lasts) {
         let says = format!(
             "the exchange accepts no call until {}, {} from now (HTTP {}): positions, fills and prices are not asked for; wait, \
@@ -462,11 +472,3 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
     }
     concerns
 }
-    if backfill.accounts_late > 0 {
-        let says = format!(
-            "positions of {} were not looked up for too long: the calls are too few for all accounts; raise \
-             backfill.max_api_calls or backfill.position_poll_ms, or find what else uses the weight of this address",
-            plural(backfill.accounts_late, "account")
-        );
-        concerns.push(Concern::new("lookups_late", says));
-    }
