@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::exit_code::Found;
 use super::moment;
-use crate::codec::chain::{self, Chain};
+use crate::codec::chain::{self, Chain, Link};
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::console::{self, Audited};
+use crate::domain::book::state::account_of_position;
 use crate::domain::engine::ChainHead;
 use crate::domain::event::ids::EntryId;
 use crate::drive::film::Origin;
@@ -50,8 +51,8 @@ pub struct Args {
     since: Option<String>,
     #[arg(long, value_name = "ID|TIME", help = moment::help("Stop after this entry or time"))]
     until: Option<String>,
-    /// Only the findings about decisions of this account; "" is the account without a name. Entries of all accounts are
-    /// still applied
+    /// Only the decisions of this account, their outcomes and sums; "" is the account without a name. Entries of all
+    /// accounts are still applied
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Verify chain and signatures alone, without a history
@@ -104,16 +105,28 @@ enum Command {
     },
 }
 
-/// The range of the decisions that are judged, by the ids of their causes.
+/// The decisions that are judged: by the ids of their causes, and those of one account.
 #[derive(Clone, Copy, Debug, Default)]
-struct Scope {
+struct Scope<'a> {
     since: Option<EntryId>,
     until: Option<EntryId>,
+    /// `None` for all accounts.
+    account: Option<&'a str>,
 }
 
-impl Scope {
+impl Scope<'_> {
     fn contains(&self, cause: EntryId) -> bool {
         self.since.is_none_or(|since| cause >= since) && self.until.is_none_or(|until| cause <= until)
+    }
+
+    /// Returns true if an account, by its name, is judged.
+    fn has_account(&self, name: &str) -> bool {
+        self.account.is_none_or(|account| account == name)
+    }
+
+    /// Returns true if the account of an emitted decision is judged.
+    fn has_account_of(&self, link: &Link) -> bool {
+        self.has_account(account_of_position(link.text("position_id")))
     }
 }
 
@@ -122,10 +135,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     if let Some(Command::Anchor { from }) = &args.command {
         return anchor(from, config, out);
     }
-    let mut report = judged(args, config, &Stop::never())?;
-    if let Some(account) = &args.account {
-        report.keep_account(account);
-    }
+    let report = judged(args, config, &Stop::never())?;
     if let Some(path) = &args.html {
         let audited = Audited { verdict: report.verdict().name().to_owned(), text: text_of(&report)? };
         let page = console::audit_file(&audited, &args.from.named())?;
@@ -190,7 +200,8 @@ fn judged(args: &Args, config: &Config, stop: &Stop) -> anyhow::Result<Report> {
             lost(&mut chain, &sources, config)?;
         }
         let opened = if until.is_none() { opened } else { sources::open(&sources.histories, config, until)? };
-        pass::pass(&sources, config, key.as_ref(), opened, &chain, (Scope { since, until }, stop))
+        let scope = Scope { since, until, account: args.account.as_deref() };
+        pass::pass(&sources, config, key.as_ref(), opened, &chain, (scope, stop))
     };
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
     // Decisions come after their causes, so the chain may continue beyond the end of the history.
@@ -208,6 +219,9 @@ fn judged(args: &Args, config: &Config, stop: &Stop) -> anyhow::Result<Report> {
         }
         Err(error) => return Err(error),
     };
+    if let Some(account) = &args.account {
+        report.keep_account(account);
+    }
     if report.chain.entries == 0 && !report.missing.is_empty() && sources.emitted.is_empty() {
         let notice = "the history has no decisions, so each counts as missing: name them with --decisions FILE";
         report.notices.push(notice.to_owned());
@@ -228,7 +242,7 @@ fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result
         return Ok(());
     }
     let named = read_chain(&sources::open(&sources.emitted, config, None)?, None, &[]);
-    let ids: BTreeSet<&str> = named.links.iter().map(chain::Link::decision_id).collect();
+    let ids: BTreeSet<&str> = named.links.iter().map(Link::decision_id).collect();
     // A file may begin after the history's decisions, and be empty for that reason. A stream must have all decisions
     // from its first on.
     let is_stream = sources.in_flight_from_ms.is_some();

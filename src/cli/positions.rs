@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use super::{json, moment};
 use crate::codec::view;
 use crate::config::Config;
+use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
 use crate::drive::snapshots;
@@ -36,8 +37,8 @@ pub struct Args {
     /// One symbol: the positions of its books with every fill and decision; or one book, as ACCOUNT/SYMBOL or
     /// SYMBOL:LONG
     symbol: Option<String>,
-    /// The account of the symbol
-    #[arg(long, value_name = "NAME", requires = "symbol")]
+    /// Only positions of this account; "" is the account without a name
+    #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Folder of the store
     #[arg(long, value_name = "DIR")]
@@ -77,43 +78,43 @@ pub fn execute(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Res
     let symbol = args.symbol.as_deref().map(|symbol| view::written_name(symbol, args.account.as_deref()));
     let symbol = symbol.as_deref();
     let has_history = args.journal.is_some() || !args.histories.is_empty();
-    if args.as_of.is_some() || has_history {
+    let mut sheet = if args.as_of.is_some() || has_history {
         let at = args.as_of.as_deref().map(|at| moment::until("--as-of", at, || args.end_ms(config))).transpose()?;
-        return of_the_past(args, symbol, at, config, out);
-    }
-    match (&args.store, &args.url) {
-        (Some(store), _) => run(store, symbol, args.all, args.json, out),
-        (None, Some(url)) => {
-            let wanted = wanted(symbol);
-            let sheet = of_service(url, wanted.as_deref(), closed_too(symbol, args.all, args.json))?;
-            print(&sheet, wanted.as_deref(), args.json, out)
+        of_the_past(args, symbol, at, config)?
+    } else {
+        let closed_too = closed_too(symbol, args.all, args.json);
+        match (&args.store, &args.url) {
+            (Some(store), _) => of_store(store, symbol, args.account.as_deref(), closed_too)?,
+            (None, Some(url)) => of_service(url, symbol, closed_too)?,
+            (None, None) => bail!("no source of positions is given: want --store DIR or --url URL"),
         }
-        (None, None) => bail!("no source of positions is given: want --store DIR or --url URL"),
+    };
+    if let Some(account) = &args.account {
+        sheet.keep_account(account);
     }
+    print(&sheet, symbol, args.json, out)
 }
 
 /// Runs the command on a store.
 pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
-    let (engine, rows) = projection::read(store)?;
-    let wanted = wanted(symbol);
-    let sheet = Sheet::of(&engine, &rows, wanted.as_deref(), closed_too(symbol, all, json))?;
-    match sheet {
-        Some(sheet) => print(&sheet, wanted.as_deref(), json, out),
-        None => bail!(
-            "the store knows no symbol {}: `harvester positions --all --store DIR` lists the positions that it has",
-            wanted.unwrap_or_default()
-        ),
-    }
+    let wanted = symbol.map(|symbol| view::written_name(symbol, None));
+    let wanted = wanted.as_deref();
+    print(&of_store(store, wanted, None, closed_too(wanted, all, json))?, wanted, json, out)
 }
 
-/// Runs the command on a past state, or on the state at the end of a history.
-fn of_the_past(
-    args: &Args,
-    symbol: Option<&str>,
-    at: Option<EntryId>,
-    config: &Config,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+fn of_store(store: &Path, wanted: Option<&str>, account: Option<&str>, closed_too: bool) -> anyhow::Result<Sheet> {
+    let (engine, rows) = projection::read(store)?;
+    check_account(&engine, account)?;
+    Sheet::of(&engine, &rows, wanted, closed_too)?.with_context(|| {
+        format!(
+            "the store knows no symbol {}: `harvester positions --all --store DIR` lists the positions that it has",
+            wanted.unwrap_or_default()
+        )
+    })
+}
+
+/// Returns a past state, or the state at the end of a history.
+fn of_the_past(args: &Args, symbol: Option<&str>, at: Option<EntryId>, config: &Config) -> anyhow::Result<Sheet> {
     let sources = Sources {
         journal: args.journal.clone(),
         histories: args.histories.clone(),
@@ -125,17 +126,20 @@ fn of_the_past(
     }
     let from = past.snapshot.as_ref().map_or_else(|| "the start".to_owned(), |path| path.display().to_string());
     tracing::info!(from, entries = past.entries, "the state is computed");
-    let wanted = wanted(symbol);
-    let closed_too = closed_too(symbol, args.all, args.json);
-    match Sheet::of(&past.engine, &NoRows, wanted.as_deref(), closed_too)? {
-        Some(sheet) => print(&sheet, wanted.as_deref(), args.json, out),
-        None => bail!("at {} no symbol {} was known", past.engine.globals().last, wanted.unwrap_or_default()),
-    }
+    check_account(&past.engine, args.account.as_deref())?;
+    let sheet = Sheet::of(&past.engine, &NoRows, symbol, closed_too(symbol, args.all, args.json))?;
+    let last = past.engine.globals().last;
+    sheet.with_context(|| format!("at {last} no symbol {} was known", symbol.unwrap_or_default()))
 }
 
-/// Converts the symbol to capitals.
-fn wanted(symbol: Option<&str>) -> Option<String> {
-    symbol.map(|symbol| view::written_name(symbol, None))
+/// Errors if no entry has named the account: an empty list would look like a flat account.
+fn check_account(engine: &Engine, account: Option<&str>) -> anyhow::Result<()> {
+    match account {
+        Some(account) if engine.accounts().find(account).is_none() => {
+            bail!("no entry has named an account {account}: capitals count")
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Returns true if closed positions are included: always in the story of a symbol, and in its JSON on request.

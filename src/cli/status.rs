@@ -184,6 +184,9 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
 
 fn positions(report: &Report) -> String {
     let positions = &report.positions;
+    if positions.unknown && positions.no_accounts {
+        return "none: this cell has no account".to_owned();
+    }
     if positions.unknown {
         return "unknown: none was ever seen from anywhere".to_owned();
     }
@@ -245,7 +248,11 @@ fn policy(report: &Report) -> String {
         () if policy.mode == policy.mode_configured => String::new(),
         () => format!(", configured: {}", policy.mode_configured),
     };
-    let killed = if report.killed { ", KILLED" } else { "" };
+    let killed = match (report.killed, report.killed_accounts.len()) {
+        (true, _) => ", KILLED".to_owned(),
+        (false, 0) => String::new(),
+        (false, n) => format!(", {} KILLED", plural(n as u64, "account")),
+    };
     format!("{} {}, rules {}{configured}{killed}", policy.mode, short(&policy.hash), report.rules_version)
 }
 

@@ -58,11 +58,18 @@ pub fn price(symbol: &str, price: Price, source: &str, observed_ms: Option<u64>)
 ///
 /// `position_side` is written only if it is not `BOTH`.
 pub fn position(row: &PositionRow) -> Observation {
+    position_in(row, false)
+}
+
+/// Returns the exchange's position in a symbol. `names_both` writes the position side also if it is `BOTH`: in a hedged
+/// account, a position without a side is of no book.
+pub fn position_in(row: &PositionRow, names_both: bool) -> Observation {
+    let side = names_both.then(|| row.position_side.name()).or_else(|| hedge_side(row.position_side));
     let payload = json!({
         "symbol": row.symbol,
         "positionAmt": row.position_amt.to_string(),
         "entryPrice": row.entry_price.map(|price| price.to_string()),
-        "positionSide": hedge_side(row.position_side),
+        "positionSide": side,
         "updateTime": row.updated_ms,
     });
     Observation::new("exchange.position", &row.symbol, payload)

@@ -325,6 +325,11 @@ impl Engine {
         }
     }
 
+    /// Applies the entries of all accounts from now on, as in shadow mode, whatever the policy knows.
+    pub fn accept_all_accounts(&mut self) {
+        self.accounts.accepts_all = true;
+    }
+
     /// Returns true if the policy refuses entries of this account: it is live, and the account is not configured.
     fn refuses_account(&self, entry: &Entry) -> bool {
         let is_of_account = match entry.kind {
@@ -341,7 +346,7 @@ impl Engine {
     /// Returns true if the policy refuses entries of a named account.
     fn refuses(&self, account: AccountId) -> bool {
         let account = self.accounts.get(account);
-        account.policy.is_none() && self.globals.policy.refuses_account(&account.name)
+        !self.accounts.accepts_all && account.policy.is_none() && self.globals.policy.refuses_account(&account.name)
     }
 
     /// Folds a price, then decides for all books of its symbol. If the numbers fit none of them, it leaves the symbol

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::state::{self, Rows};
 use crate::codec::view::{self, PositionView};
 use crate::domain::book::position::Position;
-use crate::domain::book::state::Book;
+use crate::domain::book::state::{Book, account_of_position};
 use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
@@ -80,6 +80,14 @@ impl Sheet {
             history_gap: names(|book| book.hot.history_gap),
             positions,
         }))
+    }
+
+    /// Leaves out the positions and names of other accounts.
+    pub fn keep_account(&mut self, account: &str) {
+        self.positions.retain(|position| position.account.as_deref().unwrap_or_default() == account);
+        for names in [&mut self.unconfirmed, &mut self.history_gap] {
+            names.retain(|name| account_of_position(name) == account);
+        }
     }
 
     /// Returns the time of the holds, rungs and ages. [ms since 1970]

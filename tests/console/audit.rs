@@ -447,8 +447,44 @@ fn audit_whatif_and_diff_can_show_one_account() {
         assert!(all.contains(book), "{all}");
         assert_eq!(of_a.contains(book), book.contains("a/"), "{of_a}");
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    let decisions = folder.path().join("decisions.jsonl");
+    run_with(&["replay", history, "--config", policy, "--decisions", text(&decisions)]);
+    let counted = |account: &[&str]| {
+        let given = ["audit", history, "--config", policy, "--decisions", text(&decisions), "--json"];
+        let report: Value = serde_json::from_str(&run_with(&[&given, account].concat()).out).expect("a report");
+        let totals = &report["totals"]["all"]["decided"];
+        (report["matched"].as_u64(), totals.as_u64(), report["totals"]["symbol"]["SOLUSDT"]["decided"].as_u64())
+    };
+    assert_eq!(counted(&[]), (Some(3), Some(3), Some(3)));
+    for account in ["a", "B", ""] {
+        assert_eq!(counted(&["--account", account]), (Some(1), Some(1), Some(1)), "{account}");
+    }
+    run_with(&["audit", history, "--config", policy, "--account", "nobody"]).refused(&["has no account nobody"]);
+    let shown = |words: &[&str]| run_with(&[&["positions", "--history", history, "--config", policy], words].concat());
+    let of_a = shown(&["--account", "a"]).out;
+    assert!(of_a.contains("a/SOLUSDT:LONG") && !of_a.contains("B/SOLUSDT"), "{of_a}");
+    let unnamed: Value = serde_json::from_str(&shown(&["--account", "", "--json"]).out).expect("a list");
+    assert_eq!(unnamed.as_array().map(|all| all.iter().filter(|one| one.get("account").is_none()).count()), Some(1));
+    assert_eq!(unnamed.as_array().map(Vec::len), Some(1));
+    shown(&["--account", "nobody"]).refused(&["no entry has named an account nobody"]);
     let compared = run_with(&["whatif", history, "--policy", policy, "--account", "a"]).out;
     assert!(compared.contains("a/SOLUSDT:LONG") && !compared.contains("B/SOLUSDT"), "{compared}");
     let same = run_with(&["diff", history, history, "--account", "a"]);
     assert!(same.out.contains("They are the same."), "{}", same.out);
+}
+
+/// The policy of the service knows its accounts. A file with [policy] alone names none, and nothing was decided.
+#[test]
+fn whatif_applies_the_entries_of_every_account_of_the_history() {
+    let folder = crate::support::case("s5_unknown_account_in_live");
+    let history = folder.join("events.jsonl");
+    let policy = fs::read_to_string(folder.join("policy.toml")).expect("a policy");
+    let without: String =
+        policy.lines().filter(|line| !line.starts_with("known_accounts")).map(|l| format!("{l}\n")).collect();
+    let place = tempfile::tempdir().expect("a folder");
+    let file = place.path().join("alone.toml");
+    fs::write(&file, without).expect("the policy is written");
+    let document = run_with(&["whatif", text(&history), "--policy", text(&file), "--json"]).json();
+    assert_eq!(document["policies"][0]["decisions"].as_array().map(Vec::len), Some(3), "{document}");
 }

@@ -34,7 +34,7 @@ struct Ours {
 /// The comparison, up to the last folded entry.
 pub struct Ledger<'a> {
     pub chain: &'a Chain,
-    scope: Scope,
+    scope: Scope<'a>,
     by_cause: HashMap<(StreamId, EntryId), Vec<usize>, foldhash::fast::RandomState>,
     met: Vec<Met>,
     missing: Vec<Ours>,
@@ -58,7 +58,7 @@ pub struct Balance {
 }
 
 impl<'a> Ledger<'a> {
-    pub fn new(chain: &'a Chain, streams: &Streams, scope: Scope) -> Self {
+    pub fn new(chain: &'a Chain, streams: &Streams, scope: Scope<'a>) -> Self {
         let mut by_cause: HashMap<_, Vec<usize>, _> = HashMap::default();
         for (index, link) in chain.links.iter().enumerate() {
             if let Some((stream, cause)) = link.cause()
@@ -125,14 +125,15 @@ impl<'a> Ledger<'a> {
     /// may have the same content.
     fn compare(&mut self, index: usize, ours: &Payload) {
         let link = &self.chain.links[index];
+        let counted = u64::from(self.scope.has_account_of(link));
         if *ours == link.object {
-            self.matched += 1;
+            self.matched += counted;
             return;
         }
         let (theirs, ours) = (link.object.fields(), ours.fields());
         let rules = link.text("engine");
-        if rules != RULES_VERSION {
-            *self.other_rules.entry(rules.to_owned()).or_default() += 1;
+        if rules != RULES_VERSION && counted > 0 {
+            *self.other_rules.entry(rules.to_owned()).or_default() += counted;
         }
         let mut apart = BTreeMap::new();
         for name in theirs.keys().chain(ours.keys()).filter(|name| *name != "engine") {
@@ -142,7 +143,7 @@ impl<'a> Ledger<'a> {
             }
         }
         if apart.is_empty() {
-            self.matched += 1;
+            self.matched += counted;
             return;
         }
         self.differs.push(Finding::differs(link, apart));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::Scope;
 use super::coverage::Coverage;
@@ -33,7 +33,7 @@ pub fn pass(
     key: Option<&SigningKey>,
     opened: Opened,
     chain: &Chain,
-    (scope, stop): (Scope, &Stop),
+    (scope, stop): (Scope<'_>, &Stop),
 ) -> anyhow::Result<Report> {
     let Opened { mut history, faults } = opened;
     let intact: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
@@ -48,6 +48,7 @@ pub fn pass(
         coverage: Coverage::new(&config.streams),
         executions: Executions::new(chain),
         unreadable_gaps: 0,
+        scope,
     };
     let bad_fields = driver.pipeline(&mut history, true, |engine, batch| {
         for (entry, place) in &batch.entries {
@@ -59,8 +60,14 @@ pub fn pass(
         anyhow::Ok(())
     })?;
     let engine = driver.engine;
-    let Seen { ledger, coverage, mut executions, unreadable_gaps } = seen;
+    let Seen { ledger, coverage, mut executions, unreadable_gaps, scope } = seen;
     executions.see_all(&engine);
+    if let Some(account) = scope.account
+        && engine.accounts().find(account).is_none()
+        && !chain.links.iter().any(|link| scope.has_account_of(link))
+    {
+        bail!("the history has no account {account}: the name is written as in its entries, capitals count");
+    }
 
     let mut report = Report::of_chain(sources, chain, faults);
     if bad_fields > 0 {
@@ -79,7 +86,9 @@ pub fn pass(
     report.tampered.extend(trust.faults());
     report.tampered.extend(trust.orders_under_other_policies(chain, scope, |id| executions.is_expired(id)));
     report.control = Some(trust.report());
-    let in_scope = |link: &&Link| !link.forged && link.cause().is_none_or(|(_, cause)| scope.contains(cause));
+    let in_scope = |link: &&Link| {
+        !link.forged && scope.has_account_of(link) && link.cause().is_none_or(|(_, cause)| scope.contains(cause))
+    };
     let links: Vec<&Link> = chain.links.iter().filter(in_scope).collect();
     report.executions = executions.report(&links).context("the sums of all executions do not fit a decimal")?;
     report.coverage = coverage.report(&engine);
@@ -99,6 +108,7 @@ struct Seen<'a> {
     executions: Executions,
     /// Entries that cannot be read and would report a gap. [1]
     unreadable_gaps: u64,
+    scope: Scope<'a>,
 }
 
 impl Seen<'_> {
@@ -116,19 +126,19 @@ impl Seen<'_> {
         if step.disposition != Disposition::Duplicate {
             self.ledger.meet(engine, entry, &step.decisions);
         }
-        if let Some(why) = refusal(engine, entry, text) {
+        if let Some(why) = refusal(engine, entry, text, self.scope) {
             *self.executions.refusals.entry(why).or_default() += 1;
         }
     }
 }
 
-/// Returns the executor's reason, if an entry refused a decision of ours.
-fn refusal(engine: &Engine, entry: &Entry, text: &[u8]) -> Option<String> {
+/// Returns the executor's reason, if an entry refused a decision of ours that is in the scope.
+fn refusal(engine: &Engine, entry: &Entry, text: &[u8], scope: Scope<'_>) -> Option<String> {
     let Ok(Event::Result(fact)) = &entry.content else { return None };
     if !matches!(fact.outcome, Outcome::Refused { .. }) {
         return None;
     }
-    let books = engine.books_of(entry.symbol?);
+    let books = engine.books_of(entry.symbol?).filter(|book| scope.has_account(&book.account_name));
     let decisions = books.flat_map(|book| book.book.positions()).flat_map(|position| &position.decisions);
     let refused = decisions.filter_map(|decision| decision.outcomes.last());
     let mut refused = refused.filter(|outcome| outcome.entry == entry.id && outcome.what == OutcomeKind::Refused);

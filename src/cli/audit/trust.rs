@@ -71,7 +71,7 @@ pub struct Trust {
 
 impl Trust {
     /// Checks all control entries.
-    pub fn of(history: &History, config: &Config, key: Option<&SigningKey>, scope: Scope) -> Self {
+    pub fn of(history: &History, config: &Config, key: Option<&SigningKey>, scope: Scope<'_>) -> Self {
         // The reader has no key: whether an entry was to be believed is part of the audit.
         let (mut reader, mut verifier) = (Driver::as_written(config, None), Driver::as_written(config, key.cloned()));
         let skipped = reader.skipped(history, scope.until);
@@ -131,7 +131,7 @@ impl Trust {
     pub fn orders_under_other_policies(
         &self,
         chain: &Chain,
-        scope: Scope,
+        scope: Scope<'_>,
         is_expired: impl Fn(&str) -> bool,
     ) -> Vec<Fault> {
         let configured = self.configured_policies();

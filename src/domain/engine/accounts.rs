@@ -49,6 +49,8 @@ pub struct Accounts {
     pub gaps_accepted: BTreeSet<AcceptedGap>,
     /// Changed since the last commit.
     touched: BTreeSet<AccountId>,
+    /// Entries of accounts that nobody configured are applied in live mode too.
+    pub(super) accepts_all: bool,
     /// An entry has named an account or a side, so an entry without them need not be of a one-way book.
     pub(super) is_split: bool,
 }
@@ -71,6 +73,7 @@ impl Accounts {
             hedge_books: vec![Vec::new()],
             gaps_accepted: BTreeSet::new(),
             touched: BTreeSet::new(),
+            accepts_all: false,
             is_split: false,
         }
     }

@@ -53,8 +53,11 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// Begins with an engine before the first entry. The entries of all accounts are applied: which accounts there are is
+    /// no question of the policies that are compared.
     pub fn new(name: String, cost: Ratio, mut engine: Engine, recorded: Arc<BTreeSet<String>>) -> Self {
         engine.ignore_changes();
+        engine.accept_all_accounts();
         Self { name, engine, made: Vec::new(), cost, waiting: BTreeMap::new(), recorded }
     }
 

@@ -109,7 +109,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
                 let (age, keep_alive) =
                     (Duration::from_secs(args.connection_age), Duration::from_secs(args.keep_alive));
                 let (mut states, mut feeds) = (Vec::new(), Vec::new());
-                for client in clients(args.account.as_deref(), config)? {
+                for client in listening(clients(args.account.as_deref(), config)?) {
                     let state = State::new(Feed::User, stall, compare, key_life).of_account(&client.account);
                     feeds.push(user::UserFeed::new(config, client, state.clone(), age, keep_alive)?.run());
                     states.push(state);
@@ -141,6 +141,24 @@ fn clients(account: Option<&str>, config: &Config) -> anyhow::Result<Vec<Client>
         _ => is_named(client),
     });
     Ok(clients)
+}
+
+/// Leaves out accounts without credentials, and logs each: one missing variable must not stop the feeds of the others. If
+/// no account has credentials, all are returned, and the feed names the reason and ends.
+fn listening(clients: Vec<Client>) -> Vec<Client> {
+    let (with, without): (Vec<Client>, Vec<Client>) =
+        clients.into_iter().partition(|client| client.no_credentials.is_none());
+    if with.is_empty() {
+        return without;
+    }
+    for Client { account, no_credentials, .. } in &without {
+        let reason = no_credentials.as_deref().unwrap_or_default();
+        tracing::warn!(
+            "feed user: {}no credentials: {reason}; this account is not listened to",
+            exchange::of_account(account)
+        );
+    }
+    with
 }
 
 /// Checks that all addresses are of one market: prices and fills of one market do not apply to positions of another.

@@ -94,6 +94,36 @@ impl Poll {
     }
 }
 
+/// The time in which accounts could be asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// Begin of the ticks without a pause. [ms since 1970]
+    began_ms: u64,
+    ticked_ms: u64,
+}
+
+/// Ticks that are further apart than this were not continuous: another service had the lease. [ms]
+const PAUSE_MS: u64 = 60_000;
+/// An account is late if its positions were not answered for this many intervals … [1]
+const LATE_INTERVALS: u64 = 3;
+/// … and this time. [ms]
+const LATE_MS: u64 = 60_000;
+
+impl Pace {
+    pub fn tick(&mut self, now_ms: u64) {
+        if now_ms.saturating_sub(self.ticked_ms) > PAUSE_MS {
+            self.began_ms = now_ms;
+        }
+        self.ticked_ms = now_ms;
+    }
+
+    /// Returns true if an account waits too long for its turn. `poll_ms` is the configured interval. [ms]
+    pub fn is_late(&self, poll: &Poll, poll_ms: u64) -> bool {
+        let since_ms = self.ticked_ms.saturating_sub(self.began_ms.max(poll.answered_ms.unwrap_or(0)));
+        since_ms > poll_ms.saturating_mul(LATE_INTERVALS).saturating_add(LATE_MS)
+    }
+}
+
 /// The account mode, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mode {
@@ -278,6 +308,21 @@ mod tests {
     fn poll(failed: Option<(&str, u64)>) -> Poll {
         let failed = failed.map(|(failure, until_ms)| (failure.to_owned(), until_ms));
         Poll { asked_ms: Some(0), failed, ..Poll::default() }
+    }
+
+    #[test]
+    fn an_account_that_waits_too_long_for_its_turn_is_late() {
+        let mut pace = Pace::default();
+        let answered = |answered_ms| Poll { answered_ms, ..Poll::default() };
+        for now_ms in (1_000_000..=1_240_000).step_by(5_000) {
+            pace.tick(now_ms);
+        }
+        assert!(!pace.is_late(&answered(None), 60_000), "240 s: three intervals of 60 s, and 60 s");
+        pace.tick(1_245_000);
+        assert!(pace.is_late(&answered(None), 60_000) && pace.is_late(&answered(Some(1_004_000)), 60_000));
+        assert!(!pace.is_late(&answered(Some(1_005_000)), 60_000));
+        pace.tick(1_400_000);
+        assert!(!pace.is_late(&answered(None), 60_000), "another service had the lease meanwhile");
     }
 
     #[test]

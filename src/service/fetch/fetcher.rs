@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asked::{Account, Fills, Instruments, Sent};
+use super::asked::{Account, Fills, Instruments, Pace, Sent};
 use super::report::{Appended, FetchError, TickReport};
 use crate::codec::observe::Observation;
 use crate::config::{Config, Source};
@@ -64,6 +64,9 @@ pub struct Fetcher {
     pub(super) instruments: Instruments,
     pub(super) fills: Fills,
     modes_differ: Vec<PositionMode>,
+    /// True while no request for positions is sent, for a reason that was noted.
+    pub(super) are_positions_held: bool,
+    pace: Pace,
     /// Refused requests, and until when each is not repeated. [ms since 1970]
     refused: BTreeMap<(Want, Box<str>), u64>,
     /// Symbols that the exchange reports as unknown. They are not requested again until it lists them.
@@ -105,6 +108,8 @@ impl Fetcher {
             instruments: Instruments::default(),
             fills: Fills::default(),
             modes_differ: Vec::new(),
+            are_positions_held: false,
+            pace: Pace::default(),
             refused: BTreeMap::new(),
             delisted: BTreeSet::new(),
             trimmed_ms: None,
@@ -156,6 +161,19 @@ impl Fetcher {
         &self.modes_differ
     }
 
+    /// Returns the number of accounts whose positions were not answered for much longer than the configured interval,
+    /// because calls are too few for all of them. [1]
+    pub fn accounts_late(&self) -> u64 {
+        let poll_ms = self.settings.position_poll_ms;
+        if poll_ms == 0 || !self.uses(Source::Api) {
+            return 0;
+        }
+        let is_late = |account: &&Account| {
+            account.has_credentials() && account.poll.failure().is_none() && self.pace.is_late(&account.poll, poll_ms)
+        };
+        self.accounts.iter().filter(is_late).count() as u64
+    }
+
     /// Returns true if a request was refused a short while ago. The next tick would get the same answer.
     pub(super) fn is_refused(&self, want: Want, subject: &str, now_ms: u64) -> bool {
         self.refused.get(&(want, subject.into())).is_some_and(|until_ms| now_ms < *until_ms)
@@ -197,6 +215,7 @@ impl Fetcher {
 
     async fn turn(&mut self, tick: &Tick) -> Result<TickReport, FetchError> {
         let now_ms = self.server().await?.time_ms().await?;
+        self.pace.tick(now_ms);
         let calls_before = self.exchange.health().sent();
         let mut turn = Turn { now_ms, report: TickReport::default(), calls_before };
         let mut list = tick.needs.list.clone();
@@ -368,4 +387,49 @@ pub(super) fn wanting(list: &[Need], want: Want) -> Vec<&str> {
 pub fn observation_stream(streams: &Streams) -> &str {
     let first = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Observation);
     first.map_or(StreamKind::Observation.default_stream(), |(_, stream)| &stream.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::engine::needs::{NeedyBook, Why};
+    use crate::domain::event::PositionSide;
+    use crate::service::exchange::clients;
+
+    /// With the weight of the minute spent, accounts whose calls were never sent counted as asked. Some never had a turn,
+    /// and the finding was about their keys.
+    #[tokio::test]
+    async fn a_call_that_is_not_sent_costs_no_account_its_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("harvester.toml");
+        let account = |name: &str| {
+            let at = name.to_uppercase();
+            format!("[accounts.{name}]\napi_key_env = \"K{at}\"\napi_secret_env = \"S{at}\"\n")
+        };
+        let text = format!("[exchange]\nbase_url = \"http://127.0.0.1:9\"\n{}{}", account("a"), account("b"));
+        std::fs::write(&file, text).unwrap();
+        let credential = |name: &str| (name.to_owned(), format!("{name}{}", "x".repeat(62)));
+        let environment = ["KA", "SA", "KB", "SB"].map(credential).into();
+        let mut config = Config::from_parts(Some(&file), environment).unwrap();
+        config.run.store = folder.path().join("state");
+        let address = Address::new("redis://127.0.0.1:9", None).unwrap();
+        let mut fetcher = Fetcher::new(&config, address, clients(&config).unwrap()).dry_run();
+        // Nothing listens there. At last, no call is sent any more.
+        while !fetcher.exchange.instruments().await.unwrap_err().holds_all() {}
+        let book = NeedyBook { symbol: "ADAUSDT".into(), account: "b".into(), side: PositionSide::Both };
+        let need = Need { book, want: Want::EntryPrice, why: Why::Missing, since_ms: 1, near_rung: false };
+        let needs = Needs { now_ms: 1, list: vec![need], ..Needs::default() };
+        let calls_before = fetcher.exchange.health().sent();
+        let mut notes = Vec::new();
+        for now_ms in [100_000, 105_000] {
+            let mut turn = Turn { now_ms, report: TickReport::default(), calls_before };
+            assert_eq!(fetcher.positions(&needs, &mut turn).await.unwrap(), []);
+            assert!(turn.report.misses.keys().any(|(subject, _)| **subject == *"b/ADAUSDT"), "the reason is given");
+            notes.extend(turn.report.notes);
+        }
+        let polls = fetcher.accounts.iter().filter(|account| account.has_credentials()).map(|account| &account.poll);
+        let asked: Vec<_> = polls.map(|poll| (poll.asked_ms, poll.failure(), poll.failures)).collect();
+        assert_eq!(asked, [(None, None, 0), (None, None, 0)]);
+        assert_eq!((fetcher.refusals(), notes.len()), (Vec::new(), 1), "{notes:?}");
+    }
 }

@@ -12,7 +12,15 @@ use crate::domain::engine::needs::{Need, Needs, NeedyBook, Want, Why};
 use crate::domain::event::PositionSide;
 use crate::service::report::PositionMode;
 use crate::service::said::Until;
-use crate::shell::exchange::Positions;
+use crate::shell::exchange::{CallError, Positions};
+
+/// The result of a request for the positions of an account.
+enum Asked {
+    /// Answered or failed: the needs of positions that were unknown.
+    Done(Vec<Need>),
+    /// No call is sent now, for any account.
+    NotSent(CallError),
+}
 
 /// The failure of an answer that was not appended.
 const LATE: &str = "the answer came too late to be appended; it is asked for again";
@@ -42,7 +50,7 @@ impl Fetcher {
         // The other half of the calls is for prices.
         let most = self.settings.max_api_calls.div_ceil(2);
         let mut found = Vec::new();
-        for at in order {
+        for (nth, &at) in order.iter().enumerate() {
             let account = &self.accounts[at];
             let is_due = account.poll.is_due(&account.name, needs, self.settings.position_poll_ms, turn.now_ms);
             if !account.has_credentials() || !is_due {
@@ -52,18 +60,52 @@ impl Fetcher {
                 turn.report.is_unfinished = self.calls(turn) > 0;
                 break;
             }
-            found.extend(self.positions_of(at, needs, turn).await?);
+            match self.positions_of(at, needs, turn).await? {
+                Asked::Done(unknown) => found.extend(unknown),
+                Asked::NotSent(error) => {
+                    self.held_back(&order[nth..], &error, needs, turn);
+                    return Ok(found);
+                }
+            }
         }
+        self.are_positions_held = false;
         Ok(found)
     }
 
-    async fn positions_of(&mut self, at: usize, needs: &Needs, turn: &mut Turn) -> Result<Vec<Need>, FetchError> {
+    /// Notes that no call is sent now, for none of these accounts. That is no failure of theirs: they are asked first as
+    /// soon as calls are sent again.
+    fn held_back(&mut self, accounts: &[usize], error: &CallError, needs: &Needs, turn: &mut Turn) {
+        for at in accounts {
+            let name = &self.accounts[*at].name;
+            for need in needs.list.iter().filter(|need| need.book.account == *name && is_of_positions(need)) {
+                turn.report.miss(&need.subject(), need.want, format!("exchange: {error}"));
+            }
+        }
+        match error {
+            // The budget of weight states when to continue.
+            CallError::WeightSpent { wait_ms, .. } => {
+                turn.report.is_unfinished = true;
+                turn.report.wait_ms = Some(*wait_ms);
+            }
+            // It may last for hours.
+            _ if !std::mem::replace(&mut self.are_positions_held, true) => turn.note(error.to_string()),
+            _ => {}
+        }
+    }
+
+    async fn positions_of(&mut self, at: usize, needs: &Needs, turn: &mut Turn) -> Result<Asked, FetchError> {
         let account = &mut self.accounts[at];
-        account.poll.asked_ms = Some(turn.now_ms);
         let is_ours = |need: &&Need| need.book.account == account.name && is_of_positions(need);
         let ours: Vec<&Need> = needs.list.iter().filter(is_ours).collect();
         let until = Until::of_call();
-        let positions = match account.exchange.positions().await {
+        let answered = account.exchange.positions().await;
+        if let Err(error) = &answered
+            && error.holds_all()
+        {
+            return Ok(Asked::NotSent(error.clone()));
+        }
+        account.poll.asked_ms = Some(turn.now_ms);
+        let positions = match answered {
             Ok(positions) => positions,
             // A failed call gives no information about any position.
             Err(error) => {
@@ -75,7 +117,7 @@ impl Fetcher {
                 account.poll.is_refused = error.is_about_credentials() || again_after(&error).is_some();
                 account.poll.failures = account.poll.failures.saturating_add(1);
                 turn.note(account.says(&error));
-                return Ok(Vec::new());
+                return Ok(Asked::Done(Vec::new()));
             }
         };
         let mode = match positions.mode() {
@@ -90,7 +132,7 @@ impl Fetcher {
         }
         let name = account.name.clone();
         let listed = self.exchange.terms().symbol;
-        let observations = observations(&positions, mode, &name, needs, listed);
+        let observations = observations(positions.rows(), mode, &name, needs, listed);
         let observations = observations.into_iter().map(|one| one.of_account(&name)).collect();
         let is_in_time = self.append_in_time(observations, until, turn).await?;
         let poll = &mut self.accounts[at].poll;
@@ -103,7 +145,7 @@ impl Fetcher {
             }
             let note = self.accounts[at].says(LATE);
             turn.note(note);
-            return Ok(Vec::new());
+            return Ok(Asked::Done(Vec::new()));
         }
         (poll.failed, poll.is_refused, poll.failures) = (None, false, 0);
         poll.answered_ms = Some(turn.now_ms);
@@ -114,7 +156,7 @@ impl Fetcher {
                 turn.report.miss(&need.subject(), need.want, "exchange: no such position there".to_owned());
             }
         }
-        Ok(unknown(&positions, &name, needs, turn.now_ms))
+        Ok(Asked::Done(unknown(&positions, &name, needs, turn.now_ms)))
     }
 
     /// Returns the mode of an account whose rows do not show it, requested if a service needs it; else the last known
@@ -126,9 +168,14 @@ impl Fetcher {
             return mode.known;
         }
         let account = &mut self.accounts[at];
-        account.mode.asked_ms = Some(turn.now_ms);
-        match account.exchange.account_mode().await {
+        let answered = account.exchange.account_mode().await;
+        // A call that was not sent is made at the next request for positions.
+        if !answered.as_ref().is_err_and(CallError::holds_all) {
+            account.mode.asked_ms = Some(turn.now_ms);
+        }
+        match answered {
             Ok(mode) => Some(mode),
+            Err(CallError::WeightSpent { .. }) => mode.known,
             Err(error) => {
                 turn.note(account.says(&error));
                 mode.known
@@ -147,34 +194,31 @@ fn is_of(row: &PositionRow, book: &NeedyBook) -> bool {
 }
 
 /// Returns an observation of each row that is not zero, with its side, and an explicit zero for every book of the
-/// account that has no row but has a position or is in doubt. No row is invented for a side that the account does not
-/// have: an account in hedge mode has no BOTH, one in one-way mode no LONG and SHORT. `listed` is a symbol that the
-/// exchange always has.
+/// account that has no row but has a position or is in doubt. That includes books of the other position mode: an account
+/// that changed its mode has no position left in them. `listed` is a symbol that the exchange always has.
 fn observations(
-    positions: &Positions,
+    rows: &[PositionRow],
     mode: Option<AccountMode>,
     account: &str,
     needs: &Needs,
     listed: &str,
 ) -> Vec<Observation> {
-    let mut list: Vec<Observation> = positions.open().map(observe::position).collect();
-    let has_side = |side: PositionSide| match mode {
-        Some(AccountMode::Hedge) => side.is_hedge(),
-        Some(AccountMode::OneWay) => !side.is_hedge(),
-        None => side.is_hedge() == needs.hedged.contains(account),
-    };
+    let is_hedged = needs.hedged.contains(account);
+    // In a hedged account, a position without a side belongs to no book.
+    let names_both = is_hedged || mode == Some(AccountMode::Hedge);
+    let observed = |row: &PositionRow| observe::position_in(row, names_both);
+    let open = || rows.iter().filter(|row| !row.position_amt.is_zero());
+    let mut list: Vec<Observation> = open().map(observed).collect();
     let books = needs.open.iter().map(|open| &open.book).chain(&needs.flat_in_doubt);
-    let is_flat = |book: &&NeedyBook| {
-        *book.account == *account && has_side(book.side) && positions.open().all(|row| !is_of(row, book))
-    };
+    let is_flat = |book: &&NeedyBook| *book.account == *account && open().all(|row| !is_of(row, book));
     let flat: BTreeSet<&NeedyBook> = books.filter(is_flat).collect();
-    let zero = |symbol: &str, side: PositionSide| observe::position(&PositionRow::flat(symbol, side));
+    let zero = |symbol: &str, side: PositionSide| observed(&PositionRow::flat(symbol, side));
     list.extend(flat.into_iter().map(|book| zero(&book.symbol, book.side)));
     if list.is_empty() && !needs.positions_known {
-        // All symbols are flat, and nothing was known. One symbol reports that.
-        let symbol = positions.rows().first().map_or(listed, |row| &row.symbol);
-        let side = if has_side(PositionSide::Both) { PositionSide::Both } else { PositionSide::Long };
-        list.push(zero(symbol, side));
+        // All symbols are flat, and nothing was known. One symbol reports that, on a side that the account has.
+        let symbol = rows.first().map_or(listed, |row| &row.symbol);
+        let has_both = mode.map_or(!is_hedged, |mode| mode == AccountMode::OneWay);
+        list.push(zero(symbol, if has_both { PositionSide::Both } else { PositionSide::Long }));
     }
     list
 }
@@ -195,4 +239,55 @@ fn unknown(positions: &Positions, account: &str, needs: &Needs, now_ms: u64) -> 
         near_rung: false,
     };
     new.flat_map(|book| [need(&book, Want::Price), need(&book, Want::Instrument)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::engine::needs::OpenPosition;
+    use crate::domain::units::Qty;
+
+    fn needs(hedged: bool, side: PositionSide) -> Needs {
+        let book = NeedyBook { symbol: "ADAUSDT".into(), account: "main".into(), side };
+        let open = OpenPosition {
+            book,
+            position_id: "main/ADAUSDT@1-0".to_owned(),
+            qty: Qty::ZERO,
+            opened_ms: 1,
+            mark: None,
+            unexplained: None,
+            unpriced_orders: Vec::new(),
+        };
+        let hedged = hedged.then(|| Box::from("main")).into_iter().collect();
+        Needs { open: vec![open], hedged, positions_known: true, ..Needs::default() }
+    }
+
+    fn payloads(rows: &[PositionRow], mode: Option<AccountMode>, needs: &Needs) -> Vec<String> {
+        observations(rows, mode, "main", needs, "BTCUSDT").into_iter().map(|one| one.payload).collect()
+    }
+
+    #[test]
+    fn a_book_of_the_other_mode_is_flat_if_the_answer_lacks_it() {
+        let (one_way, hedge) = (Some(AccountMode::OneWay), Some(AccountMode::Hedge));
+        let (both, long) = (needs(false, PositionSide::Both), needs(true, PositionSide::Long));
+        let zero = || vec![r#"{"positionAmt":"0","symbol":"ADAUSDT"}"#.to_owned()];
+        let sided = |side: &str| vec![format!(r#"{{"positionAmt":"0","positionSide":"{side}","symbol":"ADAUSDT"}}"#)];
+        assert_eq!(payloads(&[], one_way, &both), zero(), "an account that keeps its mode keeps its bytes");
+        assert_eq!(payloads(&[], None, &both), zero());
+        assert_eq!(payloads(&[], hedge, &both), sided("BOTH"), "one-way before, hedge mode now");
+        assert_eq!(payloads(&[], hedge, &long), sided("LONG"));
+        assert_eq!(payloads(&[], one_way, &long), sided("LONG"), "hedge mode before, one-way now");
+    }
+
+    #[test]
+    fn a_position_of_a_hedged_account_names_its_side_even_if_it_is_both() {
+        let held = PositionRow { position_amt: Qty::new(7.into()), ..PositionRow::flat("ADAUSDT", PositionSide::Both) };
+        let rows = [held];
+        let row = |side: &str| format!(r#"{{"positionAmt":"7",{side}"symbol":"ADAUSDT"}}"#);
+        let both = needs(false, PositionSide::Both);
+        assert_eq!(payloads(&rows, Some(AccountMode::OneWay), &both), [row("")]);
+        let long = needs(true, PositionSide::Long);
+        let zero = r#"{"positionAmt":"0","positionSide":"LONG","symbol":"ADAUSDT"}"#.to_owned();
+        assert_eq!(payloads(&rows, Some(AccountMode::OneWay), &long), [row(r#""positionSide":"BOTH","#), zero]);
+    }
 }

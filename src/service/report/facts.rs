@@ -146,6 +146,8 @@ pub struct Positions {
     pub unconfirmed: Vec<String>,
     /// True if no source has reported any position so far, not even a flat one. This is not the same as flat.
     pub unknown: bool,
+    /// True if the service is a cell without an account: none of its accounts is configured, and no entry has named one.
+    pub no_accounts: bool,
     /// Age of the price in use of each open position; those without a price are not listed. [ms]
     pub mark_age_ms: BTreeMap<String, u64>,
     /// Decisions of open positions by state. [1]
@@ -280,6 +282,9 @@ pub struct Backfill {
     pub refusals: Vec<AccountRefusal>,
     /// Accounts whose position mode at the exchange is not that of their entries.
     pub modes_differ: Vec<PositionMode>,
+    /// Accounts whose positions were not looked up for much longer than the configured interval, because the calls are
+    /// too few for all. [1]
+    pub accounts_late: u64,
 }
 
 /// A wait that the exchange demands: until its end no call is made.
@@ -361,7 +366,11 @@ pub struct Report {
     pub totals: RunTotals,
     pub rates: Rates,
     pub positions: Positions,
+    /// True if all accounts are killed.
     pub killed: bool,
+    /// Accounts that are killed by an entry of their own, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub killed_accounts: Vec<String>,
     pub policy: PolicyReport,
     pub outbox: OutboxReport,
     pub journal: JournalReport,

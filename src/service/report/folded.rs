@@ -24,6 +24,10 @@ impl Report {
         self.totals = RunTotals { emitted, refused, ..totals(&engine.counters, now_ms) };
         self.positions = positions(engine, now_ms, unsent);
         self.killed = globals.killed;
+        let (accounts, ids) = (engine.accounts(), engine.accounts().ids());
+        let own = ids.filter(|id| accounts.get(*id).killed && !accounts.is_elsewhere(*id));
+        self.killed_accounts = own.map(|id| accounts.get(id).name.to_string()).collect();
+        self.killed_accounts.sort();
         self.policy.hash = globals.policy.hash.to_string();
         self.policy.mode = globals.policy.mode.name().to_owned();
     }
@@ -37,6 +41,20 @@ impl Report {
             findings.into_iter().map(aged).partition(|(name, _): &(String, Past)| is_unreadable(name));
         (self.totals.unreadable, self.totals.refused) = (unreadable, refused);
     }
+}
+
+/// Returns true if an engine is that of a cell without an account: the configuration names accounts and none of this
+/// cell, and no entry has named one. Then there is no position that could be known. `has_unnamed` is true if the account
+/// without a name has credentials.
+pub fn has_no_accounts(engine: &Engine, configured: &BTreeSet<String>, has_unnamed: bool) -> bool {
+    let (selection, accounts) = (engine.streams().selection(), engine.accounts());
+    // Without any name in the configuration, entries of every account are expected.
+    let is_cell = !selection.is_all() && !configured.is_empty();
+    let is_configured =
+        || configured.iter().any(|name| selection.contains(name)) || (has_unnamed && selection.contains(""));
+    let is_seen =
+        || accounts.ids().any(|id| id.is_named() && !accounts.is_elsewhere(id)) || engine.books().next().is_some();
+    is_cell && !is_configured() && !is_seen()
 }
 
 fn totals(counters: &Counters, now_ms: u64) -> RunTotals {

@@ -117,6 +117,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
         concerns.push(Concern::new("killed", "the kill switch is on: no order is sent"));
     }
     concerns.extend(journal_damaged(report));
+    concerns.extend(killed_accounts(report));
     concerns.extend(of_policy(report));
     concerns.extend(of_trust(report));
     concerns.extend(gap_open(report));
@@ -125,6 +126,26 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     concerns.extend(of_decisions(report));
     concerns.extend(report.inputs.iter().flat_map(|input| of_input(input, report.redis.silent_ms)));
     concerns.extend(of_exchange(report));
+    concerns
+}
+
+/// Returns the accounts that are killed alone, the first ones by name, the others in one finding.
+fn killed_accounts(report: &Report) -> Vec<Concern> {
+    let killed = |account: &String| {
+        let says = format!(
+            "account {account} is killed: no order of it is sent; end it with `harvester control kill off --account {account}`"
+        );
+        Concern { name: "killed", about: Some(account.clone()), says }
+    };
+    let mut concerns: Vec<Concern> = limited(&report.killed_accounts).map(killed).collect();
+    let others = report.killed_accounts.len().saturating_sub(ACCOUNTS_NAMED_MAX) as u64;
+    if others > 0 {
+        let says = format!(
+            "{} killed: no order of them is sent; `harvester status --json` lists them",
+            plural(others, "more account")
+        );
+        concerns.push(Concern { name: "killed", about: Some("(others)".to_owned()), says });
+    }
     concerns
 }
 
@@ -295,7 +316,9 @@ fn short(hash: &str) -> &str {
 fn of_positions(report: &Report) -> Vec<Concern> {
     let positions = &report.positions;
     let mut concerns = Vec::new();
-    if positions.unknown && report.role != Role::Starting {
+    // A cell without an account has no positions that could be known.
+    let is_empty_cell = positions.no_accounts && report.is_idle();
+    if positions.unknown && !is_empty_cell && report.role != Role::Starting {
         let says = "no source has stated a position yet, not even a flat one: check the snapshot stream and the credentials (harvester doctor)";
         concerns.push(Concern::new("positions_unknown", says));
     }
@@ -451,6 +474,14 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
         );
         Concern { name: "exchange_refused", about: about(&refusal.account), says }
     }));
+    if backfill.accounts_late > 0 {
+        let says = format!(
+            "positions of {} were not looked up for too long: the calls are too few for all accounts; raise \
+             backfill.max_api_calls or backfill.position_poll_ms, or find what else uses the weight of this address",
+            plural(backfill.accounts_late, "account")
+        );
+        concerns.push(Concern::new("lookups_late", says));
+    }
     if let Some(wait) = backfill.wait.filter(lasts) {
         let says = format!(
             "the exchange accepts no call until {}, {} from now (HTTP {}): positions, fills and prices are not asked for; wait, \

@@ -146,6 +146,11 @@ fn of_service(report: &Report, page: &mut Page<'_>) -> fmt::Result {
         seconds(report.published_age_ms),
     )?;
     page.gauge("killed", "1 while the kill switch is on", flag(report.killed))?;
+    page.gauge(
+        "accounts_killed",
+        "Accounts that are killed by an entry of their own",
+        report.killed_accounts.len() as f64,
+    )?;
     page.gauge("policy_pending", "1 while the configured policy is not folded yet", flag(policy.pending))?;
     let differs = !policy.pending && !policy.hash_configured.is_empty() && policy.hash != policy.hash_configured;
     page.gauge(

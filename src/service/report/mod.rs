@@ -18,6 +18,7 @@ pub use facts::{
     AccountRefusal, AccountTotals, Backfill, ExchangeWait, GapProof, InputReport, JournalReport, Lease, OutboxReport,
     Past, PolicyReport, PositionMode, Positions, Rates, RedisReport, Report, Role, RunTotals, StateChecksum,
 };
+pub use folded::has_no_accounts;
 pub use health::{CLOCKS_APART_MS, Concern, Health, STUCK_AFTER_MS, alive, concerns, ready};
 pub use metrics::{CONTENT_TYPE, text};
 pub use shared::SharedReport;

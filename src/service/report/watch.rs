@@ -7,7 +7,7 @@ use super::facts::Report;
 use super::health::{Concern, concerns};
 
 /// Findings about an account.
-const OF_ACCOUNTS: [&str; 2] = ["exchange_refused", "position_mode"];
+const OF_ACCOUNTS: [&str; 3] = ["exchange_refused", "killed", "position_mode"];
 
 /// A change since the last check.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,6 +41,8 @@ pub struct Fetched {
     /// Why the exchange returns no positions, for each account for which it refuses to.
     pub refusals: Vec<AccountRefusal>,
     pub modes_differ: Vec<PositionMode>,
+    /// Accounts that wait too long for a look-up of their positions. [1]
+    pub accounts_late: u64,
 }
 
 /// Everything that the fetcher needs to begin.
@@ -105,6 +107,7 @@ pub async fn run(setup: FetchSetup) {
                 last_error: last_error.or_else(|| fetcher.lasting_failure()).or(health.failure),
                 refusals: fetcher.refusals(),
                 modes_differ: fetcher.modes_differ().to_vec(),
+                accounts_late: fetcher.accounts_late(),
             });
         }
         while began.elapsed() < interval && !setup.stop.load(Ordering::Relaxed) {

@@ -113,6 +113,8 @@ pub struct Publisher {
     server_ms: u64,
     /// Accounts that the configuration names.
     configured: BTreeSet<String>,
+    /// True if the account without a name has credentials.
+    has_unnamed: bool,
     /// Accounts of the engine that were compared with them. The first one has no name. [1]
     accounts_seen: usize,
     /// Accounts that were logged. [1]
@@ -149,6 +151,7 @@ impl Publisher {
             calls_before: 0,
             server_ms: 0,
             configured: config.account_names().into_iter().map(str::to_owned).collect(),
+            has_unnamed: config.exchange.credentials().is_ok(),
             accounts_seen: 1,
             accounts_said: 0,
         }
@@ -276,8 +279,10 @@ impl Publisher {
         let inputs = self.inputs(processor, server_ms, silent_ms);
         let findings = processor.findings();
         let engine = &processor.driver.engine;
+        let no_accounts = report::has_no_accounts(engine, &self.configured, self.has_unnamed);
         self.shared.publish(|report| {
             report.take_from(engine, server_ms, &unsent(processor, state));
+            report.positions.no_accounts = no_accounts;
             report.take_findings(findings, server_ms);
             report.totals.emitted = state.emitted;
             report.inputs = inputs;
@@ -425,6 +430,7 @@ impl From<&Fetched> for report::Backfill {
             last_error: fetched.last_error.clone(),
             refusals: fetched.refusals.clone(),
             modes_differ: fetched.modes_differ.clone(),
+            accounts_late: fetched.accounts_late,
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::address::locked;
 
 /// Maximum wait that is believed. A ban lasts three days at most. [ms]
 const WAIT_MAX_MS: u64 = 3 * 24 * 3_600_000;
@@ -20,27 +23,27 @@ pub(super) struct BanFile {
     path: Option<PathBuf>,
     base_url: String,
     /// The ban that this process received, stored in the file or not.
-    own: Option<Ban>,
+    own: Arc<Mutex<Option<Ban>>>,
 }
 
 impl BanFile {
-    pub(super) fn new(path: Option<PathBuf>, base_url: String) -> Self {
-        Self { path, base_url, own: None }
+    pub(super) fn new(path: Option<PathBuf>, base_url: String, own: Arc<Mutex<Option<Ban>>>) -> Self {
+        Self { path, base_url, own }
     }
 
     /// Returns the ban in force, if any: received by us, by us before a restart, or by another process.
     pub(super) fn in_force(&self, now_ms: u64) -> Option<Ban> {
         let remembered = self.path.as_deref().and_then(|path| read(path, &self.base_url));
         let is_in_force = |ban: &Ban| now_ms < ban.until_ms && ban.until_ms - now_ms <= WAIT_MAX_MS;
-        [self.own, remembered].into_iter().flatten().filter(is_in_force).max_by_key(|ban| ban.until_ms)
+        [*locked(&self.own), remembered].into_iter().flatten().filter(is_in_force).max_by_key(|ban| ban.until_ms)
     }
 
     /// Stores a wait that begins now. Returns the ban in force, and an error if it could not be stored.
-    pub(super) fn remember(&mut self, status: u16, wait_ms: u64, now_ms: u64) -> (Ban, io::Result<()>) {
+    pub(super) fn remember(&self, status: u16, wait_ms: u64, now_ms: u64) -> (Ban, io::Result<()>) {
         let received = Ban { until_ms: now_ms + wait_ms.clamp(1, WAIT_MAX_MS), status };
         // A later and shorter wait does not end a longer one.
         let ban = self.in_force(now_ms).filter(|ban| ban.until_ms > received.until_ms).unwrap_or(received);
-        self.own = Some(ban);
+        *locked(&self.own) = Some(ban);
         let written = self.path.as_deref().map_or(Ok(()), |path| write(path, ban, &self.base_url));
         (ban, written)
     }
@@ -74,14 +77,14 @@ mod tests {
     fn i46_a_ban_outlives_the_process_and_is_of_one_exchange() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/exchange.wait");
-        let file = |base: &str| BanFile::new(Some(path.clone()), base.to_owned());
+        let file = |base: &str| BanFile::new(Some(path.clone()), base.to_owned(), Arc::default());
         let (ban, written) = file("https://a").remember(418, 75 * 60_000, 1_000);
         written.unwrap();
         assert_eq!(ban, Ban { until_ms: 4_501_000, status: 418 });
         assert_eq!(file("https://a").in_force(4_500_999), Some(ban));
         assert_eq!(file("https://a").in_force(4_501_000), None);
         assert_eq!(file("https://b").in_force(2_000), None);
-        let mut again = file("https://a");
+        let again = file("https://a");
         assert_eq!(again.remember(429, 1_000, 2_000).0, ban, "a shorter wait does not end a longer one");
         fs::write(&path, "nonsense").unwrap();
         assert_eq!(file("https://a").in_force(2_000), None);

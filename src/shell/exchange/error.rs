@@ -112,6 +112,11 @@ impl CallError {
         }
     }
 
+    /// Returns true if no call to the address is sent now, whatever account it is for.
+    pub fn holds_all(&self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::CircuitOpen { .. } | Self::WeightSpent { .. })
+    }
+
     /// Returns the minimum wait before the next attempt, if the exchange or our own budget demands one. [ms]
     pub fn wait_ms(&self) -> Option<u64> {
         match self {

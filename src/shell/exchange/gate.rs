@@ -1,13 +1,13 @@
 //! Admits calls: no wait or ban in force, circuit closed, weight left. Also records the result of each call.
 //!
-//! The accounts share all of this, because it belongs to the address. Only a refusal of credentials belongs to one
-//! account.
+//! The accounts of a service share all of this, because it belongs to the address. Only a refusal of credentials belongs
+//! to one account. Several services in one process (cells) share weight and bans (`address`).
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::address::{Limits, locked};
 use super::ban::BanFile;
-use super::budget::Budget;
 use super::circuit::Circuit;
 use super::clock::{ServerClock, Since, wall_ms};
 use super::counts::{CallCount, Health};
@@ -18,6 +18,8 @@ use crate::codec::exchange::Call;
 /// Decides on calls. Its state is in memory, and its lock is never held across an await.
 pub(super) struct Gate {
     since: Since,
+    /// Weight and bans, which all clients of the address share.
+    limits: Arc<Limits>,
     refused_wait_ms: u64,
     state: Mutex<State>,
 }
@@ -25,7 +27,6 @@ pub(super) struct Gate {
 struct State {
     bans: BanFile,
     circuit: Circuit,
-    budget: Budget,
     clock: ServerClock,
     /// Calls that were refused for key, address or permission, by account: the code, and the time until which they are
     /// not admitted. [ms]
@@ -37,25 +38,24 @@ struct State {
 
 impl Gate {
     pub(super) fn new(settings: &Settings) -> Self {
-        let since = Since::now();
+        let (since, limits) = (Since::now(), Limits::of(settings));
         let state = State {
-            bans: BanFile::new(settings.state_file.clone(), settings.base_url.clone()),
+            bans: BanFile::new(settings.state_file.clone(), settings.base_url.clone(), Arc::clone(&limits.ban)),
             circuit: Circuit::new(settings.circuit_failures, settings.circuit_open_ms),
-            budget: Budget::new(settings.weight_per_min, settings.venue.terms(), since.ms()),
             clock: ServerClock::default(),
             refused: BTreeMap::new(),
             counts: BTreeMap::new(),
             answered_ms: None,
             failure: None,
         };
-        Self { since, refused_wait_ms: settings.refused_wait_ms, state: Mutex::new(state) }
+        Self { since, limits, refused_wait_ms: settings.refused_wait_ms, state: Mutex::new(state) }
     }
 
     /// Admits a call of an account and takes its weight, or returns the reason for the refusal.
     pub(super) fn admit(&self, account: &str, call: &'static Call) -> Result<(), CallError> {
         let (now_ms, wall) = (self.since.ms(), wall_ms());
         let mut state = self.state();
-        let admitted = state.admit(account, call, now_ms, wall);
+        let admitted = state.admit(account, call, &self.limits, (now_ms, wall));
         let count = state.counts.entry(call.name).or_default();
         match &admitted {
             Ok(()) => {
@@ -69,8 +69,7 @@ impl Gate {
 
     /// Adopts the weight that the address has used, according to the exchange. [weight]
     pub(super) fn learn_used(&self, used: u64) {
-        let now_ms = self.since.ms();
-        self.state().budget.learn(used, now_ms);
+        self.limits.learn(used);
     }
 
     /// Records a proper answer of the exchange, which may be a refusal.
@@ -155,7 +154,7 @@ impl Gate {
             circuit: state.circuit.state(now_ms),
             failures: state.circuit.failures(),
             waiting: state.bans.in_force(wall).map(|ban| (ban.status, ban.until_ms)),
-            used_weight: state.budget.used(now_ms),
+            used_weight: self.limits.used(),
             clock_offset_ms: state.clock.offset_ms(),
             answered_ms: state.answered_ms,
             failure: state.failure.clone(),
@@ -164,13 +163,18 @@ impl Gate {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is complete before anything can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 }
 
 impl State {
-    fn admit(&mut self, account: &str, call: &'static Call, now_ms: u64, wall: u64) -> Result<(), CallError> {
+    fn admit(
+        &mut self,
+        account: &str,
+        call: &'static Call,
+        limits: &Limits,
+        (now_ms, wall): (u64, u64),
+    ) -> Result<(), CallError> {
         if let Some(ban) = self.bans.in_force(wall) {
             let wait_ms = ban.until_ms - wall;
             return Err(CallError::Waiting { call, status: ban.status, until_ms: ban.until_ms, wait_ms });
@@ -181,7 +185,7 @@ impl State {
         }
         let failures = self.circuit.failures();
         self.circuit.admit(now_ms).map_err(|wait_ms| CallError::CircuitOpen { call, failures, wait_ms })?;
-        self.budget.take(call.weight, now_ms).map_err(|wait_ms| {
+        limits.take(call.weight).map_err(|wait_ms| {
             self.circuit.withdrawn();
             CallError::WeightSpent { call, wait_ms }
         })

@@ -6,9 +6,10 @@
 //! timestamp, which the exchange did not act on. Key, secret, signature, listen key and signed URL are in no error, log
 //! or `Debug`.
 //!
-//! In reading order: `settings`, `error`; `budget`, `circuit`, `ban`, `gate` (the admission of calls), `clock` (of the
+//! In reading order: `settings`, `error`; `budget`, `circuit`, `ban`, `address` (their limits), `gate` (the admission of calls), `clock` (of the
 //! server), `client` (one call), `calls` (each of them), `counts`; `tls`, `socket` (a WebSocket).
 
+mod address;
 mod ban;
 mod budget;
 mod calls;

@@ -1,16 +1,23 @@
 //! Liveness, readiness and concerns of a service, and when they are logged.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use harvester::config::Config;
 use harvester::service::report::{
-    AccountRefusal, Change, ExchangeWait, Past, PositionMode, Report, Role, Watch, alive, concerns, ready,
+    AccountRefusal, Change, ExchangeWait, Past, PositionMode, Report, Role, Watch, alive, concerns, has_no_accounts,
+    ready,
 };
 use harvester::shell::redis::StreamFault;
 
 use super::well;
+use crate::support;
+use crate::support::histories::{CONTROL, RESULT};
+use crate::support::lab::Lab;
 
 /// A situation, the change that makes it, and the names that /healthz, /readyz and `status` return.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 47] = [
+const CASES: [Case; 51] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -92,6 +99,40 @@ const CASES: [Case; 47] = [
     ),
     ("a gap of a symbol that holds nothing", |r| r.positions.gap_flat = 2, &[], &[], &[]),
     ("no position was ever seen", |r| r.positions.unknown = true, &[], &[], &["positions_unknown"]),
+    (
+        "a cell without an account has read everything",
+        |r| {
+            (r.positions.unknown, r.positions.no_accounts) = (true, true);
+            r.inputs.iter_mut().for_each(|input| (input.lag_entries, input.lag_ms) = (Some(0), Some(0)));
+        },
+        &[],
+        &[],
+        &[],
+    ),
+    (
+        "a cell without an account has entries to read, which may name one",
+        |r| {
+            (r.positions.unknown, r.positions.no_accounts) = (true, true);
+            r.inputs[0].lag_entries = Some(1);
+        },
+        &[],
+        &[],
+        &["positions_unknown"],
+    ),
+    (
+        "two accounts are killed, not all",
+        |r| r.killed_accounts = vec!["main".to_owned(), "sub".to_owned()],
+        &[],
+        &[],
+        &["killed", "killed"],
+    ),
+    (
+        "calls are too few for all accounts",
+        |r| r.backfill.as_mut().expect("known").accounts_late = 7,
+        &[],
+        &[],
+        &["lookups_late"],
+    ),
     // Incident 1; 40 of 44 are 0.909.
     ("four of 44 cannot be evaluated", |r| r.positions.evaluable = 40, &[], &[], &[]),
     ("five of 44 cannot be evaluated", |r| r.positions.evaluable = 39, &[], &[], &["evaluable_low"]),
@@ -255,6 +296,79 @@ fn i43_a_silent_input_is_logged_once_and_so_is_its_return() {
     report.inputs[1].age_ms = Some(100);
     let lines: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
     assert_eq!(lines, ["INPUT_SILENT_OVER stream=quantum:stream:market.tick"]);
+}
+
+/// The console alone showed it once: `status` needed no one, and the log was silent.
+#[test]
+fn an_account_that_is_killed_alone_is_named_in_status_and_log() {
+    let mut lab = Lab::new(&support::config(None));
+    let kill = r#"{"kill":true,"reason":"looked odd","account":"main"}"#;
+    lab.entry(CONTROL, "1770163200000-0", &[("event_type", "kill.changed"), ("payload", kill)]);
+    let (mut report, mut watch) = (well(), Watch::default());
+    watch.look(&report);
+    report.take_from(&lab.engine, 1_770_163_200_000, &BTreeSet::new());
+    (report.positions, report.policy) = (well().positions, well().policy);
+    assert_eq!((report.killed, &*report.killed_accounts), (false, &["main".to_owned()][..]));
+    let lines: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "KILLED account=main: account main is killed: no order of it is sent; end it with `harvester control kill off \
+          --account main`"
+        ]
+    );
+    let killed = |n: usize| (0..n).map(|n| format!("a{n:02}")).collect::<Vec<_>>();
+    report.killed_accounts = killed(10);
+    assert_eq!(concerns(&report).len(), 10);
+    report.killed_accounts = killed(13);
+    let last = concerns(&report).pop().expect("a concern").says;
+    assert!(last.starts_with("3 more accounts killed"), "{last}");
+    assert_eq!(concerns(&report).len(), 11);
+}
+
+const CELL: &str = r#"
+[streams]
+control = "quantum:stream:cell-%cell%.control"
+observation = "quantum:stream:cell-%cell%.observation"
+decision = "quantum:stream:cell-%cell%.decision"
+suggestions = "quantum:stream:cell-%cell%.suggestions"
+quarantine = "quantum:stream:cell-%cell%.quarantine"
+
+[run]
+cells = 4
+shard = "%cell%/4"
+group = "harvester-%cell%"
+store = "state-%cell%"
+journal = "journal-%cell%"
+"#;
+
+/// A cell with an account that can have positions does not know them before a source has stated them.
+#[test]
+fn a_cell_without_an_account_is_known_by_configuration_and_entries() {
+    let config = || -> Config {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("cell.toml");
+        std::fs::write(&file, CELL).expect("a file");
+        Config::from_parts_of_cell(Some(&file), BTreeMap::new(), Some(0)).expect("a configuration")
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let of_others = names(&["main", "hedged", "account-1"]);
+    // Cell 0 of 4 has none of these, and not the account without a name.
+    let mut lab = Lab::new(&config());
+    assert!(has_no_accounts(&lab.engine, &of_others, false));
+    assert!(!has_no_accounts(&lab.engine, &names(&[]), false), "entries of every account are expected");
+    let own = (0..).map(|n| format!("a{n}")).find(|name| lab.engine.streams().selection().contains(name)).expect("one");
+    assert!(!has_no_accounts(&lab.engine, &names(&["main", &own]), false), "one of its accounts is configured");
+    let mut fill = |id: &str, account: &str| {
+        let names = [("symbol", "ADAUSDT"), ("account", account), ("side", "BUY"), ("orderId", account)];
+        let filled = [("executedQty", "100"), ("avgPrice", "1"), ("order_status", "FILLED")];
+        lab.entry(RESULT, id, &[&names[..], &filled[..]].concat());
+        has_no_accounts(&lab.engine, &of_others, false)
+    };
+    assert!(fill("1770163200000-0", "main"), "an entry of another cell");
+    assert!(!fill("1770163201000-0", &own), "an entry has named an account of the cell");
+    let all = Lab::new(&support::config(None));
+    assert!(!has_no_accounts(&all.engine, &of_others, false), "it reads every account");
 }
 
 #[test]

@@ -188,8 +188,7 @@ const OTHER: (&str, &str) = (
     "225eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9",
 );
 
-const ACCOUNTS: &str =
-    "[accounts.quiet]\n[accounts.hedged]\napi_key_env = \"HEDGED_KEY\"\napi_secret_env = \"HEDGED_SECRET\"\n";
+const ACCOUNTS: &str = "[accounts.quiet]\n[accounts.unset]\napi_key_env = \"UNSET_KEY\"\napi_secret_env = \"UNSET_SECRET\"\n[accounts.hedged]\napi_key_env = \"HEDGED_KEY\"\napi_secret_env = \"HEDGED_SECRET\"\n";
 
 #[test]
 fn one_process_listens_to_all_accounts_or_to_one_and_names_the_account_of_each_event() {
@@ -208,7 +207,7 @@ fn one_process_listens_to_all_accounts_or_to_one_and_names_the_account_of_each_e
     lab.exchange.push_user_of(OTHER.0, &position("ADAUSDT", "LONG", "4"));
     lab.wait_until("its event", |lab| lab.length(OBSERVATIONS) == 1);
     lab.stop();
-    // All configured accounts.
+    // All configured accounts, without the one whose variables are not set.
     lab.start("user", &[], ACCOUNTS);
     lab.wait_until("two accounts", |lab| lab.metric("harvester_feed_connected{account=\"hedged\"}") == Some(1.0));
     lab.wait_connected();

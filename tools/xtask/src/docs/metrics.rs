@@ -14,7 +14,18 @@ use super::well::well;
 const SUBJECTS: [(&str, &[&str]); 9] = [
     (
         "The service",
-        &["build", "uptime", "alive", "ready", "role", "report_age", "cursor_standing", "killed", "policy_"],
+        &[
+            "build",
+            "uptime",
+            "alive",
+            "ready",
+            "role",
+            "report_age",
+            "cursor_standing",
+            "killed",
+            "accounts_killed",
+            "policy_",
+        ],
     ),
     ("Each input stream", &["input_"]),
     (
