@@ -49,7 +49,7 @@ fn decisions_of(streams: &Streams) -> String {
 }
 
 /// Logs that the claims of a cell could not be read.
-fn passed_over(decisions: &str, error: &str) {
+fn log_unreadable(decisions: &str, error: &str) {
     tracing::warn!(of = decisions, error, "the claims of a cell cannot be read, and are not compared");
 }
 
@@ -75,7 +75,7 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     for decisions in beside {
         let owner = server.owner_of(&claims_key(&decisions));
         if let Some(owner) = owner.as_ref().filter(|owner| decisions != own && silent.contains(*owner)) {
-            passed_over(&decisions, &format!("Redis at {owner} did not answer before"));
+            log_unreadable(&decisions, &format!("Redis at {owner} did not answer before"));
             continue;
         }
         let claims = match server.claims(&decisions).await {
@@ -84,7 +84,7 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
             // In a cluster, the cells of other slots are on other servers. The configuration was already compared with
             // theirs.
             Err(error) => {
-                passed_over(&decisions, &error.to_string());
+                log_unreadable(&decisions, &error.to_string());
                 silent.extend(owner.filter(|_| error.is_unreachable()));
                 continue;
             }
