@@ -103,7 +103,7 @@ fn old_service(screen: &mut Screen<'_>) -> anyhow::Result<()> {
     ))?;
     screen
         .line(&format!("   {entry} without an entry price: an order's acknowledgement has none, so a 0 was stored"))?;
-    screen.line("   Nobody was told. The signals were in the log all the time.")?;
+    screen.line("   Nobody was alerted. The signals were in the log all the time.")?;
     screen.line("")?;
     Ok(())
 }

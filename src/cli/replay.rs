@@ -242,14 +242,14 @@ pub fn run(
     if to_stdout && json {
         bail!("--decisions - and --json both write to standard output: give --decisions a file");
     }
-    let mut told = match decisions {
+    let mut output = match decisions {
         Some(_) if to_stdout => DecisionOutput::Written(out),
         Some(path) => DecisionOutput::File(DecisionFile::beside(path, &request.histories)?),
         None if json => DecisionOutput::Dropped,
         None => DecisionOutput::Lines(Vec::new()),
     };
-    let replayed = replay(request, config, &mut told)?;
-    let lines = match told {
+    let replayed = replay(request, config, &mut output)?;
+    let lines = match output {
         DecisionOutput::Dropped | DecisionOutput::Written(_) => Vec::new(),
         DecisionOutput::File(file) => {
             file.finish()?;

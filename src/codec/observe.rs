@@ -163,14 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn a_price_is_written_and_read() {
         let read_price = read(&price("ADAUSDT", Price::new(decimal("0.301")), "redis_ticker", Some(1_770_163_200_062)));
         let Event::Price(fact) = read_price else { panic!("{read_price:?}") };
         assert_eq!(
             (fact.price.to_string(), fact.source, fact.time.ms()),
             ("0.301".to_owned(), PriceSource::RedisTicker, Some(1_770_163_200_062))
         );
+    }
 
+    #[test]
+    fn a_position_is_written_and_read() {
         let flat = PositionRow::flat("ADAUSDT", PositionSide::Both);
         let (position_amt, entry_price) = (Qty::new(decimal("-5.5")), Some(Price::new(decimal("0.3"))));
         let short = PositionRow { position_amt, entry_price, ..flat.clone() };
@@ -181,7 +184,10 @@ mod tests {
         );
         let Event::Position(flat) = read(&position(&flat)) else { panic!() };
         assert!(flat.qty.is_zero() && flat.entry_price.is_none());
+    }
 
+    #[test]
+    fn a_trade_is_written_and_read() {
         let row = UserTrade {
             symbol: "ADAUSDT".to_owned(),
             order_id: 77,
@@ -197,7 +203,10 @@ mod tests {
             (&*fact.order_id, &*fact.trade.trade_id, fact.trade.side, fact.trade.own_ms),
             ("77", "9", Side::Sell, Some(1_770_163_200_062))
         );
+    }
 
+    #[test]
+    fn the_filters_of_an_instrument_are_written_and_read() {
         let row = InstrumentRow {
             symbol: "ADAUSDT".to_owned(),
             status: Some("TRADING".to_owned()),
@@ -217,7 +226,10 @@ mod tests {
         );
         assert_eq!(filters.notional_min, Stated::Value(Quote::new(decimal("5"))));
         assert_eq!(filters.status, Stated::Value(InstrumentStatus::Trading));
+    }
 
+    #[test]
+    fn a_legacy_position_is_written_and_read() {
         let row = LegacyRow {
             symbol: "ADAUSDT",
             side: Some(Direction::Long),

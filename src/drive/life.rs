@@ -13,8 +13,11 @@ use super::story::{Change, Watch};
 use crate::codec::view;
 use crate::domain::book::position::Position;
 use crate::domain::book::state::parts_of_name;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
+use crate::domain::event::Entry;
 use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::StreamKind;
 
 /// Prices that are kept before they are thinned. [1]
 const PRICES_MAX: usize = 200_000;
@@ -120,71 +123,111 @@ fn read(
     (opened, until): (EntryId, EntryId),
     stop: &Stop,
 ) -> Result<Life, FilmError> {
-    let mut life = Life::default();
     if !film.has_past() {
-        return Ok(life);
+        return Ok(Life::default());
     }
     let symbol = parts_of_name(book).1;
-    let mut watch = Watch::new(book);
-    let mut obstacles: Vec<(&'static str, u64)> = Vec::new();
-    // True if the last evaluation without a hold led to no decision.
-    let mut is_undecided = false;
+    let mut reader = LifeReader::new(book, position_id);
     film.fold(Some(opened), Some(until), stop, |engine, entry, line, _| {
-        let known = watch.changes.len();
-        watch.look(engine, entry);
-        for change in &mut watch.changes[known..] {
-            if change.field != "hold" || change.position_id != position_id {
+        reader.add_changes(engine, entry);
+        let is_of_symbol = entry.symbol.is_some_and(|id| *engine.symbol(id).name == *symbol);
+        if is_of_symbol && entry.id >= opened {
+            reader.add_entry(engine, entry, line);
+        }
+    })?;
+    Ok(reader.ended(until))
+}
+
+/// A life that is being read.
+struct LifeReader<'a> {
+    book: &'a str,
+    position_id: &'a str,
+    life: Life,
+    watch: Watch<'a>,
+    /// Obstacles that have begun, each with its beginning. [ms since 1970]
+    begun: Vec<(&'static str, u64)>,
+    /// True if the last evaluation without a hold led to no decision.
+    is_undecided: bool,
+}
+
+impl<'a> LifeReader<'a> {
+    fn new(book: &'a str, position_id: &'a str) -> Self {
+        let (watch, begun) = (Watch::new(book), Vec::new());
+        Self { book, position_id, life: Life::default(), watch, begun, is_undecided: false }
+    }
+
+    /// Adds the changes of an entry to the story. An evaluation without a hold and without a decision is named as such.
+    fn add_changes(&mut self, engine: &Engine, entry: &Entry) {
+        let known = self.watch.changes.len();
+        self.watch.look(engine, entry);
+        for change in &mut self.watch.changes[known..] {
+            if change.field != "hold" || change.position_id != self.position_id {
                 continue;
             }
-            if change.from == DECIDED && is_undecided {
+            if change.from == DECIDED && self.is_undecided {
                 change.from = NOT_RECORDED.to_owned();
             }
             if change.to == DECIDED {
-                let found = view::named_one(engine, book);
-                let position =
-                    found.as_ref().and_then(|of| of.positions().find(|i| i.id.with_book(&of.name) == position_id));
-                is_undecided = position.is_some_and(|position| !is_decided(position, entry.id));
-                if is_undecided {
+                let found = view::named_one(engine, self.book);
+                let position = found.as_ref().and_then(|of| position_of(of, self.position_id));
+                self.is_undecided = position.is_some_and(|position| !is_decided(position, entry.id));
+                if self.is_undecided {
                     change.to = NOT_RECORDED.to_owned();
                 }
             }
         }
-        let is_of_symbol = entry.symbol.is_some_and(|id| *engine.symbol(id).name == *symbol);
-        if !is_of_symbol || entry.id < opened {
-            return;
-        }
-        let Some(found) = view::named_one(engine, book) else { return };
+    }
+
+    /// Adds an entry of the symbol: its price or its line, and the obstacles and the hold after it.
+    fn add_entry(&mut self, engine: &Engine, entry: &Entry, line: &[u8]) {
+        let Some(found) = view::named_one(engine, self.book) else { return };
         if let Some(mark) = found.symbol.mark.filter(|mark| mark.entry == entry.id) {
-            life.price(PricePoint { ms: entry.id.ms, price: mark.price.get() });
+            self.life.price(PricePoint { ms: entry.id.ms, price: mark.price.get() });
         }
-        if entry.kind != crate::domain::event::streams::StreamKind::Price {
-            life.tell(engine, entry, line);
+        if entry.kind != StreamKind::Price {
+            self.life.name(engine, entry, line);
         }
         for (what, is_on) in [("history_gap", found.hot.history_gap), ("diverged", found.hot.diverged)] {
-            let known = obstacles.iter().position(|(of, _)| *of == what);
-            match (known, is_on) {
-                (None, true) => obstacles.push((what, entry.id.ms)),
-                (Some(place), false) => {
-                    let (_, from_ms) = obstacles.remove(place);
-                    life.obstacles.push(Obstacle { what, from_ms, until_ms: entry.id.ms });
-                }
-                (None, false) | (Some(_), true) => {}
-            }
+            self.add_obstacle(what, is_on, entry.id.ms);
         }
-        let position = found.positions().find(|position| position.id.with_book(&found.name) == position_id);
-        if let Some(position) = position
+        let holds = &mut self.life.holds;
+        if let Some(position) = position_of(&found, self.position_id)
             && let Some(last) = position.holds.last()
-            && life.holds.last().is_none_or(|known| known.since != last.since)
+            && holds.last().is_none_or(|known| known.since != last.since)
         {
             let is_decided = last.hold.is_none() && is_decided(position, last.since);
-            life.holds.push(HoldPoint { since: last.since, hold: last.hold.map(|hold| hold.name()), is_decided });
+            holds.push(HoldPoint { since: last.since, hold: last.hold.map(|hold| hold.name()), is_decided });
         }
-    })?;
-    life.obstacles.extend(obstacles.into_iter().map(|(what, from_ms)| Obstacle { what, from_ms, until_ms: until.ms }));
-    life.obstacles.sort_by_key(|obstacle| obstacle.from_ms);
-    watch.changes.retain(|change| change.position_id == position_id);
-    life.story = watch.changes;
-    Ok(life)
+    }
+
+    /// Begins an obstacle that is new, and ends one that is over.
+    fn add_obstacle(&mut self, what: &'static str, is_on: bool, now_ms: u64) {
+        let known = self.begun.iter().position(|(of, _)| *of == what);
+        match (known, is_on) {
+            (None, true) => self.begun.push((what, now_ms)),
+            (Some(place), false) => {
+                let (_, from_ms) = self.begun.remove(place);
+                self.life.obstacles.push(Obstacle { what, from_ms, until_ms: now_ms });
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    /// Returns the life up to its end. An obstacle that is not over lasts until then.
+    fn ended(self, until: EntryId) -> Life {
+        let Self { position_id, mut life, mut watch, begun, .. } = self;
+        let lasting = begun.into_iter().map(|(what, from_ms)| Obstacle { what, from_ms, until_ms: until.ms });
+        life.obstacles.extend(lasting);
+        life.obstacles.sort_by_key(|obstacle| obstacle.from_ms);
+        watch.changes.retain(|change| change.position_id == position_id);
+        life.story = watch.changes;
+        life
+    }
+}
+
+/// Returns the position of a book whose documents have this id.
+fn position_of<'a>(book: &BookView<'a>, position_id: &str) -> Option<&'a Position> {
+    book.book.positions().find(|position| position.id.with_book(&book.name) == position_id)
 }
 
 impl Life {
@@ -196,7 +239,8 @@ impl Life {
         }
     }
 
-    fn tell(&mut self, engine: &Engine, entry: &crate::domain::event::Entry, line: &[u8]) {
+    /// Keeps an entry that names the symbol, with its line.
+    fn name(&mut self, engine: &Engine, entry: &Entry, line: &[u8]) {
         if self.entries.len() >= LINES_MAX {
             self.is_cut = true;
             return;

@@ -27,7 +27,7 @@ use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::selection::Selection;
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
-use crate::shell::history::{FormerDecision, History, Input, Options};
+use crate::shell::history::{FormerDecision, History, Input, Line, Options};
 use crate::shell::journal::{Journal, Limits};
 use deal::{Dealer, Owner, Target};
 use facts::Facts;
@@ -207,6 +207,7 @@ impl Cells {
         Ok(())
     }
 
+    /// Deals the entries of all old journals to the new ones.
     fn deal(
         &self,
         inputs: &[Input],
@@ -240,22 +241,7 @@ impl Cells {
             while let Some(decision) = former.next_if(|decision| decision.id <= at.id) {
                 self.deal_former(&decision, &mut driver, &mut dealer, &mut targets)?;
             }
-            let stream = streams.get(at.stream);
-            let entry = if is_own(stream.kind) { Some(driver.decode_line(at.stream, at.id, at.bytes)?) } else { None };
-            for target in &mut targets {
-                match &entry {
-                    _ if target.reads(&stream.name) => {
-                        target.append(std::str::from_utf8(at.bytes)?, &stream.name, at.id)
-                    }
-                    Some(entry) => {
-                        let account = driver.engine.accounts().get(entry.account).name.clone();
-                        let fields = line::fields(at.bytes)?;
-                        dealer.deal(stream, entry, &account, &fields, target)?;
-                    }
-                    // The stream belongs to an account that another new cell reads.
-                    None => {}
-                }
-            }
+            deal_line(&at, streams.get(at.stream), &mut driver, &mut dealer, &mut targets)?;
             lines += 1;
             if lines % COMMIT_LINES == 0 {
                 targets.iter_mut().try_for_each(|target| target.journal.commit().map(|_| ()))?;
@@ -305,6 +291,31 @@ impl Cells {
         let streams = Streams::new(all).map_err(|stream| SplitError::ReadTwice { stream: stream.name })?;
         Ok(streams.with_symbols_max(self.new[0].streams.symbols_max()).with_selection(Selection::All))
     }
+}
+
+/// Deals a line of an old journal. A cell that reads its stream gets it as it is; an entry of the old cell's own streams
+/// is dealt by its account.
+fn deal_line(
+    at: &Line<'_>,
+    stream: &Stream,
+    driver: &mut Driver,
+    dealer: &mut Dealer,
+    targets: &mut [Target<'_>],
+) -> Result<(), SplitError> {
+    let entry = if is_own(stream.kind) { Some(driver.decode_line(at.stream, at.id, at.bytes)?) } else { None };
+    for target in targets {
+        match &entry {
+            _ if target.reads(&stream.name) => target.append(std::str::from_utf8(at.bytes)?, &stream.name, at.id),
+            Some(entry) => {
+                let account = driver.engine.accounts().get(entry.account).name.clone();
+                let fields = line::fields(at.bytes)?;
+                dealer.deal(stream, entry, &account, &fields, target)?;
+            }
+            // The stream belongs to an account that another new cell reads.
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 fn opened(dir: &Path, config: &Config) -> Result<Journal, SplitError> {

@@ -1,38 +1,21 @@
 //! The console of a running service: a real server, a real process, its pages in a browser, and clients that follow
 //! them.
 
+mod followers;
+mod journal;
+
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::browser::{Browser, LOW_CONTRAST, TOO_WIDE};
 use crate::night;
 use crate::support::binary::{name, run_with};
-use crate::support::config;
 use crate::support::html::Document;
 use crate::support::redis::{RedisServer, free_port};
-use crate::support::service::{
-    DECISION, Place, RESULT, Service, add, entries, import, open_position, price, until, until_leader,
-};
-use harvester::codec::checksum::state_checksum;
-use harvester::domain::event::ids::EntryId;
-use harvester::drive::film::{Film, Origin};
-use harvester::drive::reel::{Bounds, Reel};
-use harvester::drive::snapshots;
-use harvester::drive::stop::Stop;
-use harvester::shell::journal::{Journal, Limits};
-
-/// Clients that follow a page at the same time. [1]
-const READERS: usize = 50;
-/// Number of those that read nothing. [1]
-const SLOW: usize = 5;
-/// Longest time until an effect; a test fails after it. No effect is timed.
-const PATIENCE: Duration = Duration::from_secs(240);
+use crate::support::service::{Place, RESULT, add, import, open_position, price, until, until_leader};
 
 /// Cards whose table is wider than the card.
 const WIDER_THAN_CARD: &str = "[...document.querySelectorAll('.columns > section')]
@@ -302,205 +285,4 @@ fn on_an_address_that_other_machines_reach_the_console_needs_a_token_or_is_close
     assert_eq!((url.get("/").0, url.get("/status").0), (404, 200));
     service.stop();
     assert!(!place.log().contains("console"), "{}", place.log());
-}
-
-/// Follows the positions. A client that reads nothing gets a small receive buffer.
-fn reader(url: &Url, is_slow: bool) -> TcpStream {
-    let mut stream = if is_slow {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-            socket.set_recv_buffer_size(4096).expect("a small buffer");
-            let stream = socket.connect(url.0.parse().expect("an address")).await.expect("a connection");
-            let stream = stream.into_std().expect("a stream");
-            stream.set_nonblocking(false).expect("a stream that waits");
-            stream
-        })
-    } else {
-        TcpStream::connect(&url.0).expect("a connection")
-    };
-    let path = "/console/live?live-page=/console/positions";
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").expect("it is asked");
-    stream
-}
-
-#[test]
-fn fifty_browsers_follow_a_service_and_the_slow_ones_are_dropped() {
-    let server = RedisServer::start();
-    let (place, url) = place(&server, "");
-    let service: Service<'_> = place.start();
-    until_leader(&service);
-    let symbols: Vec<String> = (0..60).map(|n| format!("S{n:02}USDT")).collect();
-    for symbol in &symbols {
-        open_position(&server, symbol);
-        price(&server, symbol, "1.0001");
-    }
-    until_settled(&url, 180);
-    url.page("/console/positions");
-    let slow: Vec<TcpStream> = (0..SLOW).map(|_| reader(&url, true)).collect();
-    let (events, finals) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let is_over = Arc::new(AtomicBool::new(false));
-    let quick: Vec<_> = (SLOW..READERS)
-        .map(|_| {
-            let stream = reader(&url, false);
-            let (events, finals, is_over) = (Arc::clone(&events), Arc::clone(&finals), Arc::clone(&is_over));
-            std::thread::spawn(move || {
-                stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
-                let mut lines = BufReader::new(stream).lines();
-                while !is_over.load(Ordering::Relaxed) {
-                    let line = lines.next().expect("the next line").expect("a quick reader is not dropped");
-                    events.fetch_add(usize::from(line.starts_with("data: ")), Ordering::Relaxed);
-                    if line.contains("1.00077") {
-                        finals.fetch_add(1, Ordering::Relaxed);
-                        break;
-                    }
-                }
-            })
-        })
-        .collect();
-    until("all follow", || url.json("/console/version")["readers"] == READERS);
-    let before = url.json("/status")["totals"]["applied"].as_u64().expect("a count");
-    // Prices move until the server has dropped the clients that read nothing.
-    let (began, mut published) = (Instant::now(), 0_u64);
-    let mut connection = server.client();
-    while url.json("/console/version")["readers"] != READERS - SLOW {
-        assert!(began.elapsed() < PATIENCE, "no client is dropped: {}", url.json("/console/version"));
-        let mut pipe = redis::pipe();
-        for symbol in &symbols {
-            published += 1;
-            let price = format!("1.000{}", published % 5 + 1);
-            pipe.cmd("XADD")
-                .arg("quantum:stream:market.tick")
-                .arg("*")
-                .arg(&["symbol", symbol, "price", &price])
-                .ignore();
-        }
-        pipe.exec(&mut connection).expect("prices are added");
-        until("they are folded", || url.json("/status")["totals"]["applied"].as_u64() >= Some(before + published));
-    }
-    assert_eq!(decided(&server), 0);
-    // The price reaches the rung at 1 R: the decision is made while all clients follow.
-    price(&server, "S07USDT", "1.02");
-    until("it is decided", || decided(&server) == 1);
-    price(&server, "S08USDT", "1.00077");
-    until("everybody has seen it", || finals.load(Ordering::Relaxed) == READERS - SLOW);
-    is_over.store(true, Ordering::Relaxed);
-    for reader in quick {
-        reader.join().expect("a quick reader ends well");
-    }
-    assert!(events.load(Ordering::Relaxed) >= 2 * (READERS - SLOW), "each has got several events");
-    until("all have gone", || url.json("/console/version")["readers"] == 0);
-    drop(slow);
-    service.stop();
-}
-
-/// The age of a price changes no row: an event has the row of the new price and no other.
-#[test]
-fn an_event_has_only_the_rows_in_which_more_than_an_age_changed() {
-    let server = RedisServer::start();
-    let (place, url) = place(&server, "");
-    let service = place.start();
-    until_leader(&service);
-    for n in 0..20 {
-        let symbol = format!("S{n:02}USDT");
-        open_position(&server, &symbol);
-        price(&server, &symbol, "1.0001");
-    }
-    until_settled(&url, 60);
-    url.page("/console/positions");
-    let mut lines = BufReader::new(reader(&url, false)).lines().map(|line| line.expect("a line"));
-    let mut next = || -> Vec<(String, String)> {
-        let line =
-            lines.find_map(|line| line.strip_prefix("data: [").map(|rest| format!("[{rest}"))).expect("an event");
-        serde_json::from_str(&line).expect("parts")
-    };
-    assert!(next().iter().any(|(name, _)| name == "page"), "the first event has the whole page");
-    for n in 1..=3 {
-        // The clock of the service goes on for more than one second between two prices.
-        let wanted = format!("1.0003{n}");
-        until_settled(&url, 60);
-        std::thread::sleep(Duration::from_millis(1100));
-        price(&server, "S07USDT", &wanted);
-        loop {
-            let parts = next();
-            let rows: Vec<&String> =
-                parts.iter().map(|(name, _)| name).filter(|name| name.starts_with("row-")).collect();
-            assert!(rows.len() <= 1 && parts.iter().all(|(name, _)| name != "page"), "{rows:?}");
-            if parts.iter().any(|(_, html)| html.contains(&wanted)) {
-                break;
-            }
-        }
-    }
-    service.stop();
-}
-
-fn decided(server: &RedisServer) -> usize {
-    entries(server, DECISION).len()
-}
-
-/// The night as a journal that grows.
-#[test]
-fn a_journal_read_in_parts_gives_the_film_of_the_whole() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (dir, snapshots_dir) = (folder.path().join("journal"), folder.path().join("state.snapshots"));
-    let text = std::fs::read_to_string(night()).expect("the night");
-    let lines: Vec<&str> = text.lines().collect();
-    let config = Arc::new(config(None));
-    let mut journal = Journal::open(&dir, Limits { rotate_bytes: 4_000 }).expect("a journal");
-    let mut append = |lines: &[&str]| {
-        for line in lines {
-            let head: Value = serde_json::from_str(line).expect("JSON");
-            let id: EntryId = head["id"].as_str().expect("an id").parse().expect("an id");
-            journal.append(line, id.ms);
-        }
-        journal.commit().expect("a commit");
-    };
-    let origin = Origin::Journal(dir.clone());
-    let never = Stop::never();
-    let read = |bounds: &Bounds| Reel::read(origin.clone(), Arc::clone(&config), bounds, &never).expect("it reads");
-
-    append(&lines[..400]);
-    let mut reel = read(&Bounds::default());
-    assert!(!reel.read_on(&never).expect("there are no new entries"));
-    let early = reel.film();
-    let snapshot =
-        snapshots::take(&snapshots_dir, &early.state(None, &never).expect("a state"), &config.policy, Some(400));
-    snapshot.expect("a snapshot");
-    for part in lines[400..].chunks(37) {
-        append(part);
-        assert!(reel.read_on(&never).expect("the new entries are read"));
-    }
-    let (followed, whole) = (reel.film(), Film::read(origin.clone(), Arc::clone(&config), &never).expect("it reads"));
-    assert_eq!((early.entries, followed.entries), (400, lines.len() as u64), "a film does not change");
-    let bounds = Bounds { snapshots: Some(snapshots_dir), entries: 100, ..Bounds::default() };
-    let begun = read(&bounds).film();
-    let moments = [None, Some("02:07"), Some("02:08:11"), Some("02:10")];
-    for at in moments {
-        let state = |film: &Film| {
-            let at = at.map(|at| film.until(at).expect("a moment"));
-            state_checksum(&film.state(at, &never).expect("a state"))
-        };
-        assert_eq!(state(&followed), state(&whole), "{at:?}");
-        if at.is_none() {
-            assert_eq!(state(&begun), state(&whole), "from a snapshot");
-        }
-    }
-    let of = |film: &Film| {
-        let steps = (0..lines.len()).step_by(50).map(|n| {
-            let head: Value = serde_json::from_str(lines[n]).expect("JSON");
-            film.around(head["id"].as_str().expect("an id").parse().expect("an id"), Some("ETHUSDT"))
-        });
-        (
-            film.first,
-            film.last,
-            film.decisions.links.len(),
-            film.parts.iter().sum::<u32>(),
-            film.quarantined.len(),
-            steps.collect::<Vec<_>>(),
-        )
-    };
-    assert_eq!(of(&followed), of(&whole));
-    assert!(begun.notices.iter().any(|notice| notice.contains("begin after 400 entries")), "{:?}", begun.notices);
-    let too_early = begun.state(Some(early.first), &never).expect_err("a refusal");
-    assert!(too_early.to_string().contains("harvester console --journal"), "{too_early}");
 }

@@ -177,6 +177,24 @@ fn decided_at_first_rung() -> (Config, Vec<String>) {
     (config, folding.made)
 }
 
+/// When the next position of the symbol opens: nine days later. [ms since 1970]
+const AGAIN_MS: u64 = 1_770_163_210_000 + 9 * 86_400_000;
+
+/// The position is closed, and the next one opens when it is forgotten.
+fn forgotten_and_opened_again() -> [String; 3] {
+    let order = |ms: u64, side: &str, id: &str| {
+        let fields =
+            [("symbol", "ADAUSDT"), ("side", side), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", id)];
+        entry_line(RESULT, &format!("{ms}-0"), &[&fields[..], &[("status", "FILLED")]].concat())
+    };
+    let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
+    [
+        order(1_770_163_210_000, "SELL", "2"),
+        entry_line(INTENT, &format!("{AGAIN_MS}-0"), &intent),
+        order(AGAIN_MS + 1_000, "BUY", "3"),
+    ]
+}
+
 fn rungs(folding: &Folding) -> Vec<Value> {
     let of = |line: &String| -> Value {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -314,30 +332,20 @@ fn with_id(line: &str, id: &str) -> String {
 /// forgotten since: the decision does not belong to the position that is open now.
 #[test]
 fn a_decision_of_a_forgotten_position_takes_nothing_of_the_next_one() {
-    const DAY_MS: u64 = 86_400_000;
     let (config, made) = decided_at_first_rung();
     let mut folding = Folding::new(&config);
     opened().iter().for_each(|line| folding.fold(line));
     folding.fold(&tick(1_770_163_203_000, "1.007"));
-    let order = |ms: u64, side: &str, id: &str| {
-        let fields =
-            [("symbol", "ADAUSDT"), ("side", side), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", id)];
-        entry_line(RESULT, &format!("{ms}-0"), &[&fields[..], &[("status", "FILLED")]].concat())
-    };
-    folding.fold(&order(1_770_163_210_000, "SELL", "2"));
-    let later_ms = 1_770_163_210_000 + 9 * DAY_MS;
-    let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
-    folding.fold(&entry_line(INTENT, &format!("{later_ms}-0"), &intent));
-    folding.fold(&order(later_ms + 1000, "BUY", "3"));
+    forgotten_and_opened_again().iter().for_each(|line| folding.fold(line));
     let before = folding.lab.symbol("ADAUSDT").unwrap().hot.clone();
-    written_now(&made, later_ms).iter().for_each(|line| folding.fold(line));
+    written_now(&made, AGAIN_MS).iter().for_each(|line| folding.fold(line));
     let after = folding.lab.symbol("ADAUSDT").unwrap().hot.clone();
     assert_eq!(
         after.open.as_ref().unwrap().decisions,
         before.open.as_ref().unwrap().decisions,
         "none belongs to this position"
     );
-    folding.fold(&tick(later_ms + 20_000, "1.007"));
+    folding.fold(&tick(AGAIN_MS + 20_000, "1.007"));
     assert_eq!(rungs(&folding), [json!(["0.5"]), json!(["0.5"])], "its own rung is sold");
 }
 
@@ -366,25 +374,15 @@ fn restarted(folding: Folding, config: &Config) -> Folding {
 /// own journal, and nothing is decided twice or missing.
 #[test]
 fn a_standby_that_starts_again_after_a_position_was_forgotten_comes_to_what_a_replay_comes_to() {
-    const DAY_MS: u64 = 86_400_000;
     let (config, made) = decided_at_first_rung();
-    let order = |ms: u64, side: &str, id: &str| {
-        let fields =
-            [("symbol", "ADAUSDT"), ("side", side), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", id)];
-        entry_line(RESULT, &format!("{ms}-0"), &[&fields[..], &[("status", "FILLED")]].concat())
-    };
-    let later_ms = 1_770_163_210_000 + 9 * DAY_MS;
-    let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
-    let written = written_now(&made, later_ms);
+    let written = written_now(&made, AGAIN_MS);
     let mut journal = opened();
     journal.push(tick(1_770_163_203_000, "1.007"));
-    journal.push(order(1_770_163_210_000, "SELL", "2"));
-    journal.push(entry_line(INTENT, &format!("{later_ms}-0"), &intent));
-    journal.push(order(later_ms + 1_000, "BUY", "3"));
+    journal.extend(forgotten_and_opened_again());
     let before_entry = journal.len();
     journal.extend(written.iter().cloned());
-    journal.push(tick(later_ms + 20_000, "1.007"));
-    journal.push(tick(later_ms + 21_000, "1.012"));
+    journal.push(tick(AGAIN_MS + 20_000, "1.007"));
+    journal.push(tick(AGAIN_MS + 21_000, "1.012"));
 
     let mut replay = Folding::new(&config);
     replay.lab.preload(&written);
@@ -423,26 +421,16 @@ fn a_standby_that_starts_again_after_a_position_was_forgotten_comes_to_what_a_re
 /// by the entry, and the next position keeps its rung.
 #[test]
 fn a_decision_whose_cause_is_lost_takes_nothing_of_a_position_that_opened_after_it() {
-    const DAY_MS: u64 = 86_400_000;
     let (config, made) = decided_at_first_rung();
-    let order = |ms: u64, side: &str, id: &str| {
-        let fields =
-            [("symbol", "ADAUSDT"), ("side", side), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", id)];
-        entry_line(RESULT, &format!("{ms}-0"), &[&fields[..], &[("status", "FILLED")]].concat())
-    };
-    let later_ms = 1_770_163_210_000 + 9 * DAY_MS;
-    let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
     let mut folding = Folding::new(&config);
     opened().iter().for_each(|line| folding.fold(line));
     // The price before it was lost.
     folding.fold(&tick(1_770_163_204_000, "1.001"));
-    folding.fold(&order(1_770_163_210_000, "SELL", "2"));
-    folding.fold(&entry_line(INTENT, &format!("{later_ms}-0"), &intent));
-    folding.fold(&order(later_ms + 1_000, "BUY", "3"));
-    written_now(&made, later_ms).iter().for_each(|line| folding.fold(line));
+    forgotten_and_opened_again().iter().for_each(|line| folding.fold(line));
+    written_now(&made, AGAIN_MS).iter().for_each(|line| folding.fold(line));
     assert_eq!(folding.lab.engine.globals().chain.seq, 1, "it is the next one of the chain");
     assert_eq!(folding.lab.symbol("ADAUSDT").unwrap().hot.open.as_ref().unwrap().decisions, [], "and not of this one");
-    folding.fold(&tick(later_ms + 20_000, "1.007"));
+    folding.fold(&tick(AGAIN_MS + 20_000, "1.007"));
     assert_eq!(rungs(&folding), [json!(["0.5"])]);
     assert_eq!(folding.lab.engine.globals().chain.seq, 2);
 }

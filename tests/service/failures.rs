@@ -4,8 +4,8 @@
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    CONTROL, DECISION, PRICE, Place, RESULT, SUGGESTIONS, Service, add, decisions, entries, field_of_all, gaps_told,
-    is_read, open_position, price, until, until_leader,
+    CONTROL, DECISION, PRICE, Place, RESULT, SUGGESTIONS, Service, add, decisions, entries, field_of_all,
+    gaps_reported, is_read, open_position, price, until, until_leader,
 };
 use rustix::process::Signal;
 
@@ -89,7 +89,7 @@ fn i12_a_server_that_fails_is_waited_for_and_nothing_is_lost_or_repeated() {
     assert!(wire.has_lost());
     wire.lose_answer_to("bad_json");
     add(&work.server, PRICE, &[("payload", "{not json")]);
-    until("the record is told", || wire.has_lost() && entries(&work.server, QUARANTINE).len() == 1);
+    until("the record is published", || wire.has_lost() && entries(&work.server, QUARANTINE).len() == 1);
     work.decides("a lost answer to a record");
 
     let length = place.log().len();
@@ -143,7 +143,7 @@ fn i12_a_server_that_fails_is_waited_for_and_nothing_is_lost_or_repeated() {
     assert_eq!(entries(&server, QUARANTINE).len(), 1);
     let kinds = field_of_all(&server, CONTROL, "event_type");
     assert_eq!(kinds.iter().filter(|kind| *kind == "policy.adopted").count(), 1);
-    assert_eq!(gaps_told(&server), 0, "{}", place.log());
+    assert_eq!(gaps_reported(&server), 0, "{}", place.log());
     keeps_no_start(&server, &place);
 }
 

@@ -361,21 +361,21 @@ fn i10_entries_that_do_not_read_or_end_the_process_never_block() {
             (0..3).map(|n| service::add(&server, PRICE, &[("payload", "{not json"), ("n", &n.to_string())])).collect();
         let ended = place.command().args(["--until-idle", "0.3"]).env("HARVESTER_FAIL", step).status().unwrap();
         assert!(!ended.success(), "{step} was never reached: the test shows nothing");
-        let told = |place: &Place, ids: &[String], what: &str| {
+        let has_records = |place: &Place, ids: &[String], what: &str| {
             assert_eq!(field_of_all(&server, QUARANTINE, "id"), ids, "{step}: {what}: {}", place.log());
             let pending = server.cli(&["XPENDING", PRICE, "harvester"]);
             assert!(pending.starts_with('0'), "{step}: {what}: {pending}");
         };
         place.run_until_idle();
-        told(&place, &ids, "started again");
+        has_records(&place, &ids, "started again");
         assert_eq!(field_of_all(&server, QUARANTINE, "reason"), ["bad_json"; 3], "{step}");
-        // A store that is folded anew from the journal tells nothing a second time, and the stream goes on.
+        // A store that is folded anew from the journal publishes no record a second time, and the stream goes on.
         std::fs::remove_dir_all(place.store()).unwrap();
         ids.push(service::add(&server, PRICE, &[("symbol", "")]));
         open_position(&server, "AAAUSDT");
         price(&server, "AAAUSDT", "1.008");
         place.run_until_idle();
-        told(&place, &ids, "folded anew");
+        has_records(&place, &ids, "folded anew");
         assert_eq!(decisions(&server).len(), 1, "{step}");
         let listed = run(harvester().args(["quarantine", "list", "--json", "--store", name(&place.store())])).json();
         assert_eq!(listed.as_array().map(Vec::len), Some(4), "{step}");

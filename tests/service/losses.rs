@@ -1,11 +1,11 @@
-//! What a stream has lost is told, with a gap that every lost entry lies in, and holds positions; what the server has lost of
+//! What a stream has lost is reported, with a gap that every lost entry lies in, and holds positions; what the server has lost of
 //! ours is written again.
 
 use std::collections::BTreeSet;
 
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    CONTROL, DECISION, INTENT, PRICE, Place, RESULT, Service, add, decisions, entries, field_of_all, gaps_told,
+    CONTROL, DECISION, INTENT, PRICE, Place, RESULT, Service, add, decisions, entries, field_of_all, gaps_reported,
     is_read, open_position, price, until, until_leader,
 };
 use harvester::codec::live;
@@ -17,28 +17,28 @@ use harvester::shell::store::Store;
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// A gap as it was told.
+/// A gap as it was reported.
 #[derive(Debug)]
-struct Told {
+struct ReportedGap {
     after: Option<EntryId>,
     before: Option<EntryId>,
 }
 
-impl Told {
+impl ReportedGap {
     fn holds(&self, id: EntryId) -> bool {
         self.after.is_none_or(|after| after < id) && self.before.is_none_or(|before| id < before)
     }
 }
 
-fn gaps(server: &RedisServer, stream: &str) -> Vec<Told> {
-    let told = |fields: &[(String, String)]| {
+fn gaps(server: &RedisServer, stream: &str) -> Vec<ReportedGap> {
+    let gap_of = |fields: &[(String, String)]| {
         let get = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
         let payload: Value = serde_json::from_str(get("payload")?).ok()?;
         let id = |name: &str| payload[name].as_str().map(|id| id.parse().expect("an id"));
         let is_it = get("event_type") == Some("history.gap") && payload["stream"] == stream;
-        is_it.then(|| Told { after: id("after"), before: id("before") })
+        is_it.then(|| ReportedGap { after: id("after"), before: id("before") })
     };
-    entries(server, CONTROL).iter().filter_map(|(_, fields)| told(fields)).collect()
+    entries(server, CONTROL).iter().filter_map(|(_, fields)| gap_of(fields)).collect()
 }
 
 /// A service with an open position and its first decision out.
@@ -82,18 +82,18 @@ fn some(server: &RedisServer, stream: &str, count: usize) -> Vec<EntryId> {
 }
 
 /// Every lost entry lies in the one gap of its stream.
-fn are_told(server: &RedisServer, stream: &str, lost: &[EntryId]) {
-    until(&format!("the gap of {stream} is told"), || !gaps(server, stream).is_empty());
-    let told = gaps(server, stream);
-    assert_eq!(told.len(), 1, "{stream}: {told:?}");
-    let outside: Vec<&EntryId> = lost.iter().filter(|id| !told[0].holds(**id)).collect();
-    assert!(outside.is_empty(), "{stream}: {outside:?} are not in {told:?}");
+fn are_reported(server: &RedisServer, stream: &str, lost: &[EntryId]) {
+    until(&format!("the gap of {stream} is reported"), || !gaps(server, stream).is_empty());
+    let reported = gaps(server, stream);
+    assert_eq!(reported.len(), 1, "{stream}: {reported:?}");
+    let outside: Vec<&EntryId> = lost.iter().filter(|id| !reported[0].holds(**id)).collect();
+    assert!(outside.is_empty(), "{stream}: {outside:?} are not in {reported:?}");
 }
 
 /// Streams are trimmed, deleted in the middle, skipped by the group and deleted as a whole, while the service works and while
 /// it is away; and the process ends between finding a gap and reporting it.
 #[test]
-fn i11_i13_what_can_never_be_read_is_told_once_and_holds_positions() {
+fn i11_i13_what_can_never_be_read_is_reported_once_and_holds_positions() {
     let server = RedisServer::start();
     let place = Place::new(&server);
     let service = at_work(&server, &place);
@@ -108,8 +108,8 @@ fn i11_i13_what_can_never_be_read_is_told_once_and_holds_positions() {
     add(&server, RESULT, &[&fields[..], &[("orderId", "s1"), ("status", "FILLED"), ("reduceOnly", "true")]].concat());
     server.cli(&["XGROUP", "SETID", RESULT, "harvester", "$"]);
     service.signal(Signal::CONT);
-    are_told(&server, PRICE, &prices[..250]);
-    are_told(&server, INTENT, &intents[10..22]);
+    are_reported(&server, PRICE, &prices[..250]);
+    are_reported(&server, INTENT, &intents[10..22]);
     service.until_logged(&["entries are lost", PRICE, "count=250"]);
     service.until_logged(&["entries are lost", INTENT, "count=12"]);
     until("what the group has skipped is read by its id", || {
@@ -139,17 +139,17 @@ fn i11_i13_what_can_never_be_read_is_told_once_and_holds_positions() {
     let service = place.start();
     service.until_logged_behind(length, &["role changed", "is_leader=true"]);
     server.cli(&["DEL", RESULT]);
-    until("the stream that is gone is told", || gaps(&server, RESULT).len() == 2);
+    until("the stream that is gone is reported", || gaps(&server, RESULT).len() == 2);
     service.until_logged_behind(length, &[RESULT, "forgotten"]);
     price(&server, "AAAUSDT", "1.013");
     until("the price is read", || is_read(&server, &[PRICE, RESULT]));
     service.stop();
     assert_eq!(entries(&server, DECISION).len(), 1, "held");
-    assert_eq!(gaps_told(&server), 4);
+    assert_eq!(gaps_reported(&server), 4);
 }
 
 /// A server that comes back with an older backup, twice, and one that was flushed: what it has lost of ours is written again,
-/// the same bytes, in its order, marked, and before anything newer. What it has lost of others is told.
+/// the same bytes, in its order, marked, and before anything newer. What it has lost of others is reported.
 #[test]
 fn decisions_of_a_restored_backup_are_written_again_in_order_and_before_newer_ones() {
     let mut server = RedisServer::start();
@@ -177,7 +177,7 @@ fn decisions_of_a_restored_backup_are_written_again_in_order_and_before_newer_on
     symbols.iter().for_each(|symbol| _ = price(&server, symbol, "1.018"));
     service.signal(Signal::CONT);
     until("the lost decisions are there again", || entries(&server, DECISION).len() >= 8);
-    are_told(&server, PRICE, &[read, unread].concat());
+    are_reported(&server, PRICE, &[read, unread].concat());
     service.stop();
     place.run_until_idle();
     let after = decisions(&server);
@@ -199,7 +199,7 @@ fn decisions_of_a_restored_backup_are_written_again_in_order_and_before_newer_on
     assert_eq!(decisions(&server), after);
 
     server.cli(&["FLUSHALL"]);
-    until("the gap of the results is told", || !gaps(&server, RESULT).is_empty());
+    until("the gap of the results is reported", || !gaps(&server, RESULT).is_empty());
     until("the decisions are written again", || entries(&server, DECISION).len() == after.len());
     until("the gap is read", || is_read(&server, &[CONTROL]));
     service.stop();

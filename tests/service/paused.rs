@@ -64,7 +64,7 @@ fn a_live_leader_that_stood_still_while_its_position_was_closed_sends_nothing() 
     service.stop();
 }
 
-/// The result that closes the position is gone before anybody could read it. The gap is told within a second, and the
+/// The result that closes the position is gone before anybody could read it. The gap is reported within a second, and the
 /// order would go out before that.
 #[test]
 fn a_live_leader_sends_no_order_while_a_result_is_gone_that_it_has_not_read() {

@@ -81,13 +81,17 @@ fn a_renamed_decision_stream_is_refused_and_counted_whatever_became_of_the_store
         price(&server, "AAAUSDT", "1.009");
         let journalled = place.journalled();
         assert_eq!(started(&place, &[]), Some(2), "{what}: {}", place.log());
-        let told = [
+        let words = [
             "the journal",
             "has decisions of quantum:stream:harvest.decision, the configuration names",
             RENAMED,
             "--new-chain",
         ];
-        assert!(place.log().lines().any(|line| told.iter().all(|word| line.contains(word))), "{what}: {}", place.log());
+        assert!(
+            place.log().lines().any(|line| words.iter().all(|word| line.contains(word))),
+            "{what}: {}",
+            place.log()
+        );
         assert_eq!((entries(&server, RENAMED).len(), place.journalled()), (0, journalled), "{what}");
 
         // With the word for it, the rung that was decided under the former name is taken.
@@ -202,12 +206,12 @@ fn a_new_chain_does_not_begin_where_the_former_stream_may_not_be_read() {
     server.cli(&[&["ACL", "SETUSER", "limited", "on", ">hush", "+@all"][..], &keys].concat());
     place.url = server.url().replace("redis://", "redis://limited:hush@");
     assert_ne!(started(&place, &["--new-chain"]), Some(0), "{}", place.log());
-    let told = [
+    let words = [
         "what was decided in quantum:stream:harvest.decision must be known",
         "it needs XRANGE there",
         "no permissions",
     ];
-    assert!(place.log().lines().any(|line| told.iter().all(|word| line.contains(word))), "{}", place.log());
+    assert!(place.log().lines().any(|line| words.iter().all(|word| line.contains(word))), "{}", place.log());
     assert_eq!(entries(&server, RENAMED), []);
     server.cli(&["ACL", "SETUSER", "limited", "(+xrange ~quantum:stream:harvest.decision)"]);
     assert_eq!(started(&place, &["--new-chain"]), Some(0), "{}", place.log());

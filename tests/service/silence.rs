@@ -18,20 +18,33 @@ const SYMBOL: &str = "AAAUSDT";
 /// minute and more.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(15);
 
-/// A live service behind a proxy, with pages and an open position, which leads.
-fn at_work(server: &RedisServer, wire: &Proxy) -> Place {
-    let mut place = live_place(server, "apply_plan", PLAN);
-    place.url = wire.url();
-    place.listen = format!("127.0.0.1:{}", free_port());
-    place
+/// A live service behind a proxy, with pages.
+struct Wired {
+    place: Place,
+    wire: Proxy,
+    server: RedisServer,
 }
 
-fn until_it_works(server: &RedisServer, service: &Service<'_>) {
-    until_leader(service);
-    until("the policy is adopted", || !entries(server, CONTROL).is_empty());
-    open_position(server, SYMBOL);
-    price(server, SYMBOL, "1.001");
-    until("the position is read", || is_read(server, &[PRICE, RESULT, CONTROL]));
+impl Wired {
+    fn new() -> Self {
+        let server = RedisServer::start();
+        let wire = Proxy::to(server.port());
+        let mut place = live_place(&server, "apply_plan", PLAN);
+        place.url = wire.url();
+        place.listen = format!("127.0.0.1:{}", free_port());
+        Self { place, wire, server }
+    }
+
+    /// Starts the service. It leads, and has read an open position.
+    fn at_work(&self) -> Service<'_> {
+        let (service, server) = (self.place.start(), &self.server);
+        until_leader(&service);
+        until("the policy is adopted", || !entries(server, CONTROL).is_empty());
+        open_position(server, SYMBOL);
+        price(server, SYMBOL, "1.001");
+        until("the position is read", || is_read(server, &[PRICE, RESULT, CONTROL]));
+        service
+    }
 }
 
 /// Returns the document of a command that asks the running service.
@@ -47,33 +60,31 @@ fn has_finding(status: &Value, name: &str) -> bool {
 
 #[test]
 fn a_server_that_is_silent_is_a_finding_and_is_read_again_soon() {
-    let server = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let place = at_work(&server, &wire);
-    let service = place.start();
-    until_it_works(&server, &service);
-    assert!(!has_finding(&asked(&place, "status"), "not_connected"));
+    let wired = Wired::new();
+    let Wired { place, wire, server } = &wired;
+    let service = wired.at_work();
+    assert!(!has_finding(&asked(place, "status"), "not_connected"));
 
     let inputs = |status: &Value| status["inputs"].as_array().cloned().unwrap_or_default();
-    let of_prices = || inputs(&asked(&place, "status")).into_iter().find(|input| input["stream"] == PRICE);
+    let of_prices = || inputs(&asked(place, "status")).into_iter().find(|input| input["stream"] == PRICE);
     until("the statistics of the streams are known", || {
         of_prices().is_some_and(|input| input["lag_ms"] == 0 && input["age_ms"].is_u64())
     });
     wire.silence(true);
     let began = Instant::now();
-    until("it is a finding", || has_finding(&asked(&place, "status"), "not_connected"));
+    until("it is a finding", || has_finding(&asked(place, "status"), "not_connected"));
     assert!(began.elapsed() < RECOVERED_WITHIN, "after {:?}", began.elapsed());
     until("the inputs are behind, and grow old", || {
         of_prices()
             .is_some_and(|input| input["lag_ms"].as_u64() > Some(10_000) && input["age_ms"].as_u64() > Some(10_000))
     });
-    until("the price of the position is stale", || asked(&place, "positions")[0]["hold"] == "stale_price");
+    until("the price of the position is stale", || asked(place, "positions")[0]["hold"] == "stale_price");
 
     wire.silence(false);
     let began = Instant::now();
-    price(&server, SYMBOL, "1.001");
-    until("it reads again", || is_read(&server, &[PRICE]));
-    until("it says so", || !has_finding(&asked(&place, "status"), "not_connected"));
+    price(server, SYMBOL, "1.001");
+    until("it reads again", || is_read(server, &[PRICE]));
+    until("it says so", || !has_finding(&asked(place, "status"), "not_connected"));
     assert!(began.elapsed() < RECOVERED_WITHIN, "after {:?}", began.elapsed());
     service.stop();
 }
@@ -81,29 +92,25 @@ fn a_server_that_is_silent_is_a_finding_and_is_read_again_soon() {
 /// Only the connection of the reader is silent, and the lease is renewed on another one.
 #[test]
 fn a_leader_whose_reading_connection_is_silent_makes_another_one() {
-    let server = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let place = at_work(&server, &wire);
-    let service = place.start();
-    until_it_works(&server, &service);
+    let wired = Wired::new();
+    let Wired { place, wire, server } = &wired;
+    let service = wired.at_work();
     wire.silence_those_that_send(Some("XREAD"));
-    until("the reader waits for an answer", || has_finding(&asked(&place, "status"), "not_connected"));
+    until("the reader waits for an answer", || has_finding(&asked(place, "status"), "not_connected"));
     wire.silence_those_that_send(None);
     let began = Instant::now();
-    price(&server, SYMBOL, "1.008");
-    until("it decides on the price", || entries(&server, PLAN).len() == 1);
+    price(server, SYMBOL, "1.008");
+    until("it decides on the price", || entries(server, PLAN).len() == 1);
     assert!(began.elapsed() < RECOVERED_WITHIN, "after {:?}", began.elapsed());
     service.stop();
 }
 
 #[test]
 fn a_leader_that_can_read_nothing_leaves_the_lease_to_a_standby() {
-    let server = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let place = at_work(&server, &wire);
-    let service = place.start();
-    until_it_works(&server, &service);
-    let mut other = Place::new(&server);
+    let wired = Wired::new();
+    let Wired { place, wire, server } = &wired;
+    let service = wired.at_work();
+    let mut other = Place::new(server);
     other.consumer = "two".to_owned();
     other.settings.clone_from(&place.settings);
     other.environment.clone_from(&place.environment);
@@ -111,8 +118,8 @@ fn a_leader_that_can_read_nothing_leaves_the_lease_to_a_standby() {
     standby.until_logged(&["HARVEST_START"]);
     wire.silence_those_that_send(Some("XREAD"));
     until_leader(&standby);
-    price(&server, SYMBOL, "1.008");
-    until("the other decides on the price", || entries(&server, PLAN).len() == 1);
+    price(server, SYMBOL, "1.008");
+    until("the other decides on the price", || entries(server, PLAN).len() == 1);
     service.stop();
     standby.stop();
 }

@@ -2,8 +2,8 @@
 
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, add, entries, gaps_told, is_read, is_read_to, open_position,
-    price, until, until_leader,
+    CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, add, entries, gaps_reported, is_read, is_read_to,
+    open_position, price, until, until_leader,
 };
 
 const QUARANTINE: &str = "quantum:stream:harvest.quarantine";
@@ -33,7 +33,7 @@ fn i10_a_stream_that_nothing_can_be_read_from_or_added_to_is_named_and_keeps_no_
     service.until_logged(&["IDS_NOT_TIME", PRICE]);
     until("the smallest id is read", || is_read_to(&server, PRICE, "0-1"));
 
-    // What cannot be told of entries that were quarantined waits; nothing waits for it.
+    // A record of a quarantined entry that cannot be published waits; nothing waits for it.
     price(&server, "AAAUSDT", "no number");
     service.until_logged(&["OUTPUT_REFUSED", QUARANTINE]);
     service.until_logged(&["IDS_NOT_TIME_OVER", PRICE]);
@@ -41,7 +41,7 @@ fn i10_a_stream_that_nothing_can_be_read_from_or_added_to_is_named_and_keeps_no_
     price(&server, "AAAUSDT", "1.008");
     until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
     server.cli(&["DEL", QUARANTINE]);
-    until("the record is told", || entries(&server, QUARANTINE).len() == 1);
+    until("the record is published", || entries(&server, QUARANTINE).len() == 1);
     service.until_logged(&["OUTPUT_REFUSED_OVER", QUARANTINE]);
     server.cli(&["DEL", SNAPSHOT]);
     service.until_logged(&["NOT_A_STREAM_OVER", SNAPSHOT]);
@@ -52,12 +52,12 @@ fn i10_a_stream_that_nothing_can_be_read_from_or_added_to_is_named_and_keeps_no_
     server.cli(&["XADD", RESULT, GREATEST, "symbol", "BBBUSDT"]);
     service.until_logged(&["IDS_EXHAUSTED", RESULT]);
     are_read(&server, &[INTENT, PRICE], "ids that are ahead and exhausted");
-    assert_eq!(gaps_told(&server), 0, "nothing is lost: {}", place.log());
+    assert_eq!(gaps_reported(&server), 0, "nothing is lost: {}", place.log());
 
     // What the stream held before is gone.
     server.cli(&["SET", PRICE, "no stream"]);
     service.until_logged(&["NOT_A_STREAM", PRICE]);
-    until("the gap is told", || gaps_told(&server) == 1);
+    until("the gap is reported", || gaps_reported(&server) == 1);
     are_read(&server, &[INTENT], "a key of another type");
     service.kill();
 

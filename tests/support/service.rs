@@ -219,7 +219,7 @@ pub fn until_leader(service: &Service<'_>) {
 }
 
 /// Returns the number of gaps that the control stream contains. [1]
-pub fn gaps_told(server: &RedisServer) -> usize {
+pub fn gaps_reported(server: &RedisServer) -> usize {
     field_of_all(server, CONTROL, "event_type").iter().filter(|kind| *kind == "history.gap").count()
 }
 

@@ -70,8 +70,9 @@ impl Coverage {
         };
         let mut coverage: BTreeMap<String, Covered> = engine.streams().iter().map(of_stream).collect();
         for gap in &engine.globals().gaps {
-            let told = CoveredGap { after: text(gap.after), before: text(gap.before), told: gap.reported.to_string() };
-            coverage.entry(gap.stream.to_string()).or_default().gaps.push(told);
+            let (after, before) = (text(gap.after), text(gap.before));
+            let covered = CoveredGap { after, before, told: gap.reported.to_string() };
+            coverage.entry(gap.stream.to_string()).or_default().gaps.push(covered);
         }
         coverage
     }

@@ -111,8 +111,8 @@ fn ensure_journal_is_whole(engine: &Engine, store: &Store, journal: Option<&Path
     }
     let decisions = engine.streams().iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
     let read = decisions.and_then(|(stream, _)| engine.cursor(stream));
-    let is_told = |row: &OutboxRow| row.written.is_some_and(|written| read.is_some_and(|read| written <= read));
-    if let Some(row) = live::outbox(store)?.iter().find(|row| !is_told(row)) {
+    let is_read = |row: &OutboxRow| row.written.is_some_and(|written| read.is_some_and(|read| written <= read));
+    if let Some(row) = live::outbox(store)?.iter().find(|row| !is_read(row)) {
         bail!(
             "decision {} has not come back to the service yet: start the service, let it read, and stop it first",
             row.seq

@@ -65,7 +65,7 @@ pub fn table(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         screen.table(&head, &[2, 3, 5, 6, 7, 8, 9, 10, 11], rows)?;
     }
     if !sheet.unconfirmed.is_empty() {
-        screen.line(&format!("unconfirmed (a snapshot told of them once): {}", sheet.unconfirmed.join(" ")))?;
+        screen.line(&format!("unconfirmed (one snapshot has reported them): {}", sheet.unconfirmed.join(" ")))?;
     }
     let is_open = |name: &String| sheet.positions.iter().any(|p| p.book() == name && p.closed.is_none());
     let held: Vec<&str> = sheet.history_gap.iter().filter(|name| !is_open(name)).map(String::as_str).collect();
@@ -164,7 +164,7 @@ pub fn story(sheet: &Sheet, symbol: &str, screen: &mut Screen<'_>) -> anyhow::Re
         screen.line("history gap: held until a snapshot agrees or the gap is accepted")?;
     }
     if !sheet.unconfirmed.is_empty() {
-        screen.line("unconfirmed: a snapshot told of a position once")?;
+        screen.line("unconfirmed: one snapshot has reported a position")?;
     }
     as_of(sheet, screen)
 }

@@ -33,9 +33,9 @@ use super::line::{self, FieldValue, Fields};
 use super::number;
 use super::object::Object;
 use super::signing::SigningKey;
-use crate::domain::event::ids::{AccountId, EntryId, StreamId};
+use crate::domain::event::ids::{AccountId, EntryId, StreamId, SymbolId};
 use crate::domain::event::streams::{StreamKind, Streams};
-use crate::domain::event::{Entry, Event, Reason, Unreadable};
+use crate::domain::event::{Entry, Event, PositionSide, Reason, Unreadable};
 
 /// A larger entry is quarantined. [bytes]
 pub const ENTRY_SIZE_MAX: usize = 1 << 20;
@@ -51,6 +51,15 @@ pub struct Decoder {
     accounts: Vec<AccountId>,
     /// Verifies control entries and decisions.
     key: Option<SigningKey>,
+}
+
+/// An entry that was decoded, before the checks that concern all kinds.
+struct Decoded {
+    shape: &'static str,
+    symbol: Option<SymbolId>,
+    account: AccountId,
+    position_side: Option<PositionSide>,
+    content: Result<Event, Unreadable>,
 }
 
 impl Decoder {
@@ -98,62 +107,11 @@ impl Decoder {
     /// Decodes one entry. It never fails: an unreadable entry is returned with the error as its content.
     pub fn decode(&mut self, stream: StreamId, id: EntryId, fields: &Fields<'_>) -> Entry {
         let kind = self.streams.kind(stream);
-        let mut shape = envelope_shape(kind, fields);
-        let stream_account = self.accounts[usize::from(stream.0)];
-        let (symbol, account);
-        let mut position_side = None;
-        let content = match Object::of(fields) {
-            Err(reason) => {
-                // The flat fields beside it still name the symbol and the precautions.
-                let flat = Object::flat(fields);
-                symbol = match kind {
-                    StreamKind::Price => {
-                        with_symbol(&flat, |name| self.symbols.intern_priced(name).ok()).ok().flatten().flatten()
-                    }
-                    _ => optional_symbol(&flat, &mut self.symbols).ok().flatten(),
-                };
-                let (kills, gap) =
-                    if kind == StreamKind::Control { control::precaution(fields) } else { (false, false) };
-                // Its account may be in the part that cannot be read.
-                let name = account::name(&flat).ok().flatten();
-                let any_account = name.is_none() && !stream_account.is_named();
-                account = name.map_or(stream_account, |name| self.symbols.accounts.intern(&name));
-                let moves = kind == StreamKind::Observation && observation::may_move(&flat);
-                // The part that cannot be read may contain a fill, so the entry does not count as a refusal.
-                Err(Unreadable { moves, kills, gap, any_account, ..Unreadable::new(reason) })
-            }
-            Ok(object) => {
-                let mut subject = Subject {
-                    object,
-                    stream,
-                    id,
-                    symbols: &mut self.symbols,
-                    shape,
-                    symbol: None,
-                    stream_account,
-                    account: AccountId::NONE,
-                    position_side: None,
-                    refusal: false,
-                    kills: false,
-                    gap: false,
-                };
-                let decoded = decode_kind(kind, &mut subject);
-                let (mut any_account, mut moves) = (false, false);
-                if decoded.is_err() && kind != StreamKind::Price {
-                    any_account = subject.account().is_err();
-                    moves = kind == StreamKind::Observation && observation::may_move(&subject.object);
-                    // The order of a trade could be of any account. A position is of its own.
-                    any_account |= moves && subject.shape != "exchange.position" && !subject.account.is_named();
-                    subject.position_side = position::position_side(&subject.object).ok().flatten();
-                }
-                (shape, symbol) = (subject.shape, subject.symbol);
-                (account, position_side) = (subject.account, subject.position_side);
-                let Subject { refusal, kills, gap, .. } = subject;
-                let unreadable =
-                    |reason| Unreadable { refusal, moves, kills, gap, any_account, ..Unreadable::new(reason) };
-                decoded.map_err(unreadable)
-            }
+        let decoded = match Object::of(fields) {
+            Err(reason) => self.decode_flat(stream, fields, reason),
+            Ok(object) => self.decode_object(stream, id, envelope_shape(kind, fields), object),
         };
+        let Decoded { shape, symbol, account, position_side, content } = decoded;
         let mut content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };
         let may_concern = matches!(kind, StreamKind::Result | StreamKind::Snapshot | StreamKind::Decision);
         if let (Err(unreadable), None) = (&mut content, symbol)
@@ -164,9 +122,61 @@ impl Decoder {
         let content = self.verified(stream, id, fields, content);
         Entry { stream, kind, id, shape, symbol, account, position_side, content }
     }
-}
 
-impl Decoder {
+    /// Decodes an entry whose payload cannot be read. The flat fields beside it still name the symbol, the account and the
+    /// precautions.
+    fn decode_flat(&mut self, stream: StreamId, fields: &Fields<'_>, reason: Reason) -> Decoded {
+        let kind = self.streams.kind(stream);
+        let stream_account = self.accounts[usize::from(stream.0)];
+        let flat = Object::flat(fields);
+        let symbol = match kind {
+            StreamKind::Price => {
+                with_symbol(&flat, |name| self.symbols.intern_priced(name).ok()).ok().flatten().flatten()
+            }
+            _ => optional_symbol(&flat, &mut self.symbols).ok().flatten(),
+        };
+        let (kills, gap) = if kind == StreamKind::Control { control::precaution(fields) } else { (false, false) };
+        // Its account may be in the part that cannot be read.
+        let name = account::name(&flat).ok().flatten();
+        let any_account = name.is_none() && !stream_account.is_named();
+        let account = name.map_or(stream_account, |name| self.symbols.accounts.intern(&name));
+        let moves = kind == StreamKind::Observation && observation::may_move(&flat);
+        // The part that cannot be read may contain a fill, so the entry does not count as a refusal.
+        let content = Err(Unreadable { moves, kills, gap, any_account, ..Unreadable::new(reason) });
+        Decoded { shape: envelope_shape(kind, fields), symbol, account, position_side: None, content }
+    }
+
+    /// Decodes the object of an entry. `shape` is that of its envelope.
+    fn decode_object(&mut self, stream: StreamId, id: EntryId, shape: &'static str, object: Object<'_>) -> Decoded {
+        let kind = self.streams.kind(stream);
+        let mut subject = Subject {
+            object,
+            stream,
+            id,
+            symbols: &mut self.symbols,
+            shape,
+            symbol: None,
+            stream_account: self.accounts[usize::from(stream.0)],
+            account: AccountId::NONE,
+            position_side: None,
+            refusal: false,
+            kills: false,
+            gap: false,
+        };
+        let decoded = decode_kind(kind, &mut subject);
+        let (mut any_account, mut moves) = (false, false);
+        if decoded.is_err() && kind != StreamKind::Price {
+            any_account = subject.account().is_err();
+            moves = kind == StreamKind::Observation && observation::may_move(&subject.object);
+            // The order of a trade could be of any account. A position is of its own.
+            any_account |= moves && subject.shape != "exchange.position" && !subject.account.is_named();
+            subject.position_side = position::position_side(&subject.object).ok().flatten();
+        }
+        let Subject { shape, symbol, account, position_side, refusal, kills, gap, .. } = subject;
+        let unreadable = |reason| Unreadable { refusal, moves, kills, gap, any_account, ..Unreadable::new(reason) };
+        Decoded { shape, symbol, account, position_side, content: decoded.map_err(unreadable) }
+    }
+
     /// Verifies an entry that could be read. An unreadable one has been judged before, and is never milder.
     fn verified(
         &self,

@@ -50,25 +50,7 @@ impl Engine {
                 Ok(BookFound::Known(book))
             }
             Belongs::ToOrder { book, is_other_side } => {
-                let account = self.slots.book(book).account;
-                // An entry without a side names that of its order.
-                let names_both =
-                    naming.side.is_none_or(|side| !side.is_hedge()) && !self.slots.book(book).side.is_hedge();
-                if names_both && naming.has_qty && self.has_open_hedge_book(account) {
-                    return Err(Unreadable::sideless(account));
-                }
-                rollbacks.save(event, entry.id, book, &self.slots);
-                if is_other_side {
-                    self.flag_gap(book);
-                }
-                if is_other_side || self.contradicts_order(book, naming) {
-                    // The quantity may be missing in the book that it names.
-                    let account = if naming.account.is_named() { naming.account } else { account };
-                    let named = self.intern_book(symbol, account, naming.side.unwrap_or_default());
-                    rollbacks.save(event, entry.id, named, &self.slots);
-                    self.flag_gap(named);
-                }
-                self.name_account(book, naming);
+                self.check_order(book, is_other_side, naming, entry, event, rollbacks)?;
                 Ok(BookFound::Known(book))
             }
             Belongs::Reuses { id_of, account, side } => {
@@ -88,6 +70,38 @@ impl Engine {
                 Ok(BookFound::Known(book))
             }
         }
+    }
+
+    /// Compares an entry with the book of its order: flags the books whose quantities may differ, and lets the order keep an
+    /// account that is named for it first. Errors if the entry lacks the side of a hedge position.
+    fn check_order(
+        &mut self,
+        book: BookId,
+        is_other_side: bool,
+        naming: &Naming<'_>,
+        entry: &Entry,
+        event: &Event,
+        rollbacks: &mut Rollbacks,
+    ) -> Result<(), Unreadable> {
+        let account = self.slots.book(book).account;
+        // An entry without a side names that of its order.
+        let names_both = naming.side.is_none_or(|side| !side.is_hedge()) && !self.slots.book(book).side.is_hedge();
+        if names_both && naming.has_qty && self.has_open_hedge_book(account) {
+            return Err(Unreadable::sideless(account));
+        }
+        rollbacks.save(event, entry.id, book, &self.slots);
+        if is_other_side {
+            self.flag_gap(book);
+        }
+        if is_other_side || self.contradicts_order(book, naming) {
+            // The quantity may be missing in the book that it names.
+            let account = if naming.account.is_named() { naming.account } else { account };
+            let named = self.intern_book(naming.symbol, account, naming.side.unwrap_or_default());
+            rollbacks.save(event, entry.id, named, &self.slots);
+            self.flag_gap(named);
+        }
+        self.name_account(book, naming);
+        Ok(())
     }
 
     /// Returns true if an entry names an account for an order of the account without a name, and fills on the other

@@ -120,7 +120,7 @@ impl Metrics {
         let connected = if facts.connected { 1.0 } else { 0.0 };
         self.gauge("connected", "1 while the socket is open", whose.clone(), connected);
         let undelivered = if facts.undelivered.is_some() { 1.0 } else { 0.0 };
-        self.gauge("undelivered", "1 while REST shows changes that no event told", whose.clone(), undelivered);
+        self.gauge("undelivered", "1 while REST shows changes that no event reported", whose.clone(), undelivered);
         let age = |at: Option<Instant>| at.map(|at| at.elapsed().as_secs_f64());
         for (name, help, value) in [
             ("message_age_seconds", "Since the last message of the exchange", age(facts.message)),

@@ -411,8 +411,8 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
     concerns.extend(limited(&backfill.modes_differ).map(|mode| {
         let (exchange, entries) = (&mode.exchange, &mode.entries);
         let says = format!(
-            "{}the exchange has {exchange} mode, the entries have {entries}: LONG, SHORT and positions without a side are \
-             not told apart; correct the mode or the producers",
+            "{}the exchange has {exchange} mode, the entries have {entries}: LONG, SHORT and positions without a side \
+             are not told apart; correct the mode or the producers",
             of_account(&mode.account)
         );
         Concern { name: "position_mode", about: about(&mode.account), says }

@@ -233,7 +233,8 @@ fn of_positions(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     let missing = by("field", &positions.missing).map(|(labels, n)| (labels, n as f64));
     page.gauges("positions_missing", "Open positions that lack a field", missing)?;
     page.gauges("positions_held", "Open positions by the hold that they have now", counted(&positions.held))?;
-    page.gauge("positions_unconfirmed", "Symbols of which a snapshot told once", positions.unconfirmed.len() as f64)?;
+    let help = "Symbols with a position that only one snapshot has reported";
+    page.gauge("positions_unconfirmed", help, positions.unconfirmed.len() as f64)?;
     page.gauge(
         "positions_unknown",
         "1 while no position, not even a flat one, was ever seen: not the same as flat",

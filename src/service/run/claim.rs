@@ -49,33 +49,23 @@ fn decisions_of(streams: &Streams) -> String {
 }
 
 /// Logs that the claims of a cell could not be read.
-fn passed_over(decisions: &str, error: &str) {
+fn log_unreadable(decisions: &str, error: &str) {
     tracing::warn!(of = decisions, error, "the claims of a cell cannot be read, and are not compared");
 }
 
 /// Checks that no other cell at work acts for an account of this cell. The error names the other cell. A service that
 /// is not a cell and reads all accounts checks nothing.
 pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
-    let (own, selection) = (decisions_of(&config.streams), config.streams.selection());
+    let own = decisions_of(&config.streams);
     if config.scope().is_everything() {
         return Ok(());
     }
-    let cells = 0..config.cells().unwrap_or(0).min(LOOKED_UP_MAX);
-    let others = cells.filter(|cell| Some(*cell) != config.run.cell);
-    let others = others.filter_map(|cell| Some(decisions_of(&config.for_cell(cell).ok()?.streams)));
-    let mut beside: Vec<String> = Vec::new();
-    for decisions in std::iter::once(own.clone()).chain(others) {
-        let is_known = |of: &String| claims_key(of) == claims_key(&decisions);
-        if !beside.iter().any(is_known) {
-            beside.push(decisions);
-        }
-    }
     // The owners of slots that did not answer: each is asked once.
     let mut silent: BTreeSet<String> = BTreeSet::new();
-    for decisions in beside {
+    for decisions in cells_beside(config, &own) {
         let owner = server.owner_of(&claims_key(&decisions));
         if let Some(owner) = owner.as_ref().filter(|owner| decisions != own && silent.contains(*owner)) {
-            passed_over(&decisions, &format!("Redis at {owner} did not answer before"));
+            log_unreadable(&decisions, &format!("Redis at {owner} did not answer before"));
             continue;
         }
         let claims = match server.claims(&decisions).await {
@@ -84,36 +74,57 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
             // In a cluster, the cells of other slots are on other servers. The configuration was already compared with
             // theirs.
             Err(error) => {
-                passed_over(&decisions, &error.to_string());
+                log_unreadable(&decisions, &error.to_string());
                 silent.extend(owner.filter(|_| error.is_unreachable()));
                 continue;
             }
         };
-        for other in claims {
-            if other.decisions == own {
-                let is_same = scope::read_selection(&other.text).is_ok_and(|of_other| of_other == *selection);
-                if !is_same {
-                    bail!(
-                        "the decision stream {own} is led by a service of other accounts ({}), and this one reads {selection}: stop \
-                         that one, or give this one a decision stream of its own",
-                        other.text
-                    );
-                }
-            } else if let Some(both) = shared(selection, &other) {
-                bail!(
-                    "the cell of {} acts for {both} as well: both would send orders. Stop it, or take the accounts out of \
-                     run.accounts or run.shard of one of the two",
-                    other.decisions
-                );
-            } else if scope::group_of_claim(&other.text).as_ref() == Some(&config.run.group) {
-                bail!(
-                    "the cell of {} reads in the consumer group {:?}, too: each would get a part of the entries of a shared stream. \
-                     Give this one a run.group of its own",
-                    other.decisions,
-                    config.run.group
-                );
-            }
+        claims.iter().try_for_each(|other| compare(config, &own, other))?;
+    }
+    Ok(())
+}
+
+/// Returns the decision streams under which cells claim: that of this cell, and those of the other configured cells whose
+/// claims are elsewhere.
+fn cells_beside(config: &Config, own: &str) -> Vec<String> {
+    let cells = 0..config.cells().unwrap_or(0).min(LOOKED_UP_MAX);
+    let others = cells.filter(|cell| Some(*cell) != config.run.cell);
+    let others = others.filter_map(|cell| Some(decisions_of(&config.for_cell(cell).ok()?.streams)));
+    let mut beside: Vec<String> = Vec::new();
+    for decisions in std::iter::once(own.to_owned()).chain(others) {
+        let is_known = |of: &String| claims_key(of) == claims_key(&decisions);
+        if !beside.iter().any(is_known) {
+            beside.push(decisions);
         }
+    }
+    beside
+}
+
+/// Compares a claim with this cell. Errors if both would act for an account, or share a consumer group.
+fn compare(config: &Config, own: &str, other: &Claim) -> anyhow::Result<()> {
+    let selection = config.streams.selection();
+    if other.decisions == own {
+        let is_same = scope::read_selection(&other.text).is_ok_and(|of_other| of_other == *selection);
+        if !is_same {
+            bail!(
+                "the decision stream {own} is led by a service of other accounts ({}), and this one reads {selection}: stop that \
+                 one, or give this one a decision stream of its own",
+                other.text
+            );
+        }
+    } else if let Some(both) = shared(selection, other) {
+        bail!(
+            "the cell of {} acts for {both} as well: both would send orders. Stop it, or take the accounts out of run.accounts \
+             or run.shard of one of the two",
+            other.decisions
+        );
+    } else if scope::group_of_claim(&other.text).as_ref() == Some(&config.run.group) {
+        bail!(
+            "the cell of {} reads in the consumer group {:?}, too: each would get a part of the entries of a shared stream. \
+             Give this one a run.group of its own",
+            other.decisions,
+            config.run.group
+        );
     }
     Ok(())
 }

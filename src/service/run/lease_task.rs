@@ -71,38 +71,15 @@ pub async fn keep_lease(setup: LeaseSetup) {
             }
             Ok(None) => {
                 // If another process takes over the lease under our name, it has seen us at work, or we have seen it.
-                let holder = setup.holder.borrow().name.clone();
-                if !inherits
-                    && holder.as_deref() == Some(&*setup.consumer)
-                    && !std::mem::replace(&mut has_duplicate, true)
-                {
-                    tracing::error!(
-                        consumer = setup.consumer,
-                        "another process runs under this consumer name and holds the lease: give each a name of its own \
-                         (run.consumer), or stop one of them"
-                    );
+                let is_duplicate = !inherits && setup.holder.borrow().name.as_deref() == Some(&*setup.consumer);
+                if is_duplicate && !std::mem::replace(&mut has_duplicate, true) {
+                    log_duplicate(&setup.consumer);
                 }
                 inherits = false;
                 setup.role.send_if_modified(|role| std::mem::replace(role, LeaseState::NotOurs) != LeaseState::NotOurs);
             }
             Err(error) => {
-                if !error.is_unreachable() {
-                    let LeaseKeys { lease, token } = &setup.keys;
-                    let stuck =
-                        format!("{error}; find who writes {lease} or {token}, and delete the one that is wrong (DEL)");
-                    setup.holder.send_replace(LeaseHolder { name: None, stuck: Some(stuck) });
-                }
-                let error = error.to_string();
-                // Logs each cause once, and not three times a second.
-                if failed != error {
-                    let lease_ms = setup.lasts.as_millis() as u64;
-                    tracing::warn!(
-                        %error,
-                        lease_ms,
-                        "the lease could not be kept: if it is not renewed within lease_ms, this instance stops emitting"
-                    );
-                    failed = error;
-                }
+                report_failure(&setup, &error, &mut failed);
                 // We keep the lease until its time is over. The role knows that time.
                 tokio::time::sleep(AGAIN).await;
                 lease = reconnected(&setup, lease).await;
@@ -118,6 +95,33 @@ pub async fn keep_lease(setup: LeaseSetup) {
         if let Err(error) = lease.give_back(claim).await {
             tracing::warn!(%error, "the lease was not given back and ends by itself");
         }
+    }
+}
+
+fn log_duplicate(consumer: &str) {
+    tracing::error!(
+        consumer,
+        "another process runs under this consumer name and holds the lease: give each a name of its own (run.consumer), or \
+         stop one of them"
+    );
+}
+
+/// Reports that the lease could not be kept. Logs each cause once, and not three times a second.
+fn report_failure(setup: &LeaseSetup, error: &ServerError, logged: &mut String) {
+    if !error.is_unreachable() {
+        let LeaseKeys { lease, token } = &setup.keys;
+        let stuck = format!("{error}; find who writes {lease} or {token}, and delete the one that is wrong (DEL)");
+        setup.holder.send_replace(LeaseHolder { name: None, stuck: Some(stuck) });
+    }
+    let error = error.to_string();
+    if *logged != error {
+        let lease_ms = setup.lasts.as_millis() as u64;
+        tracing::warn!(
+            %error,
+            lease_ms,
+            "the lease could not be kept: if it is not renewed within lease_ms, this instance stops emitting"
+        );
+        *logged = error;
     }
 }
 

@@ -27,17 +27,18 @@ use super::orders::OrderSettings;
 use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, Fields};
 use crate::codec::live::{self, Checkpoint, Finding};
+use crate::codec::seal::Sealed;
 use crate::codec::shown::shown;
 use crate::codec::signing::SigningKey;
 use crate::codec::state::{self, Row};
 use crate::domain::book::counters::Count;
 use crate::domain::delivery::fault::Faults;
-use crate::domain::delivery::row::SOMEWHERE;
+use crate::domain::delivery::row::{OutboxRow, SOMEWHERE};
 use crate::domain::delivery::{Delivery, Folded, Restored, Settings, StreamPosition};
-use crate::domain::engine::{Disposition, Engine};
+use crate::domain::engine::{Decision, Disposition, Engine};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
-use crate::domain::event::{Control, Event};
+use crate::domain::event::{Control, Entry, Event};
 use crate::drive::commits::PendingRows;
 use crate::drive::driver::Driver;
 use crate::drive::look_ahead::{self, LookAhead};
@@ -225,20 +226,11 @@ impl Processor {
         if is_control {
             self.update_kill_gate(stream, id);
         }
-        if unknown(self.engine()) > unknown_before
-            && let Ok(Event::Control(fact)) = &entry.content
-            && let Control::RiskAccepted { position_id } | Control::RungRearmed { position_id, .. } = &fact.control
-        {
-            tracing::warn!(entry = %id, position = %shown(position_id), "UNKNOWN_POSITION: the control entry has no effect, because its position or rung is not known");
+        if unknown(self.engine()) > unknown_before {
+            log_unknown_position(&entry);
         }
-        let decided = stepped.decided.into_iter().map(|(decision, mut sealed)| {
-            if let Some(key) = &self.signing {
-                sealed.sign(key);
-            }
-            self.operator_lines.insert(sealed.seq, operator_log::emit(&self.driver.engine, &decision));
-            self.order_settings.row(&self.driver.engine, &decision, &sealed, &self.outputs.suggestions)
-        });
-        let decided = decided.collect();
+        let decided =
+            stepped.decided.into_iter().map(|(decision, sealed)| self.outbox_row(&decision, sealed)).collect();
         let disposition = stepped.disposition;
         self.note(&entry, disposition, is_foreign, &policy_before, is_skipped);
         let seen = match &entry.content {
@@ -260,6 +252,15 @@ impl Processor {
             Folded { entry: &entry, is_new, by_group, disposition, is_skipped, is_foreign, decided, seen, record };
         self.delivery.handle_folded(folded, now_ms, &self.driver.engine);
         Ok(())
+    }
+
+    /// Returns the row of the outbox for a new decision, signed if there is a key. Makes its line for the operator.
+    fn outbox_row(&mut self, decision: &Decision, mut sealed: Sealed) -> OutboxRow {
+        if let Some(key) = &self.signing {
+            sealed.sign(key);
+        }
+        self.operator_lines.insert(sealed.seq, operator_log::emit(&self.driver.engine, decision));
+        self.order_settings.row(&self.driver.engine, decision, &sealed, &self.outputs.suggestions)
     }
 
     /// Shuts the kill gate for an entry that was read: no order is sent until it has had its turn.
@@ -340,5 +341,14 @@ impl Processor {
     /// Returns the findings about past entries, of this process and earlier ones.
     pub fn findings(&self) -> BTreeMap<String, Finding> {
         self.findings.all(&self.engine().counters)
+    }
+}
+
+/// Logs a control entry that names a position or a rung that is not known.
+fn log_unknown_position(entry: &Entry) {
+    if let Ok(Event::Control(fact)) = &entry.content
+        && let Control::RiskAccepted { position_id } | Control::RungRearmed { position_id, .. } = &fact.control
+    {
+        tracing::warn!(entry = %entry.id, position = %shown(position_id), "UNKNOWN_POSITION: the control entry has no effect, because its position or rung is not known");
     }
 }

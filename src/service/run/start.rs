@@ -123,6 +123,17 @@ fn account_policy(of: &Policy) -> AccountPolicy {
     AccountPolicy { hash: of.hash.clone(), json: policy::to_json(of).into() }
 }
 
+fn order_settings(config: &Config) -> anyhow::Result<OrderSettings> {
+    let account_policies = config.account_policies.iter();
+    Ok(OrderSettings {
+        live: config.live()?,
+        policy: config.policy.hash.clone(),
+        account_policies: account_policies.map(|(account, of)| (account.clone(), account_policy(of))).collect(),
+        age_max_ms: config.emit.max_decision_age_ms,
+    })
+}
+
+/// Opens the store where the last process ended. Errors if the store is not of a service, or beyond the journal.
 fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow::Result<Starting> {
     let mut notices = Vec::new();
     let mut projection = Projection::open(&config.run.store, config, Decisions::Recorded, &mut notices)?;
@@ -166,16 +177,7 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
         driver,
         rows,
         signing: keys::configured(config)?,
-        order_settings: OrderSettings {
-            live: config.live()?,
-            policy: config.policy.hash.clone(),
-            account_policies: config
-                .account_policies
-                .iter()
-                .map(|(account, of)| (account.clone(), account_policy(of)))
-                .collect(),
-            age_max_ms: config.emit.max_decision_age_ms,
-        },
+        order_settings: order_settings(config)?,
         outputs: OutputStreams {
             control: server::control_stream(&config.streams),
             suggestions: config.outputs.suggestions.clone(),

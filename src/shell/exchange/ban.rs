@@ -37,9 +37,9 @@ impl BanFile {
 
     /// Stores a wait that begins now. Returns the ban in force, and an error if it could not be stored.
     pub(super) fn remember(&mut self, status: u16, wait_ms: u64, now_ms: u64) -> (Ban, io::Result<()>) {
-        let told = Ban { until_ms: now_ms + wait_ms.clamp(1, WAIT_MAX_MS), status };
+        let received = Ban { until_ms: now_ms + wait_ms.clamp(1, WAIT_MAX_MS), status };
         // A later and shorter wait does not end a longer one.
-        let ban = self.in_force(now_ms).filter(|ban| ban.until_ms > told.until_ms).unwrap_or(told);
+        let ban = self.in_force(now_ms).filter(|ban| ban.until_ms > received.until_ms).unwrap_or(received);
         self.own = Some(ban);
         let written = self.path.as_deref().map_or(Ok(()), |path| write(path, ban, &self.base_url));
         (ban, written)
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(again.remember(429, 1_000, 2_000).0, ban, "a shorter wait does not end a longer one");
         fs::write(&path, "nonsense").unwrap();
         assert_eq!(file("https://a").in_force(2_000), None);
-        assert_eq!(again.in_force(2_000), Some(ban), "what we were told ourselves needs no file");
+        assert_eq!(again.in_force(2_000), Some(ban), "a ban that this process received needs no file");
         fs::write(&path, "99999999999999 418 https://a").unwrap();
         assert_eq!(file("https://a").in_force(2_000), None, "no ban takes thousands of years");
     }

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_over_the_limit_is_passed_over_without_being_held() {
+    fn a_line_over_the_limit_is_skipped_without_being_held() {
         let text = [vec![b'a'; 10], vec![b'b'; 40 * BLOCK_BYTES], vec![b'c'; 9], vec![b'd'; 11]].join(&b'\n');
         let mut blocks = blocks(text, 10);
         for wanted in [Some(b'a'), None, Some(b'c'), None] {

@@ -112,17 +112,17 @@ pub(super) fn view(address: &Address) -> Result<View, ServerError> {
         return Err(ServerError::NotACluster { server: address.name().to_owned() });
     };
     let nodes = cluster.nodes();
-    let (tell, told) = bounded(nodes.len());
+    let (sender, views) = bounded(nodes.len());
     for node in nodes {
-        let (tell, address) = (tell.clone(), address.of_node(&node)?.within(OF_VIEW));
+        let (sender, address) = (sender.clone(), address.of_node(&node)?.within(OF_VIEW));
         // A node that does not answer blocks only its own thread.
-        std::thread::spawn(move || tell.send(view_of(&address, &node)));
+        std::thread::spawn(move || sender.send(view_of(&address, &node)));
     }
-    drop(tell);
+    drop(sender);
     let mut found: Option<View> = None;
     let mut failure = None;
     let mut until = Instant::now() + OF_VIEW.connect + 2 * OF_VIEW.response;
-    while let Ok(view) = told.recv_deadline(until) {
+    while let Ok(view) = views.recv_deadline(until) {
         match view {
             Ok(view) => {
                 until = until.min(Instant::now() + OTHERS);
@@ -214,7 +214,7 @@ fn shards_of(answer: Value, asked: &Node, is_tls: bool) -> Result<Vec<Shard>, Re
 fn node_of_shard(answer: Value, asked: &Node, is_tls: bool) -> Result<Option<(Node, bool, bool)>, RedisError> {
     let (mut endpoint, mut ip, mut port, mut tls_port, mut role, mut health) =
         (String::new(), String::new(), None, None, String::new(), String::new());
-    let text = |value| reply::text(value, "a node is not told in texts");
+    let text = |value| reply::text(value, "a field of a node is not a text");
     for (name, value) in reply::named(answer)? {
         match (name.as_str(), value) {
             (_, Value::Nil) => {}

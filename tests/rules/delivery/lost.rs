@@ -43,18 +43,38 @@ fn a_second_loss_with_the_same_entries_around_it_is_reported_too() {
     assert_eq!(rig.actions()[..2], ["append 2 Gap", "offer 1 record-only"]);
 }
 
-#[test]
-fn lost_decisions_are_written_again_first_and_without_their_orders() {
+/// Returns a live rig whose order was written.
+fn with_a_written_order() -> Rig {
     let mut rig = with_an_order();
     assert_eq!(rig.actions()[0], "offer 1");
     rig.written(1, 1_770_163_200_003);
-    rig.decide("BUSDT", 1_770_163_300_000);
-    rig.sync();
     rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions()[0], "offer 2 after:1770163200003-0");
+    assert_eq!(rig.actions(), NOTHING);
+    rig
+}
+
+/// The second decision is offered, and the server has lost the one before it: delivery looks for what was written. A third
+/// decision was written by another instance, or there is none.
+fn with_a_lost_order(is_third_written: bool) -> Rig {
+    let mut rig = with_a_written_order();
+    rig.decide("BUSDT", 1_770_163_300_000);
+    if is_third_written {
+        rig.decide("CUSDT", 1_770_163_400_000);
+    }
+    rig.sync();
+    assert!(rig.actions()[0].starts_with("offer 2 after:1770163200003-0"));
+    if is_third_written {
+        rig.written(3, 1_770_163_400_003);
+    }
     rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
     rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions(), ["check 1"]);
+    assert_eq!(rig.actions(), [if is_third_written { "check 1 3" } else { "check 1" }]);
+    rig
+}
+
+#[test]
+fn lost_decisions_are_written_again_first_and_without_their_orders() {
+    let mut rig = with_a_lost_order(false);
     assert_eq!(rig.actions(), NOTHING, "nothing is offered before they are written again");
     rig.notices();
     rig.looked(1, false, None);
@@ -64,46 +84,21 @@ fn lost_decisions_are_written_again_first_and_without_their_orders() {
     assert_eq!(rig.actions(), ["offer 1 again record-only, 2 needs"]);
 }
 
+/// The same if another instance has written the decision after it, and both entries before that are trimmed.
 #[test]
 fn a_decision_that_was_only_trimmed_is_not_looked_for_twice() {
-    let mut rig = with_an_order();
-    assert_eq!(rig.actions()[0], "offer 1");
-    rig.written(1, 1_770_163_200_003);
-    rig.decide("BUSDT", 1_770_163_300_000);
-    rig.sync();
-    rig.delivery.handle_acknowledged();
-    rig.actions();
-    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
-    rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions(), ["check 1"]);
-    rig.looked(1, false, Some(trimmed(1_770_163_200_003)));
-    assert_eq!(rig.actions(), ["offer 2"], "without the entry that was trimmed");
-}
-
-/// Another instance has written the decision after it, and both entries before that are trimmed.
-#[test]
-fn a_trimmed_decision_is_not_looked_for_twice_if_a_later_one_is_written() {
-    let mut rig = with_an_order();
-    assert_eq!(rig.actions()[0], "offer 1");
-    rig.written(1, 1_770_163_200_003);
-    rig.decide("BUSDT", 1_770_163_300_000);
-    rig.decide("CUSDT", 1_770_163_400_000);
-    rig.sync();
-    rig.delivery.handle_acknowledged();
-    rig.actions();
-    rig.written(3, 1_770_163_400_003);
-    rig.delivery.handle_offered(2, OfferAnswer::Lost, 1);
-    rig.delivery.handle_acknowledged();
-    assert_eq!(rig.actions(), ["check 1 3"]);
-    rig.looked(1, false, Some(trimmed(1_770_163_200_003)));
-    assert_eq!(rig.actions(), ["offer 2"], "without the entry that was trimmed");
+    for is_third_written in [false, true] {
+        let mut rig = with_a_lost_order(is_third_written);
+        rig.looked(1, false, Some(trimmed(1_770_163_200_003)));
+        assert_eq!(rig.actions(), ["offer 2"], "without the entry that was trimmed");
+    }
 }
 
 /// It was there when it was looked for. The server may lose it after that, so the next one is written behind it only if
 /// it is still there.
 #[test]
 fn a_decision_that_was_there_when_it_was_looked_for_may_be_lost_later() {
-    let mut rig = with_a_written_order();
+    let mut rig = with_an_order_to_look_for();
     rig.looked(1, true, None);
     rig.decide("BUSDT", 1_770_163_300_000);
     rig.sync();
@@ -111,11 +106,8 @@ fn a_decision_that_was_there_when_it_was_looked_for_may_be_lost_later() {
 }
 
 /// An order that was written, on the next connection. The server is asked for it.
-fn with_a_written_order() -> Rig {
-    let mut rig = with_an_order();
-    assert_eq!(rig.actions()[0], "offer 1");
-    rig.written(1, 1_770_163_200_003);
-    rig.delivery.handle_acknowledged();
+fn with_an_order_to_look_for() -> Rig {
+    let mut rig = with_a_written_order();
     rig.delivery.handle_disconnected();
     rig.delivery.handle_connected();
     assert_eq!(rig.actions(), ["check 1"]);
@@ -127,7 +119,7 @@ fn with_a_written_order() -> Rig {
 #[test]
 fn a_decision_that_was_lost_and_written_again_is_not_written_a_third_time() {
     let again = EntryId::new(1_770_163_200_009, 0);
-    let mut rig = with_a_written_order();
+    let mut rig = with_an_order_to_look_for();
     rig.looked(1, false, Some(Remembered { entry: again, is_there: true, is_trimmed: false }));
     assert_eq!(rig.actions(), NOTHING);
     assert_eq!(rig.notices(), []);
@@ -142,7 +134,7 @@ fn a_decision_that_was_lost_and_written_again_is_not_written_a_third_time() {
     assert_eq!(rig.actions()[0], "offer 3 after:1770163300003-0");
 
     // Later ones were written behind it, and the stream is trimmed.
-    let mut rig = with_a_written_order();
+    let mut rig = with_an_order_to_look_for();
     rig.looked(1, false, Some(trimmed(1_770_163_200_009)));
     assert_eq!(rig.actions(), NOTHING);
     assert_eq!(rig.notices(), []);
@@ -154,7 +146,7 @@ fn a_decision_that_was_lost_and_written_again_is_not_written_a_third_time() {
 
 #[test]
 fn a_memory_that_names_an_entry_of_something_else_does_not_prove_that_a_decision_is_there() {
-    let mut rig = with_a_written_order();
+    let mut rig = with_an_order_to_look_for();
     let other = Remembered { entry: EntryId::new(1_770_163_200_009, 0), is_there: false, is_trimmed: false };
     rig.looked(1, false, Some(other));
     assert_eq!(rig.actions(), ["checkpoint"]);
@@ -183,7 +175,7 @@ fn a_decision_is_trimmed_only_where_the_stream_begins_with_a_later_one() {
 /// The answer is about an entry that the server had lost before.
 #[test]
 fn a_decision_that_came_back_while_it_was_looked_for_is_not_written_again() {
-    let mut rig = with_a_written_order();
+    let mut rig = with_an_order_to_look_for();
     let asked = rig.delivery.outbox().get(1).expect("it").written;
     let mut seen = rig.delivery.outbox().get(1).expect("it").clone();
     seen.written = Some(EntryId::new(1_770_163_200_009, 0));
@@ -235,24 +227,13 @@ fn actions_in_flight_at_a_broken_connection_are_asked_for_again() {
 /// The server loses a decision that it has acknowledged and no process has read back: no gap shows it.
 #[test]
 fn a_written_decision_is_looked_for_on_the_next_connection_and_under_the_next_lease() {
-    let written = || {
-        let mut rig = with_an_order();
-        assert_eq!(rig.actions()[0], "offer 1");
-        rig.written(1, 1_770_163_200_003);
-        rig.delivery.handle_acknowledged();
-        assert_eq!(rig.actions(), NOTHING);
-        rig
-    };
-    let mut rig = written();
-    rig.delivery.handle_disconnected();
-    rig.delivery.handle_connected();
-    assert_eq!(rig.actions(), ["check 1"]);
+    let mut rig = with_an_order_to_look_for();
     rig.looked(1, false, None);
     assert_eq!(rig.actions(), ["checkpoint"]);
     rig.delivery.handle_checkpointed();
     assert_eq!(rig.actions(), ["offer 1 again record-only"]);
 
-    let mut rig = written();
+    let mut rig = with_a_written_order();
     rig.lead("2 b");
     assert_eq!(rig.actions(), ["append 1 PolicyInForce", "check 1"]);
     rig.looked(1, true, None);

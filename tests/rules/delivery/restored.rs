@@ -1,8 +1,12 @@
 //! What outlasts a process or a lease: rows of the outbox, gaps that are not in the log, old decisions, a policy.
 
-use harvester::domain::delivery::row::{RowChange, SOMEWHERE};
-
-use super::*;
+use super::{CONTROL, NOTHING, Rig, with_an_order};
+use crate::support::lab::Lab;
+use harvester::config::Config;
+use harvester::domain::delivery::action::Notice;
+use harvester::domain::delivery::row::{OutboxRow, RowChange, SOMEWHERE};
+use harvester::domain::delivery::{Restored, Settings};
+use harvester::domain::event::ids::StreamId;
 
 /// The process ends. The next one has the engine, and these rows of its checkpoint.
 fn next_process(rig: Rig, settings: Settings, changes: &[RowChange]) -> Rig {

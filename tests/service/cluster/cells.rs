@@ -147,9 +147,9 @@ fn cells_of_three_primaries_start_and_see_the_claims_of_each_other() {
     for node in [OWNERS[2] + 3, OWNERS[2]] {
         cells.cluster.nodes[node].kill();
     }
-    let passed_over = cells.run_until_idle("1");
-    assert_eq!(passed_over.code, Some(0), "{}", passed_over.log);
+    let without_owner = cells.run_until_idle("1");
+    assert_eq!(without_owner.code, Some(0), "{}", without_owner.log);
     let named = format!("of=\"quantum:{{cell-2}}:stream:harvest.decision\" error=\"Redis at 127.0.0.1:{port}");
-    let lines: Vec<&str> = passed_over.log.lines().filter(|line| line.contains("cannot be read")).collect();
-    assert!(lines.len() == 1 && lines[0].contains(&named), "{}", passed_over.log);
+    let lines: Vec<&str> = without_owner.log.lines().filter(|line| line.contains("cannot be read")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(&named), "{}", without_owner.log);
 }

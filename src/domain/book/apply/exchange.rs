@@ -168,7 +168,12 @@ impl BookFold<'_> {
         if closes {
             return Ok(());
         }
-        let direction = if fact.qty.is_negative() { Direction::Short } else { Direction::Long };
+        self.open_as_stated(book, change(Cause::StatedOpening, fact.qty, price))
+    }
+
+    /// Opens a position of the quantity that the exchange states, with the risk fields of the latest intent.
+    fn open_as_stated(&mut self, book: &mut BookMut<'_>, opening: PositionChange) -> Result<(), Reason> {
+        let direction = if opening.delta.is_negative() { Direction::Short } else { Direction::Long };
         self.open(book, direction);
         let BookMut { symbol, book: of_book } = &mut *book;
         let risk = symbol
@@ -176,9 +181,9 @@ impl BookFold<'_> {
             .and_then(|intent| risk_of(intent, RiskSource::IntentNearest));
         if let Some(open) = &mut of_book.hot.open {
             open.take_risk(risk, &symbol.rescales)?;
-            open.snapshot_qty = Some(fact.qty);
+            open.snapshot_qty = Some(opening.delta);
         }
-        self.change_open(book, change(Cause::StatedOpening, fact.qty, price))
+        self.change_open(book, opening)
     }
 
     /// Applies an adopted smaller quantity as the outcome of requests that were never answered.

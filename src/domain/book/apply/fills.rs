@@ -201,23 +201,9 @@ impl BookFold<'_> {
         let opposite = !open_qty.is_zero() && open_qty.is_negative() != wanted.is_negative();
         // A hedge book never crosses zero, also for an order that is not reduce-only.
         let never_crosses = book.side.is_hedge();
-        if !opposite && !reduce_only && book.side.direction().is_some_and(|direction| direction != side.opens()) {
-            self.counters.count(Count::ReduceOnlyExcess);
-            book.hot.history_gap = true;
-            return Ok(());
-        }
         if !opposite {
-            if reduce_only {
-                let ignored = if open_qty.is_zero() { Count::ReduceOnlyFlat } else { Count::ReduceOnlySameSide };
-                self.counters.count(ignored);
-                book.hot.history_gap = true;
-                return Ok(());
-            }
-            let price = self.opening_price(book.view(), side.opens(), plan, traded)?;
-            if open_qty.is_zero() {
-                self.open_with_risk(book, side.opens(), plan)?;
-            }
-            return self.change_open(book, PositionChange::new(cause(part_no), wanted, price, self.entry));
+            let increase = PositionChange::new(cause(part_no), wanted, traded, self.entry);
+            return self.increase(book, side.opens(), increase, reduce_only, plan);
         }
         let reduction = |delta| PositionChange::new(cause(part_no), delta, traded, self.entry);
         if taken.qty.same(open_qty.abs(), step) {
@@ -240,6 +226,35 @@ impl BookFold<'_> {
             None => part_no,
         };
         self.change_open(book, PositionChange::new(cause(opening_no), delta, price, self.entry))
+    }
+
+    /// Opens a position or adds to one of the same direction. A reduce-only order cannot: it is counted, and the book is
+    /// flagged. So is one that opens the other side of a hedge book.
+    fn increase(
+        &mut self,
+        book: &mut BookMut<'_>,
+        direction: Direction,
+        change: PositionChange,
+        reduce_only: bool,
+        plan: Option<&KnownPlan>,
+    ) -> Result<(), Reason> {
+        let is_flat = book.qty().is_zero();
+        let ignored = if reduce_only {
+            Some(if is_flat { Count::ReduceOnlyFlat } else { Count::ReduceOnlySameSide })
+        } else {
+            let is_of_other_side = book.side.direction().is_some_and(|of_book| of_book != direction);
+            is_of_other_side.then_some(Count::ReduceOnlyExcess)
+        };
+        if let Some(ignored) = ignored {
+            self.counters.count(ignored);
+            book.hot.history_gap = true;
+            return Ok(());
+        }
+        let price = self.opening_price(book.view(), direction, plan, change.price)?;
+        if is_flat {
+            self.open_with_risk(book, direction, plan)?;
+        }
+        self.change_open(book, PositionChange { price, ..change })
     }
 
     /// Opens a position, with the risk fields that are known for it.
