@@ -127,7 +127,7 @@ impl Browser {
         }
     }
 
-    fn press(&self, key: &str) {
+    pub fn press(&self, key: &str) {
         let actions = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
         self.ask("actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}));
     }

@@ -2,6 +2,7 @@
 //! them.
 
 mod followers;
+mod hand;
 mod journal;
 
 use std::collections::BTreeSet;

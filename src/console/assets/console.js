@@ -117,17 +117,52 @@ function tell() {
   const state = one(".state");
   if (state.textContent !== text) [state.className, state.textContent] = [`state ${tone}`, text];
 }
+// An element is known again by its id, by where it leads, or by what it says, and by its number among those alike.
+const REACHED = "a[href], summary, button, [tabindex='0']";
+function known(selector) {
+  const alike = new Map();
+  return [...document.querySelectorAll(selector)].map((element) => {
+    const says = () => (element.querySelector(":scope > summary") ?? element).textContent.trim();
+    const name = element.id || element.getAttribute("href") || element.getAttribute("aria-label") || says();
+    const number = alike.get(name) ?? 0;
+    alike.set(name, number + 1);
+    return [`${number} ${name}`, element];
+  });
+}
+// Returns what a reader has in hand: the element with the focus and its part, opened details, scrolled tables.
+function inHand() {
+  const focused = document.activeElement;
+  return {
+    focus: known(REACHED).find(([, element]) => element === focused)?.[0],
+    part: focused?.closest("[data-part]")?.dataset.part,
+    opened: new Map(known("details").map(([name, details]) => [name, details.open])),
+    scrolled: [...document.querySelectorAll(".scroll")].map((box) => [box.scrollLeft, box.scrollTop]),
+  };
+}
+function handBack({ focus, part, opened, scrolled }) {
+  for (const [name, details] of known("details")) details.open = opened.get(name) ?? details.open;
+  document.querySelectorAll(".scroll").forEach((box, place) => box.scrollTo(...(scrolled[place] ?? [0, 0])));
+  const is = document.activeElement;
+  if (part === undefined || (is && is !== document.body && is.isConnected)) return;
+  const again = known(REACHED).find(([name]) => name === focus)?.[1];
+  const place = again ?? document.querySelector(`[data-part="${CSS.escape(part)}"]`);
+  // The next Tab goes on from the part if its element is gone.
+  if (place && !again) place.tabIndex = -1;
+  place?.focus({ preventScroll: true });
+}
 function apply() {
   tell();
-  if (isBusy()) return;
+  if (isBusy() || parts.size === 0) return;
   const isInRow = document.activeElement?.closest("tr.at");
+  const hand = inHand();
   for (const [name, html] of parts) {
     const part = document.querySelector(`[data-part="${CSS.escape(name)}"]`);
     if (part) part.innerHTML = html;
   }
   parts.clear();
-  mark(isInRow);
   reachScrollers();
+  handBack(hand);
+  mark(isInRow && !document.activeElement?.closest("tr[data-href] a"));
   tell();
 }
 function received() {
