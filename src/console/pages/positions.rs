@@ -134,7 +134,7 @@ pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<S
     let filters = ["q", "account", "side", "hold", "flag", "missing", "source", "within"];
     let is_filtered = filters.iter().any(|name| !context.parameter(name).is_empty());
     let kept = context.here.query().iter().filter(|(name, _)| matches!(&**name, "at" | "sort" | "dir"));
-    let is_open = |name: &String| sheet.positions.iter().any(|p| p.symbol == *name && p.closed.is_none());
+    let is_open = |name: &String| sheet.positions.iter().any(|p| book_of(p) == name && p.closed.is_none());
     let page = PositionsPage {
         columns: columns(context, by, is_descending),
         part: Part::of(context, &mut rows, ROWS_SHOWN),
