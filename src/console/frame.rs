@@ -87,10 +87,11 @@ impl PageContext<'_> {
         self.film.counts(self.at, stop)
     }
 
-    /// Returns the command that audits the decisions. A store has no entries to audit: its service has a journal.
+    /// Returns the command that audits the decisions. A store has no entries to audit: its service has a journal, which
+    /// the configuration names.
     pub fn audit_command(&self) -> String {
         match &self.film.origin {
-            Origin::Store(_) => "harvester audit --journal DIR".to_owned(),
+            Origin::Store(_) => format!("harvester audit --journal {}", self.film.config.run.journal.display()),
             origin @ (Origin::Histories(_) | Origin::Journal(_)) => format!("harvester audit {}", origin.arguments()),
         }
     }

@@ -94,8 +94,9 @@ struct NowPage {
     holds: Vec<HoldRow>,
     inputs: Vec<InputRow>,
     recent: Vec<Row>,
-    quarantine: Vec<(&'static str, u64)>,
+    quarantine: Vec<(String, u64)>,
     quarantine_href: Address,
+    streams_href: Address,
     gaps: usize,
     service: Option<Service>,
     accounts: Vec<AccountRow>,
@@ -149,8 +150,7 @@ pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, 
     let (engine, film) = (&context.engine, context.film);
     let all = rows(context);
     let differences = Differences::of(context);
-    let quarantine: Vec<(&'static str, u64)> =
-        engine.counters.quarantined.iter().map(|(reason, n)| (reason.name(), *n)).collect();
+    let quarantine = quarantine(context);
     let quarantined = quarantine.iter().map(|(_, n)| n).sum();
     let policy = engine.policy();
     let page = NowPage {
@@ -169,13 +169,25 @@ pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, 
         inputs: inputs(context, stop)?,
         recent: all.into_iter().rev().take(DECISIONS_SHOWN).collect(),
         quarantine,
-        quarantine_href: context.to("/console/streams"),
+        quarantine_href: context.to("/console/streams").at_part("quarantine"),
+        streams_href: context.to("/console/streams"),
         gaps: engine.globals().gaps.len(),
         service: context.present.map(Service::of),
         accounts: AccountRow::all(context),
         frame: Frame::of(context, "Now", None),
     };
     Ok(page.render()?)
+}
+
+/// Returns the quarantined entries up to the moment by reason. A store keeps the entries, and not their counts. [1]
+fn quarantine(context: &PageContext<'_>) -> Vec<(String, u64)> {
+    if context.film.has_past() {
+        let counted = context.engine.counters.quarantined.iter();
+        return counted.map(|(reason, n)| (reason.name().to_owned(), *n)).collect();
+    }
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    context.film.quarantined.iter().for_each(|entry| *counted.entry(entry.reason.clone()).or_default() += 1);
+    counted.into_iter().collect()
 }
 
 /// Returns the state of the chain: a word, its subject, and its tone.

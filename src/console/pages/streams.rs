@@ -72,6 +72,8 @@ struct StreamsPage {
     reason: String,
     duplicates: u64,
     applied: u64,
+    /// False if the source is a store, which keeps no counts.
+    has_counts: bool,
     all: Address,
 }
 
@@ -98,6 +100,7 @@ pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Stri
         reason: wanted,
         duplicates: engine.counters.duplicates,
         applied: engine.counters.applied,
+        has_counts: film.has_past(),
         all: context.here.clone().with("part", "").with("reason", ""),
         frame: Frame::of(context, "Streams and quarantine", None),
     };
