@@ -205,8 +205,6 @@ pub struct Frame {
     pub live: Option<Address>,
     /// The clock of this machine. [ms since 1970]
     pub clock_ms: u64,
-    /// The time after which the page reloads itself. [s]
-    pub refresh_s: Option<u32>,
 }
 
 /// The pages of the navigation: name, path, and beginnings of the paths that belong to it.
@@ -246,7 +244,6 @@ impl Frame {
             is_recorded: context.film.source == DecisionSource::Recorded,
             live: context.live.clone(),
             clock_ms: wall_ms(),
-            refresh_s: None,
         }
     }
 
@@ -272,7 +269,6 @@ impl Frame {
             is_recorded: false,
             live: None,
             clock_ms: 0,
-            refresh_s: None,
         }
     }
 }

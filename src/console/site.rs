@@ -12,7 +12,7 @@ use super::error::PageError;
 use super::feed::{Begin, Feed, NotYet};
 use super::frame::PageContext;
 use super::live::{Drawn, Live};
-use super::pages;
+use super::pages::{self, Made};
 use super::parts;
 use super::pool::{NotAnswered, Pool};
 use super::running::{Present, Running};
@@ -45,7 +45,7 @@ pub struct Console {
 }
 
 /// Makes a page. `Asked` has the open part of its path.
-type Make = fn(&PageContext<'_>, &Asked, &Stop) -> Result<String, PageError>;
+type Make = fn(&PageContext<'_>, &Asked, &Stop) -> Result<Made, PageError>;
 
 /// A page that has an address of its own.
 #[derive(Clone, Copy)]
@@ -195,7 +195,7 @@ impl Console {
             );
         }
         match self.answer(film, route, (asked, at), stop) {
-            Ok(body) => Page::html(200, body),
+            Ok(made) => Page { refresh_s: made.refresh_s, ..Page::html(200, made.body) },
             Err(PageError::NotFound(why)) => self.message(404, "Not here", &why),
             Err(PageError::TooEarly(early)) => self.message(404, "Not here", &early.to_string()),
             Err(PageError::Stopped(stopped)) => self.message(503, "Too long", &stopped.to_string()),
@@ -209,7 +209,7 @@ impl Console {
         route: Route,
         (asked, at): (&Asked, Option<crate::domain::event::ids::EntryId>),
         stop: &Stop,
-    ) -> Result<String, PageError> {
+    ) -> Result<Made, PageError> {
         let engine = film.state(at, stop)?;
         let name = asked.name.as_deref().map(super::address::part).unwrap_or_default();
         let path = route.path.replace("{id}", &name);
@@ -285,8 +285,7 @@ impl Console {
 
     /// Returns a page that reloads itself.
     fn wait(&self, title: &str, says: &str) -> Page {
-        let page = self.message(503, title, says);
-        Page { body: page.body.replacen("<head>", "<head>\n<meta http-equiv=\"refresh\" content=\"1\">", 1), ..page }
+        Page { refresh_s: Some(1), ..self.message(503, title, says) }
     }
 
     /// Returns the end of the history that the pages show, and the number of browsers that follow one.
@@ -331,7 +330,7 @@ pub fn site(console: &Console, site: Site, guard: Guard) -> Site {
         ("console.js", "text/javascript; charset=utf-8", SCRIPT),
         ("icon.svg", "image/svg+xml", ICON),
     ] {
-        let fixed = move |_: Asked| async move { Page { status: 200, content_type, body: body.to_owned() } };
+        let fixed = move |_: Asked| async move { Page { content_type, ..Page::text(200, body.to_owned()) } };
         site = site.page(&format!("{base}/console/assets/{name}"), fixed);
     }
     let live = console.clone();

@@ -69,6 +69,22 @@ impl Served {
         }
     }
 
+    /// Returns the head of an answer, in small letters.
+    fn head(&self, path: &str) -> String {
+        let answer = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        answer.split_once("\r\n\r\n").map_or_else(String::new, |(head, _)| format!("{}\r\n", head.to_lowercase()))
+    }
+
+    /// Returns the whole answer to a request.
+    fn ask(&self, request: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(self.url.trim_start_matches("http://")).expect("a connection");
+        stream.write_all(request.as_bytes()).expect("the request is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
     fn page(&self, path: &str) -> Document {
         let (status, body) = self.get(path);
         assert_eq!(status, 200, "{path}: {body}");
@@ -358,14 +374,7 @@ fn an_unknown_page_and_a_foreign_host_are_refused() {
         expect_sound(path, &body);
     }
     let address = console.url.trim_start_matches("http://").to_owned();
-    let ask = |head: &str| {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect(&address).expect("a connection");
-        stream.write_all(head.as_bytes()).expect("the request is sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    };
+    let ask = |head: &str| console.ask(head);
     let refused = ask("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     assert!(refused.starts_with("HTTP/1.1 421"), "{refused}");
     let posted = ask(&format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n"));

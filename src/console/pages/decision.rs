@@ -4,6 +4,7 @@
 use askama::Template;
 
 use super::Link;
+use super::Made;
 use super::decisions::{Row, rows};
 use super::message::not_yet;
 use crate::codec::time;
@@ -49,14 +50,14 @@ struct DecisionPage {
 }
 
 /// Makes the page.
-pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let Some(row) = rows(context).into_iter().find(|row| row.decision_id == wanted) else {
         let later = context.film.all_decisions().find(|link| link.decision_id() == wanted);
         let later = later.ok_or_else(|| PageError::NotFound(format!("No decision has the id {wanted}.")))?;
         let at = later.cause().map_or(later.id, |(_, cause)| cause);
         let says = format!("This decision of {} was made later, at {}.", later.text("symbol"), time::iso(at.ms));
-        return Ok(not_yet(context, &says, Some(later.text("symbol")))?);
+        return Ok(not_yet(context, &says, Some(later.text("symbol")))?.into());
     };
     let (film, config) = (context.film, &*context.film.config);
     let mut explanation = match &film.origin {
@@ -106,5 +107,5 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
         frame: Frame::of(context, format!("Decision {} {}", row.seq, row.symbol), Some(&row.symbol)),
         row,
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use askama::Template;
 use rust_decimal::Decimal;
 
+use super::Made;
 use super::book_beside;
 use crate::codec::chain::Link;
 use crate::codec::plural::plural;
@@ -199,7 +200,7 @@ pub fn verdict(context: &PageContext<'_>) -> (&'static str, String) {
 }
 
 /// Makes the page.
-pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<String, PageError> {
+pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Made, PageError> {
     let chain = &context.film.decisions;
     let all = rows(context);
     let (verdict, verdict_text) = verdict(context);
@@ -257,7 +258,7 @@ pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Strin
         audit: context.audit_command(),
         frame: Frame::of(context, "Decisions", None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 impl Row {

@@ -31,6 +31,19 @@ use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::{Hold, HoldSeverity};
 
+/// A page as it is sent.
+pub struct Made {
+    pub body: String,
+    /// The time after which a browser loads it again. [s]
+    pub refresh_s: Option<u32>,
+}
+
+impl From<String> for Made {
+    fn from(body: String) -> Self {
+        Self { body, refresh_s: None }
+    }
+}
+
 /// A text with a link.
 #[derive(Clone, Debug)]
 pub struct Link {

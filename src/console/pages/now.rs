@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::attention::{Need, needs};
 use super::decisions::{Differences, Row, faults, rows, verdict};
-use super::{meaning_of, percent_of, tone_of};
+use super::{Made, meaning_of, percent_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
@@ -145,7 +145,7 @@ impl AccountRow {
 }
 
 /// Makes the page.
-pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let sheet = context.sheet(false)?;
     let (engine, film) = (&context.engine, context.film);
     let all = rows(context);
@@ -176,7 +176,7 @@ pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, 
         accounts: AccountRow::all(context),
         frame: Frame::of(context, "Now", None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 /// Returns the quarantined entries up to the moment by reason. A store keeps the entries, and not their counts. [1]

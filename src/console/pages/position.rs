@@ -13,7 +13,7 @@ pub use self::drawing::chart_of;
 use self::drawing::{draw, rung_lines};
 use self::story::{StoryRow, story};
 use super::message::not_yet;
-use super::{Field, Link, book_of, meaning_of, tone_of};
+use super::{Field, Link, Made, book_of, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::codec::view::{Fill, PositionView, Rung, named_one};
@@ -126,7 +126,7 @@ struct PositionPage {
 }
 
 /// Makes the page.
-pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let sheet = context.sheet(true)?;
     // The name of a symbol leads to its open position, else to the last one.
@@ -184,7 +184,7 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
         frame: Frame::of(context, format!("{} {}", view.symbol, view.side), Some(&view.symbol)),
         view,
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 /// Returns why no decision was made although no hold applies: the fold only compares its own decisions up to the last
@@ -207,7 +207,7 @@ fn undecided(context: &PageContext<'_>, view: &PositionView) -> Option<String> {
 }
 
 /// Makes the page of a position that was opened after the moment. Errors if there is none.
-fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> Result<String, PageError> {
+fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> Result<Made, PageError> {
     let end = context.film.state(None, stop)?;
     let all = Sheet::of(&end, &context.film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
     let symbol = wanted.trim().to_uppercase();
@@ -215,7 +215,7 @@ fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> Result<
     let later = later.ok_or_else(|| PageError::NotFound(format!("There is no position {wanted}.")))?;
     let opened = When::of_text(&later.opened).unwrap_or_default();
     let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
-    Ok(not_yet(context, &says, Some(&later.symbol))?)
+    Ok(not_yet(context, &says, Some(&later.symbol))?.into())
 }
 
 fn rung_rows(context: &PageContext<'_>, view: &PositionView, lines: &[RungLine]) -> Vec<RungRow> {

@@ -7,7 +7,7 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::position::state_of;
-use super::{Field, age_ms, book_of, meaning_of, tone_of};
+use super::{Field, Made, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::view::{PositionView, Rung};
 use crate::console::address::Address;
 use crate::console::chart::{self, Tick};
@@ -117,7 +117,7 @@ struct PositionsPage {
 }
 
 /// Makes the page.
-pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<String, PageError> {
+pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<Made, PageError> {
     let closed = asked.is_on("closed");
     let sheet = context.sheet(closed)?;
     let since = held_since(&context.engine, context.now_ms());
@@ -152,7 +152,7 @@ pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<S
         rows,
         frame: Frame::of(context, "Positions", None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 /// Returns the filters, each with the values that the rows have.

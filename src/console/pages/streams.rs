@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 
+use super::Made;
 use super::percent_of;
 use crate::codec::shown;
 use crate::codec::state::Quarantined;
@@ -78,7 +79,7 @@ struct StreamsPage {
 }
 
 /// Makes the page.
-pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let (engine, film) = (&context.engine, context.film);
     let past: Vec<_> = film.quarantined.iter().filter(|entry| entry.id <= context.until()).cloned().collect();
     let total = past.len();
@@ -104,7 +105,7 @@ pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Stri
         all: context.here.clone().with("part", "").with("reason", ""),
         frame: Frame::of(context, "Streams and quarantine", None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 fn stream_rows(context: &PageContext<'_>, stop: &Stop) -> Result<Vec<StreamRow>, PageError> {

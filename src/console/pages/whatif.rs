@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use askama::Template;
 use serde_json::{Map, Value};
 
+use super::Made;
 use crate::codec::policy;
 use crate::console::address::Address;
 use crate::console::chart::{self, Series, Size};
@@ -93,7 +94,7 @@ struct WhatifFile {
 }
 
 /// Makes the page. Without policies in the address it shows the form alone.
-pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let film = context.film;
     let is_asked = ["a", "b", "compare"].into_iter().any(|name| asked.value(name).is_some());
     let text = |name: &str| asked.value(name).unwrap_or_default();
@@ -126,7 +127,7 @@ pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<S
         at: context.parameter("at").to_owned(),
         frame: Frame { time: None, ..Frame::of(context, "What if", None) },
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 /// Makes one self-contained file of a comparison.

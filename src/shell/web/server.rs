@@ -88,15 +88,17 @@ pub struct Page {
     pub status: u16,
     pub content_type: &'static str,
     pub body: String,
+    /// The time after which a browser loads the page again. [s]
+    pub refresh_s: Option<u32>,
 }
 
 impl Page {
     pub fn json(status: u16, body: String) -> Self {
-        Self { status, content_type: "application/json", body }
+        Self { status, content_type: "application/json", body, refresh_s: None }
     }
 
     pub fn html(status: u16, body: String) -> Self {
-        Self { status, content_type: "text/html; charset=utf-8", body }
+        Self { status, content_type: "text/html; charset=utf-8", body, refresh_s: None }
     }
 
     /// Creates a page of one JSON document, with the keys of each object in alphabetical order.
@@ -119,7 +121,7 @@ impl Page {
     }
 
     pub fn text(status: u16, body: String) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body }
+        Self { status, content_type: "text/plain; charset=utf-8", body, refresh_s: None }
     }
 }
 
@@ -157,7 +159,11 @@ impl IntoResponse for Page {
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         ];
-        (status, headers, self.body).into_response()
+        let mut response = (status, headers, self.body).into_response();
+        if let Some(seconds) = self.refresh_s {
+            response.headers_mut().insert(header::REFRESH, seconds.into());
+        }
+        response
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::Url;
 use crate::browser::Browser;
 use crate::night;
 use crate::support::config;
@@ -124,4 +125,17 @@ fn tab_reaches_everything_while_the_page_is_updated() {
         }
         assert_eq!(browser.eval("seen.size"), json!(count), "{path}");
     }
+}
+
+/// While the journal is read for the first time, the page reloads itself, by a header and not by its content.
+#[test]
+fn a_page_that_waits_for_the_journal_is_loaded_again() {
+    let growing = Growing::of(&[JUNK]);
+    let url = Url(growing.url.trim_start_matches("http://").to_owned());
+    let (status, head, body) = url.ask("/", "").expect("an answer");
+    assert_eq!(status, 503);
+    assert!(head.contains("\r\nrefresh: 1\r\n") && !body.contains("http-equiv"), "{head}{body}");
+    url.page("/");
+    let (_, head, _) = url.ask("/", "").expect("an answer");
+    assert!(!head.contains("refresh"), "{head}");
 }

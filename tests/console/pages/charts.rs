@@ -133,6 +133,13 @@ fn charts_and_pages_as_files_need_no_other_file() {
             }
         }
         assert!(text.len() < PAGE_BYTES_MAX, "{file}");
+        // Wide parts can be scrolled with keys, though a file has no script.
+        let wide: Vec<_> = read.with_class("scroll").chain(read.with_class("report")).collect();
+        assert!(file.ends_with(".svg") || !wide.is_empty(), "{file}");
+        for part in wide {
+            let names = ["tabindex", "role", "aria-label"].map(|name| part.get(name));
+            assert!(names[0] == "0" && names[1] == "region" && !names[2].is_empty(), "{file}: {names:?}");
+        }
     }
 }
 
