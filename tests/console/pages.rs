@@ -486,3 +486,36 @@ fn a_long_table_is_split_into_parts_that_the_address_names() {
     assert_eq!(seen.len(), 500);
     assert!(seen.is_sorted_by(|a, b| a > b) && path.contains("part=7"), "{path}");
 }
+
+/// A request that cannot be answered gets a page with a sentence, and not a bare status.
+#[test]
+fn a_policy_that_is_too_large_is_refused_with_a_sentence() {
+    let console = Served::night();
+    for bytes in [17_000, 60_000] {
+        let path = format!("/console/whatif?b={}", "x".repeat(bytes));
+        let (status, body) = console.get(&path);
+        assert_eq!(status, 431, "{body}");
+        let text = expect_sound("/console/whatif", &body).text().to_owned();
+        assert!(text.contains("at most 16384 are read") && text.contains("whatif --policy"), "{text}");
+    }
+}
+
+/// Who typed a wrong moment finds it in the field again, and the other links lead to pages.
+#[test]
+fn the_page_of_an_error_keeps_the_field_for_the_moment() {
+    let console = Served::night();
+    for (path, typed) in [
+        ("/console/positions?at=25:00&side=LONG", "25:00"),
+        ("/console/position/NOPE?at=02:07", "02:07"),
+        ("/console/entry/1-1?at=02:07", "02:07"),
+    ] {
+        let (_, body) = console.get(path);
+        let page = expect_sound(path, &body);
+        let field = page.all("input").find(|field| field.get("id") == "at").expect("a field");
+        assert_eq!(field.get("value"), typed, "{path}");
+        let tabs = page.all("a").filter(|link| link.within.iter().any(|&at| page.0[at].name == "nav"));
+        for link in tabs {
+            assert_eq!(console.get(link.get("href")).0, 200, "{path}: {}", link.get("href"));
+        }
+    }
+}

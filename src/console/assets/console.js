@@ -271,7 +271,7 @@ document.addEventListener("keydown", (event) => {
     // A page without a filter leads to that of the positions.
     "/": () => one(".filter") ? one(".filter").focus() : location.assign(`${document.querySelectorAll("nav a")[1].href}#filter`),
     "?": () => one("#keys").showModal(),
-    t: () => one("#at")?.focus(),
+    t: () => { one("#at")?.focus(); one("#at")?.select(); },
     "[": () => follow(".steps a[rel=prev]"),
     "]": () => follow(".steps a[rel=next]"),
     ArrowDown: () => go(1),

@@ -5,7 +5,7 @@ use askama::Template;
 
 use super::Link;
 use super::Made;
-use super::decisions::{Row, rows};
+use super::decisions::{Row, outcome_word, rows};
 use super::message::not_yet;
 use crate::codec::time;
 use crate::console::address::Address;
@@ -41,7 +41,7 @@ struct DecisionPage {
     bar: String,
     fields: Vec<FieldRow>,
     ages_of_then: bool,
-    outcome: Option<(&'static str, String, bool)>,
+    outcome: Option<(&'static str, String)>,
     events: Vec<OutcomeRow>,
     others: Vec<HeldBy>,
     payload: String,
@@ -90,7 +90,7 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
         bar: view.map_or_else(String::new, super::positions::bar),
         fields: view.map_or_else(Vec::new, |view| fields(context, view, origins.as_ref().unwrap_or(&none), decided_ms)),
         ages_of_then: true,
-        outcome: decided.outcome.as_ref().map(|outcome| (outcome.state, outcome.plan_id.clone(), outcome.expired)),
+        outcome: decided.outcome.as_ref().map(|outcome| (outcome_word(outcome), outcome.plan_id.clone())),
         events: decided.outcome.map_or_else(Vec::new, |outcome| {
             let of = |event: crate::drive::explain::OutcomeEvent| OutcomeRow {
                 what: event.what,

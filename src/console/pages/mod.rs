@@ -16,7 +16,7 @@ pub use audit::{audit, audit_file};
 pub use decision::decision;
 pub use decisions::decisions;
 pub use entry::entry;
-pub use message::message;
+pub use message::{message, refused};
 pub use now::now;
 pub use position::{chart_of, position};
 pub use positions::positions;
