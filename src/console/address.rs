@@ -86,8 +86,8 @@ mod tests {
         assert_eq!(address.to_string(), "/console/positions?hold=no_price");
         let sorted = address.with("sort", "r_net").with("at", "2 hours ago").with("hold", "");
         assert_eq!(sorted.to_string(), "/console/positions?sort=r_net&at=2%20hours%20ago");
-        let part = sorted.with("at", "").at_part("filter");
-        assert_eq!(part.to_string(), "/console/positions?sort=r_net#filter");
+        let lower = sorted.with("at", "").at_part("filter");
+        assert_eq!(lower.to_string(), "/console/positions?sort=r_net#filter");
         let markup = Address::new("/p", Vec::new()).with("q", "\"><script>&x=1#");
         assert_eq!(markup.to_string(), "/p?q=%22%3E%3Cscript%3E%26x%3D1%23");
         assert_eq!(part("A/B?<i>@1-0/2"), "A%2FB%3F%3Ci%3E@1-0%2F2");

@@ -204,11 +204,11 @@ fn the_filters_and_the_order_in_the_address_take_effect() {
     assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["ETHUSDT"]);
     let near = console.page("/console/positions?within=0.4&sort=away").rows();
     assert!(!near.is_empty() && near.len() < 44);
-    let away = |row: &Vec<String>| -> f64 { row[10].trim_end_matches(" %").parse().expect("a distance") };
+    let away = |row: &Vec<String>| -> f64 { row[9].trim_end_matches(" %").parse().expect("a distance") };
     assert!(near.iter().all(|row| away(row).abs() <= 0.4), "{near:?}");
     assert!(near.is_sorted_by(|a, b| away(a).abs() <= away(b).abs()));
     let by_r = console.page("/console/positions?sort=r&dir=desc").rows();
-    let r = |row: &Vec<String>| -> f64 { row[7].parse().expect("an R") };
+    let r = |row: &Vec<String>| -> f64 { row[2].parse().expect("an R") };
     assert!(by_r.is_sorted_by(|a, b| r(a) >= r(b)) && by_r.len() == 44);
     // A link of the table head keeps the filter and the moment.
     let page = console.page("/console/positions?at=02:08&side=SHORT");
@@ -311,7 +311,7 @@ fn an_open_position_without_a_price_has_no_profit() {
     let console = Served::night();
     let rows = console.page("/console/positions?at=1770170700000-3").rows();
     assert_eq!(rows.len(), 4);
-    assert!(rows.iter().all(|row| row[6] == "–" && row[7] == "–"), "{rows:?}");
+    assert!(rows.iter().all(|row| row[12] == "–" && row[2] == "–"), "{rows:?}");
 }
 
 #[test]

@@ -292,7 +292,7 @@ impl Row {
             qty: Number::of(link.text("qty")),
             share: link.text("close_fraction").to_owned(),
             rungs: link.object.rungs().join(", "),
-            r: Number::of(link.text("r_net")),
+            r: Number::of_r(link.text("r_net")),
             mark: Number::of(link.text("mark_price")),
             mode: link.text("mode").to_owned(),
             outcome: outcome.map_or("none", outcome_word).to_owned(),

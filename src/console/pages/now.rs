@@ -1,5 +1,6 @@
 //! Now: what needs a person, the open positions by hold, the inputs, the last decisions.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use askama::Template;
@@ -179,15 +180,18 @@ pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Made, Pa
     Ok(page.render()?.into())
 }
 
-/// Returns the quarantined entries up to the moment by reason. A store keeps the entries, and not their counts. [1]
+/// Returns the quarantined entries up to the moment by reason, the most frequent first. A store keeps the entries, and not their counts. [1]
 fn quarantine(context: &PageContext<'_>) -> Vec<(String, u64)> {
-    if context.film.has_past() {
-        let counted = context.engine.counters.quarantined.iter();
-        return counted.map(|(reason, n)| (reason.name().to_owned(), *n)).collect();
-    }
     let mut counted: BTreeMap<String, u64> = BTreeMap::new();
-    context.film.quarantined.iter().for_each(|entry| *counted.entry(entry.reason.clone()).or_default() += 1);
-    counted.into_iter().collect()
+    if context.film.has_past() {
+        let by_reason = context.engine.counters.quarantined.iter();
+        counted.extend(by_reason.map(|(reason, n)| (reason.name().to_owned(), *n)));
+    } else {
+        context.film.quarantined.iter().for_each(|entry| *counted.entry(entry.reason.clone()).or_default() += 1);
+    }
+    let mut counted: Vec<(String, u64)> = counted.into_iter().collect();
+    counted.sort_by_key(|(_, n)| Reverse(*n));
+    counted
 }
 
 /// Returns the state of the chain: a word, its subject, and its tone.

@@ -121,6 +121,8 @@ struct PositionPage {
     qty: Number,
     pnl: Option<Number>,
     realized: Option<Number>,
+    /// Fills without a price: what they realized is unknown. [1]
+    unpriced: usize,
     risk: Option<Number>,
     r: Option<Number>,
 }
@@ -179,6 +181,7 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
         qty: Number::of(&view.qty),
         pnl: Number::of_option(view.unrealized_pnl.as_ref()),
         realized: Number::of_option(view.realized_pnl.as_ref()),
+        unpriced: view.fills.iter().filter(|fill| fill.price.is_none()).count(),
         risk: Number::of_option(view.entry_risk_usdt.as_ref()),
         r: Number::of_option(view.r_net.as_ref()),
         frame: Frame::of(context, format!("{} {}", view.symbol, view.side), Some(&view.symbol)),

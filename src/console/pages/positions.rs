@@ -22,21 +22,21 @@ use crate::shell::web::Asked;
 /// Rows of one part of the table. [1]
 const ROWS_SHOWN: usize = 80;
 
-/// The columns: key in the address, head, and true if it is a number.
+/// The columns: key in the address, head, and true if it is a number. A narrow page shows the first ones.
 const COLUMNS: [(&str, &str, bool); 14] = [
     ("symbol", "Symbol", false),
     ("side", "Side", false),
-    ("qty", "Qty, base", true),
-    ("entry", "Entry", true),
-    ("mark", "Mark", true),
-    ("age", "Age", true),
-    ("pnl", "PnL, quote", true),
     ("r", "R net", true),
     ("", "Ladder", false),
-    ("next", "Next rung at", true),
-    ("away", "Away", true),
     ("hold", "Held by", false),
     ("since", "For", true),
+    ("mark", "Mark", true),
+    ("age", "Age", true),
+    ("next", "Next rung at", true),
+    ("away", "Away", true),
+    ("qty", "Qty, base", true),
+    ("entry", "Entry", true),
+    ("pnl", "PnL, quote", true),
     ("flags", "Missing, flags", false),
 ];
 
@@ -245,8 +245,8 @@ impl Row {
             entry: entry.map(|field| Field::of(context, field)),
             mark: mark.map(|field| Field::of(context, field)),
             age: marked.map(|id| Age::of(id, context.now_ms())),
-            pnl: Number::of_option(pnl),
-            r: Number::of_option(position.r_net.as_ref()),
+            pnl: pnl.map(|text| Number::of_money(text)),
+            r: position.r_net.as_ref().map(|text| Number::of_r(text)),
             bar: bar(position),
             next: next.map(|next| (next.r.clone(), Number::of_option(next.price.as_ref()))),
             away: mark.zip(next_price).and_then(|(mark, price)| format::away(&mark.value, price)),

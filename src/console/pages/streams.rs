@@ -1,6 +1,7 @@
 //! Streams and quarantine: the cursor of each stream, the shapes of its entries, gaps, and the entries that could not
 //! be read, with the result of the present decoder for each.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use askama::Template;
@@ -147,7 +148,7 @@ fn gaps(context: &PageContext<'_>) -> Vec<GapRow> {
     gaps.collect()
 }
 
-/// Returns the reasons of quarantined entries with their numbers, and true for the one that is selected. [1]
+/// Returns the reasons of quarantined entries with their numbers, the most frequent first, and true for the one that is selected. [1]
 fn reasons(
     context: &PageContext<'_>,
     quarantined: &[Quarantined],
@@ -158,7 +159,9 @@ fn reasons(
     let row = |(reason, n): (&str, usize)| {
         (reason.to_owned(), n, context.here.clone().with("part", "").with("reason", reason), reason == wanted)
     };
-    reasons.into_iter().map(row).collect()
+    let mut rows: Vec<_> = reasons.into_iter().map(row).collect();
+    rows.sort_by_key(|(_, n, ..)| Reverse(*n));
+    rows
 }
 
 impl QuarantineRow {

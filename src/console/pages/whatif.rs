@@ -185,15 +185,15 @@ impl Outcome {
             mode: result.mode,
             decisions: result.total.decisions,
             filled: result.total.filled,
-            pnl: Number::of(&result.total.pnl.to_string()),
-            r: Number::of(&result.total.r.to_string()),
+            pnl: Number::of_money(&result.total.pnl.to_string()),
+            r: Number::of_r(&result.total.r.to_string()),
             only_here: result.only_here.len(),
             only_in_first: result.only_in_the_first.len(),
         });
         let names: BTreeSet<&String> = document.policies.iter().flat_map(|result| result.symbols.keys()).collect();
         let sums = |result: &PolicyResult<'_>, name: &String| {
             let sums = result.symbols.get(name)?.sums;
-            Some((sums.decisions, Number::of(&sums.pnl.to_string()), Number::of(&sums.r.to_string())))
+            Some((sums.decisions, Number::of_money(&sums.pnl.to_string()), Number::of_r(&sums.r.to_string())))
         };
         let symbols = names.into_iter().map(|name| SymbolRow {
             name: name.clone(),
@@ -218,8 +218,8 @@ impl Outcome {
                     book: super::book_beside(text("position_id"), text("symbol")),
                     side: text("side").to_owned(),
                     qty: Number::of(text("qty")),
-                    r: Number::of(text("r_net")),
-                    pnl: decision.fill.and_then(|fill| Some(Number::of(&fill.pnl?.to_string()))),
+                    r: Number::of_r(text("r_net")),
+                    pnl: decision.fill.and_then(|fill| Some(Number::of_money(&fill.pnl?.to_string()))),
                     href: entry(cause),
                 });
             }

@@ -91,12 +91,18 @@ fn an_update_keeps_the_focus_and_opened_details() {
     assert_eq!(browser.eval("document.activeElement.textContent"), json!("1770170000000-0"));
 
     go(&browser, &growing, "/console/positions");
-    let name = "document.activeElement.getAttribute('href')";
-    browser.eval("document.querySelector('tr[data-href*=ETHUSDT] td a.value').focus()");
-    let held = browser.eval(name);
-    assert!(held.as_str().is_some_and(|href| href.starts_with("/console/entry/")), "{held}");
-    update(&browser, &mut growing);
-    assert_eq!(browser.eval(name), held);
+    // The link to the entry of the last price, and that to the entry price, which stays.
+    for (cell, is_same) in [(6, false), (11, true)] {
+        let held =
+            format!("[...document.querySelectorAll('tr[data-href*=ETHUSDT] td')][{}].querySelector('a')", cell - 1);
+        browser.eval(&format!("{held}.focus()"));
+        let before = browser.eval("document.activeElement.getAttribute('href')");
+        for _ in 0..4 {
+            update(&browser, &mut growing);
+        }
+        assert_eq!(browser.eval(&format!("document.activeElement === {held}")), json!(true), "cell {cell}");
+        assert_eq!(browser.eval("document.activeElement.getAttribute('href')") == before, is_same, "cell {cell}");
+    }
     drop(growing.runtime);
 }
 
