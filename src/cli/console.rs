@@ -1,7 +1,7 @@
 //! `harvester console`: the console over a history, a journal or a store.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -41,8 +41,9 @@ pub struct Args {
 /// The address of the console.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConsoleAddress {
-    /// Address to listen on, loopback only; port 0 takes a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = LISTEN)]
+    /// Address to listen on; port 0 takes a free one. An address that other machines reach needs a token
+    /// (HARVEST_CONSOLE_TOKEN)
+    #[arg(long, value_name = "HOST:PORT", default_value = LISTEN, value_parser = address_of)]
     pub listen: SocketAddr,
     /// Prefix of all addresses, behind a reverse proxy
     #[arg(long, value_name = "PATH", default_value = "")]
@@ -50,6 +51,15 @@ pub struct ConsoleAddress {
     /// Open it in the browser
     #[arg(long)]
     pub open: bool,
+}
+
+/// Reads an address to listen on. `localhost` is the address of loopback.
+fn address_of(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
+    match port {
+        Some(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        None => text.parse().map_err(|_| "want ADDRESS:PORT, like 127.0.0.1:9470 or localhost:9470".to_owned()),
+    }
 }
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -74,10 +84,11 @@ pub fn serve(
     address: &ConsoleAddress,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
+    let guard = config.console.token()?.map_or(Guard::Open, Guard::Token);
     ensure!(
-        address.listen.ip().is_loopback(),
-        "{} is not a loopback address: the console of a history has no password; listen on 127.0.0.1, and let a reverse \
-         proxy with one answer for it",
+        address.listen.ip().is_loopback() || matches!(guard, Guard::Token(_)),
+        "{} is not a loopback address, and there is no token: set HARVEST_CONSOLE_TOKEN or console.token_file (openssl rand \
+         -hex 32), or listen on 127.0.0.1",
         address.listen
     );
     let base = base_path(&address.base_path).map_err(|why| anyhow!("--base-path {why}"))?;
@@ -104,7 +115,7 @@ pub fn serve(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let site = Site::default().known_as(&config.run.hosts);
-        let server = WebServer::start(address.listen, console::site(&console, site, Guard::Open)).await?;
+        let server = WebServer::start(address.listen, console::site(&console, site, guard)).await?;
         let url = format!("http://{}{base}/", server.address());
         writeln!(out, "The console is at {url}   (Ctrl-C ends it)")?;
         out.flush()?;
@@ -133,5 +144,19 @@ fn open(url: &str) {
         Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     if let Err(error) = started {
         tracing::warn!(program, %error, "the browser cannot be opened: use the address above");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_the_address_of_loopback() {
+        let of = |text| address_of(text).map(|address| address.to_string());
+        assert_eq!(of("localhost:9490").as_deref(), Ok("127.0.0.1:9490"));
+        assert_eq!(of("[::1]:0").as_deref(), Ok("[::1]:0"));
+        assert!(of("localhost").is_err_and(|why| why.contains("localhost:9470")));
+        assert!(of("example.org:80").is_err());
     }
 }

@@ -25,11 +25,13 @@ const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.')
 pub struct Address {
     path: String,
     query: Vec<(String, String)>,
+    /// The id of a part of the page; empty for its beginning.
+    part: &'static str,
 }
 
 impl Address {
     pub fn new(path: impl Into<String>, query: Vec<(String, String)>) -> Self {
-        Self { path: path.into(), query: query.into_iter().filter(|(_, value)| !value.is_empty()).collect() }
+        Self { path: path.into(), query: query.into_iter().filter(|(_, value)| !value.is_empty()).collect(), part: "" }
     }
 
     /// Returns the address with a parameter set; an empty value removes it.
@@ -40,6 +42,12 @@ impl Address {
             self.query.push((name.to_owned(), value.to_owned()));
         }
         self
+    }
+
+    /// Returns the address of a part of the page.
+    #[must_use]
+    pub fn at_part(self, part: &'static str) -> Self {
+        Self { part, ..self }
     }
 
     /// Returns the parameters.
@@ -59,7 +67,7 @@ impl fmt::Display for Address {
             let mark = if place == 0 { '?' } else { '&' };
             write!(f, "{mark}{}={}", utf8_percent_encode(name, VALUE), utf8_percent_encode(value, VALUE))?;
         }
-        Ok(())
+        if self.part.is_empty() { Ok(()) } else { write!(f, "#{}", self.part) }
     }
 }
 
@@ -78,6 +86,8 @@ mod tests {
         assert_eq!(address.to_string(), "/console/positions?hold=no_price");
         let sorted = address.with("sort", "r_net").with("at", "2 hours ago").with("hold", "");
         assert_eq!(sorted.to_string(), "/console/positions?sort=r_net&at=2%20hours%20ago");
+        let lower = sorted.with("at", "").at_part("filter");
+        assert_eq!(lower.to_string(), "/console/positions?sort=r_net#filter");
         let markup = Address::new("/p", Vec::new()).with("q", "\"><script>&x=1#");
         assert_eq!(markup.to_string(), "/p?q=%22%3E%3Cscript%3E%26x%3D1%23");
         assert_eq!(part("A/B?<i>@1-0/2"), "A%2FB%3F%3Ci%3E@1-0%2F2");

@@ -6,6 +6,13 @@ use super::chart::escaped;
 use crate::codec::time;
 use crate::domain::event::ids::EntryId;
 
+/// Decimal places of R in tables. [1]
+const R_PLACES: u32 = 3;
+/// Decimal places of profits in tables. [1]
+const MONEY_PLACES: u32 = 2;
+/// Significant digits of the names in charts. [1]
+const NAME_DIGITS: u32 = 7;
+
 /// A number as it is shown, and exactly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Number {
@@ -17,6 +24,16 @@ impl Number {
     /// Returns a number with at most four decimal places, or five significant digits below 1.
     pub fn of(text: &str) -> Self {
         Self { short: short(text), exact: text.to_owned() }
+    }
+
+    /// Returns a number of R, with at most three decimal places.
+    pub fn of_r(text: &str) -> Self {
+        Self { short: rounded(text, R_PLACES), exact: text.to_owned() }
+    }
+
+    /// Returns an amount of the quote asset, with at most two decimal places.
+    pub fn of_money(text: &str) -> Self {
+        Self { short: rounded(text, MONEY_PLACES), exact: text.to_owned() }
     }
 
     pub fn of_option(text: Option<&String>) -> Option<Self> {
@@ -39,6 +56,16 @@ pub fn short(text: &str) -> String {
     let Ok(number) = text.parse::<Decimal>() else { return text.to_owned() };
     let rounded = if number.abs() >= Decimal::ONE { Some(number.round_dp(4)) } else { number.round_sf(5) };
     rounded.unwrap_or(number).normalize().to_string()
+}
+
+fn rounded(text: &str, places: u32) -> String {
+    decimal(text).map_or_else(|| text.to_owned(), |number| number.round_dp(places).normalize().to_string())
+}
+
+/// Returns a number with the digits that fit in the name of a line. Its title has the others.
+pub fn name(text: &str) -> String {
+    let number = decimal(text).and_then(|number| number.round_sf(NAME_DIGITS));
+    number.map_or_else(|| text.to_owned(), |number| number.normalize().to_string())
 }
 
 /// Returns a decimal of a document.
@@ -143,6 +170,9 @@ mod tests {
         ] {
             assert_eq!(Number::of(text).short, want, "{text}");
         }
+        assert_eq!((&*Number::of_r("-0.02537").short, &*Number::of_money("-0.004").short), ("-0.025", "0"));
+        assert_eq!((&*Number::of_r("1.05").short, &*Number::of_money("2.075").short), ("1.05", "2.08"));
+        assert_eq!([name("0.313663612345"), name("3034.5"), name("none")], ["0.3136636", "3034.5", "none"]);
         assert!(Number::of("35.559736594543741356").is_rounded() && !Number::of("1.5").is_rounded());
         assert_eq!(away("0.07494", "0.3136636").map(|share| share.to_string()).as_deref(), Some("318.55"));
     }

@@ -87,10 +87,11 @@ impl PageContext<'_> {
         self.film.counts(self.at, stop)
     }
 
-    /// Returns the command that audits the decisions. A store has no entries to audit: its service has a journal.
+    /// Returns the command that audits the decisions. A store has no entries to audit: its service has a journal, which
+    /// the configuration names.
     pub fn audit_command(&self) -> String {
         match &self.film.origin {
-            Origin::Store(_) => "harvester audit --journal DIR".to_owned(),
+            Origin::Store(_) => format!("harvester audit --journal {}", self.film.config.run.journal.display()),
             origin @ (Origin::Histories(_) | Origin::Journal(_)) => format!("harvester audit {}", origin.arguments()),
         }
     }
@@ -204,8 +205,6 @@ pub struct Frame {
     pub live: Option<Address>,
     /// The clock of this machine. [ms since 1970]
     pub clock_ms: u64,
-    /// The time after which the page reloads itself. [s]
-    pub refresh_s: Option<u32>,
 }
 
 /// The pages of the navigation: name, path, and beginnings of the paths that belong to it.
@@ -245,7 +244,6 @@ impl Frame {
             is_recorded: context.film.source == DecisionSource::Recorded,
             live: context.live.clone(),
             clock_ms: wall_ms(),
-            refresh_s: None,
         }
     }
 
@@ -271,7 +269,6 @@ impl Frame {
             is_recorded: false,
             live: None,
             clock_ms: 0,
-            refresh_s: None,
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct Present {
     /// `leader`, `standby`, …
     pub role: &'static str,
     pub build: String,
+    /// Its address on its own machine: `http://127.0.0.1:9464`.
+    pub url: String,
     pub consumer: String,
     pub group: String,
     pub cell: Option<String>,

@@ -12,20 +12,24 @@ use super::error::PageError;
 use super::feed::{Begin, Feed, NotYet};
 use super::frame::PageContext;
 use super::live::{Drawn, Live};
-use super::pages;
+use super::pages::{self, Made};
 use super::parts;
 use super::pool::{NotAnswered, Pool};
 use super::running::{Present, Running};
 use crate::codec::causes::with_causes;
 use crate::codec::shown::shown;
+use crate::domain::event::ids::EntryId;
 use crate::drive::film::Film;
 use crate::drive::reel::Reel;
 use crate::drive::stop::Stop;
-use crate::shell::web::{Asked, Guard, Page, Site};
+use crate::shell::web::{Asked, Guard, NEEDS_TOKEN, Page, Site};
 
 const STYLE: &str = include_str!("assets/console.css");
 const SCRIPT: &str = include_str!("assets/console.js");
 const ICON: &str = include_str!("assets/icon.svg");
+
+/// Maximum length of the query of a page. [bytes]
+const QUERY_BYTES_MAX: usize = 16 * 1024;
 
 /// Interval after which a page of a service is made again even if no entry came, because ages grow.
 const AGES_GROW: Duration = Duration::from_secs(1);
@@ -45,7 +49,7 @@ pub struct Console {
 }
 
 /// Makes a page. `Asked` has the open part of its path.
-type Make = fn(&PageContext<'_>, &Asked, &Stop) -> Result<String, PageError>;
+type Make = fn(&PageContext<'_>, &Asked, &Stop) -> Result<Made, PageError>;
 
 /// A page that has an address of its own.
 #[derive(Clone, Copy)]
@@ -169,6 +173,14 @@ impl Console {
     }
 
     fn made(&self, route: Route, asked: &Asked, stop: &Stop) -> Page {
+        let bytes = asked.query_bytes();
+        if bytes > QUERY_BYTES_MAX {
+            let says = format!(
+                "The address has {bytes} bytes after its question mark, and at most {QUERY_BYTES_MAX} are read. Type only what \
+                 differs from the configured policy, or compare in a terminal: harvester whatif --policy FILE."
+            );
+            return self.message(431, "Too large", &says);
+        }
         let film = match self.feed.film() {
             Ok(film) => film,
             Err(NotYet::Reading) => {
@@ -185,7 +197,7 @@ impl Console {
     fn made_of(&self, film: &Film, route: Route, asked: &Asked, stop: &Stop) -> Page {
         let at = match asked.value("at").map(|text| film.until(&text)).transpose() {
             Ok(at) => at,
-            Err(error) => return self.message(400, "Not a time", &error.to_string()),
+            Err(error) => return self.refused(film, route, asked, None, (400, "Not a time", &error.to_string()), stop),
         };
         if at.is_some() && !film.has_past() {
             return self.message(
@@ -195,26 +207,65 @@ impl Console {
             );
         }
         match self.answer(film, route, (asked, at), stop) {
-            Ok(body) => Page::html(200, body),
-            Err(PageError::NotFound(why)) => self.message(404, "Not here", &why),
-            Err(PageError::TooEarly(early)) => self.message(404, "Not here", &early.to_string()),
+            Ok(made) => Page { refresh_s: made.refresh_s, ..Page::html(200, made.body) },
+            Err(PageError::NotFound(why)) => self.refused(film, route, asked, at, (404, "Not here", &why), stop),
+            Err(PageError::TooEarly(early)) => {
+                self.refused(film, route, asked, None, (404, "Not here", &early.to_string()), stop)
+            }
             Err(PageError::Stopped(stopped)) => self.message(503, "Too long", &stopped.to_string()),
             Err(PageError::Failed(error)) => self.message(500, "This page failed", &with_causes(&*error)),
         }
+    }
+
+    /// Returns a page with one message that keeps the field for the moment. `at` is a moment that can be shown.
+    fn refused(
+        &self,
+        film: &Film,
+        route: Route,
+        asked: &Asked,
+        at: Option<EntryId>,
+        (status, title, says): (u16, &str, &str),
+        stop: &Stop,
+    ) -> Page {
+        let Ok(engine) = film.state(at, stop) else { return self.message(status, title, says) };
+        let typed = asked.value("at").unwrap_or_default();
+        let here = self.address_of(route, asked);
+        let here = if at.is_none() { here.with("at", "") } else { here };
+        let context = PageContext {
+            film,
+            engine,
+            at,
+            here,
+            base: &self.base,
+            title: &self.title,
+            auditor: None,
+            present: None,
+            live: None,
+        };
+        match pages::refused(&context, title, &shown(says), status, &typed) {
+            Ok(body) => Page::html(status, body),
+            Err(_) => self.message(status, title, says),
+        }
+    }
+
+    /// Returns the address of a page that was asked for.
+    fn address_of(&self, route: Route, asked: &Asked) -> Address {
+        let name = asked.name.as_deref().map(super::address::part).unwrap_or_default();
+        let path = route.path.replace("{id}", &name);
+        let query = asked.values().into_iter().filter(|(name, _)| !OF_LIVE.contains(&&**name)).collect();
+        Address::new(format!("{}{path}", self.base), query)
     }
 
     fn answer(
         &self,
         film: &Film,
         route: Route,
-        (asked, at): (&Asked, Option<crate::domain::event::ids::EntryId>),
+        (asked, at): (&Asked, Option<EntryId>),
         stop: &Stop,
-    ) -> Result<String, PageError> {
+    ) -> Result<Made, PageError> {
         let engine = film.state(at, stop)?;
-        let name = asked.name.as_deref().map(super::address::part).unwrap_or_default();
-        let path = route.path.replace("{id}", &name);
-        let query = asked.values().into_iter().filter(|(name, _)| !OF_LIVE.contains(&&**name)).collect();
-        let here = Address::new(format!("{}{path}", self.base), query);
+        let here = self.address_of(route, asked);
+        let path = here.path().strip_prefix(&*self.base).unwrap_or_default().to_owned();
         // Only a page that shows the end can follow. The report of the service is about now.
         let follows = self.feed.follows() && route.is_live && at.is_none();
         let present = self.running.as_ref().filter(|_| at.is_none()).map(|running| running());
@@ -285,8 +336,7 @@ impl Console {
 
     /// Returns a page that reloads itself.
     fn wait(&self, title: &str, says: &str) -> Page {
-        let page = self.message(503, title, says);
-        Page { body: page.body.replacen("<head>", "<head>\n<meta http-equiv=\"refresh\" content=\"1\">", 1), ..page }
+        Page { refresh_s: Some(1), ..self.message(503, title, says) }
     }
 
     /// Returns the end of the history that the pages show, and the number of browsers that follow one.
@@ -321,7 +371,9 @@ fn token(film: &Film, present: Option<&Present>) -> String {
 /// Adds the pages of a console to a site. `guard` guards them.
 pub fn site(console: &Console, site: Site, guard: Guard) -> Site {
     let base = console.base.to_string();
-    let mut site = site.guarded(guard);
+    // Its title may name the instance, which is for readers with the token.
+    let asks = pages::message("Token", NEEDS_TOKEN, 401, (&console.base, "")).unwrap_or_default();
+    let mut site = site.guarded(guard).asking(&asks);
     for route in PAGES {
         let console = console.clone();
         site = site.page(&format!("{base}{}", route.path), move |asked| console.clone().page(route, asked));
@@ -331,7 +383,7 @@ pub fn site(console: &Console, site: Site, guard: Guard) -> Site {
         ("console.js", "text/javascript; charset=utf-8", SCRIPT),
         ("icon.svg", "image/svg+xml", ICON),
     ] {
-        let fixed = move |_: Asked| async move { Page { status: 200, content_type, body: body.to_owned() } };
+        let fixed = move |_: Asked| async move { Page { content_type, ..Page::text(200, body.to_owned()) } };
         site = site.page(&format!("{base}/console/assets/{name}"), fixed);
     }
     let live = console.clone();

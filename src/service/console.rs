@@ -4,7 +4,7 @@
 //! Promises: nothing is read before the first request for a page. No page asks the fold, and the fold waits for no
 //! page: pages use the journal on disk.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub fn with_console(
         tracing::warn!("{why}");
     }
     let audited = config.clone();
-    let console = of_service(config, shared.clone())
+    let console = of_service(config, address, shared.clone())
         .with_audit(Arc::new(move |origin, stop| audit(origin, &audited, stop).map_err(|error| format!("{error:#}"))));
     let rests = console.clone();
     runtime.spawn(async move {
@@ -80,7 +80,7 @@ pub fn guard(config: &Config, address: SocketAddr) -> Guard {
     }
 }
 
-fn of_service(config: &Config, shared: SharedReport) -> Console {
+fn of_service(config: &Config, address: SocketAddr, shared: SharedReport) -> Console {
     let of_reel = Arc::new(config.clone());
     let begin = move |stop: &Stop| {
         let bounds = Bounds {
@@ -95,15 +95,26 @@ fn of_service(config: &Config, shared: SharedReport) -> Console {
         None => config.run.consumer.clone(),
     };
     Console::following(Arc::new(begin), None, &shown(&title), &config.console.base_path)
-        .of_service(Arc::new(move || present(&shared.read())))
+        .of_service(Arc::new(move || present(&shared.read(), address)))
+}
+
+/// Returns the address of a server on its own machine.
+fn url_of(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// Returns the part of the report of `/status` that the pages show.
-fn present(report: &Report) -> Present {
+fn present(report: &Report, address: SocketAddr) -> Present {
     let findings = report::concerns(report).into_iter().filter(|concern| !SHOWN_BY_PAGES.contains(&concern.name));
     Present {
         role: report.role.name(),
         build: report.build.clone(),
+        url: url_of(address),
         consumer: report.consumer.clone(),
         group: report.group.clone(),
         cell: report.cell.clone(),

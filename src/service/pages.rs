@@ -69,7 +69,7 @@ fn judged(health: &Health) -> Page {
 
 fn metrics(shared: &SharedReport) -> Page {
     match report::text(shared) {
-        Ok(body) => Page { status: 200, content_type: report::CONTENT_TYPE, body },
+        Ok(body) => Page { content_type: report::CONTENT_TYPE, ..Page::text(200, body) },
         Err(error) => Page::refusal(500, "cannot_write", &error.to_string()),
     }
 }

@@ -127,7 +127,7 @@ impl Browser {
         }
     }
 
-    fn press(&self, key: &str) {
+    pub fn press(&self, key: &str) {
         let actions = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
         self.ask("actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}));
     }
@@ -339,6 +339,10 @@ fn keys_work_on_pages_without_a_filter_or_rows() {
     };
     browser.size(1440, 900);
     go("/?at=02:08");
+    // The moment that is shown is replaced by the next one that is typed.
+    browser.press("t");
+    browser.until("(({ id, selectionStart, selectionEnd }) => id === 'at' && selectionStart === 0 && selectionEnd === 5)(document.activeElement)");
+    browser.press("\u{e00c}");
     browser.press("/");
     browser.until("location.pathname === '/console/positions' && document.activeElement.name === 'q'");
     assert_eq!(browser.eval("new URLSearchParams(location.search).get('at')"), json!("02:08"), "the moment is kept");

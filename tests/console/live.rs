@@ -2,6 +2,7 @@
 //! them.
 
 mod followers;
+mod hand;
 mod journal;
 
 use std::collections::BTreeSet;
@@ -259,6 +260,7 @@ fn on_an_address_that_other_machines_reach_the_console_needs_a_token_or_is_close
     assert_eq!(status, 401);
     assert!(head.contains("www-authenticate: basic realm=") && !head.contains("set-cookie"), "{head}");
     assert!(!body.contains(token) && !body.contains("of-"), "{body}");
+    assert!(head.contains("text/html") && Document::read(&body).text().contains("needs its token"), "{body}");
     let bearer = format!("Authorization: Bearer {token}\r\n");
     until("the page comes", || url.ask("/ops/", &bearer).is_some_and(|(status, ..)| status == 200));
     let (_, _, page) = url.ask("/ops/", &bearer).expect("the page");

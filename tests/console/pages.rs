@@ -69,6 +69,22 @@ impl Served {
         }
     }
 
+    /// Returns the head of an answer, in small letters.
+    fn head(&self, path: &str) -> String {
+        let answer = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        answer.split_once("\r\n\r\n").map_or_else(String::new, |(head, _)| format!("{}\r\n", head.to_lowercase()))
+    }
+
+    /// Returns the whole answer to a request.
+    fn ask(&self, request: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(self.url.trim_start_matches("http://")).expect("a connection");
+        stream.write_all(request.as_bytes()).expect("the request is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
     fn page(&self, path: &str) -> Document {
         let (status, body) = self.get(path);
         assert_eq!(status, 200, "{path}: {body}");
@@ -188,11 +204,11 @@ fn the_filters_and_the_order_in_the_address_take_effect() {
     assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["ETHUSDT"]);
     let near = console.page("/console/positions?within=0.4&sort=away").rows();
     assert!(!near.is_empty() && near.len() < 44);
-    let away = |row: &Vec<String>| -> f64 { row[10].trim_end_matches(" %").parse().expect("a distance") };
+    let away = |row: &Vec<String>| -> f64 { row[9].trim_end_matches(" %").parse().expect("a distance") };
     assert!(near.iter().all(|row| away(row).abs() <= 0.4), "{near:?}");
     assert!(near.is_sorted_by(|a, b| away(a).abs() <= away(b).abs()));
     let by_r = console.page("/console/positions?sort=r&dir=desc").rows();
-    let r = |row: &Vec<String>| -> f64 { row[7].parse().expect("an R") };
+    let r = |row: &Vec<String>| -> f64 { row[2].parse().expect("an R") };
     assert!(by_r.is_sorted_by(|a, b| r(a) >= r(b)) && by_r.len() == 44);
     // A link of the table head keeps the filter and the moment.
     let page = console.page("/console/positions?at=02:08&side=SHORT");
@@ -295,7 +311,7 @@ fn an_open_position_without_a_price_has_no_profit() {
     let console = Served::night();
     let rows = console.page("/console/positions?at=1770170700000-3").rows();
     assert_eq!(rows.len(), 4);
-    assert!(rows.iter().all(|row| row[6] == "–" && row[7] == "–"), "{rows:?}");
+    assert!(rows.iter().all(|row| row[12] == "–" && row[2] == "–"), "{rows:?}");
 }
 
 #[test]
@@ -358,14 +374,7 @@ fn an_unknown_page_and_a_foreign_host_are_refused() {
         expect_sound(path, &body);
     }
     let address = console.url.trim_start_matches("http://").to_owned();
-    let ask = |head: &str| {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect(&address).expect("a connection");
-        stream.write_all(head.as_bytes()).expect("the request is sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    };
+    let ask = |head: &str| console.ask(head);
     let refused = ask("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     assert!(refused.starts_with("HTTP/1.1 421"), "{refused}");
     let posted = ask(&format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n"));
@@ -476,4 +485,37 @@ fn a_long_table_is_split_into_parts_that_the_address_names() {
     }
     assert_eq!(seen.len(), 500);
     assert!(seen.is_sorted_by(|a, b| a > b) && path.contains("part=7"), "{path}");
+}
+
+/// A request that cannot be answered gets a page with a sentence, and not a bare status.
+#[test]
+fn a_policy_that_is_too_large_is_refused_with_a_sentence() {
+    let console = Served::night();
+    for bytes in [17_000, 60_000] {
+        let path = format!("/console/whatif?b={}", "x".repeat(bytes));
+        let (status, body) = console.get(&path);
+        assert_eq!(status, 431, "{body}");
+        let text = expect_sound("/console/whatif", &body).text().to_owned();
+        assert!(text.contains("at most 16384 are read") && text.contains("whatif --policy"), "{text}");
+    }
+}
+
+/// Who typed a wrong moment finds it in the field again, and the other links lead to pages.
+#[test]
+fn the_page_of_an_error_keeps_the_field_for_the_moment() {
+    let console = Served::night();
+    for (path, typed) in [
+        ("/console/positions?at=25:00&side=LONG", "25:00"),
+        ("/console/position/NOPE?at=02:07", "02:07"),
+        ("/console/entry/1-1?at=02:07", "02:07"),
+    ] {
+        let (_, body) = console.get(path);
+        let page = expect_sound(path, &body);
+        let field = page.all("input").find(|field| field.get("id") == "at").expect("a field");
+        assert_eq!(field.get("value"), typed, "{path}");
+        let tabs = page.all("a").filter(|link| link.within.iter().any(|&at| page.0[at].name == "nav"));
+        for link in tabs {
+            assert_eq!(console.get(link.get("href")).0, 200, "{path}: {}", link.get("href"));
+        }
+    }
 }

@@ -99,6 +99,11 @@ impl Document {
         cells.map(|cell| line(&cell.text)).collect()
     }
 
+    /// Returns the text of the main part.
+    pub fn text(&self) -> &str {
+        self.all("main").next().map_or("", |main| &main.text)
+    }
+
     pub fn links(&self) -> Vec<String> {
         self.all("a").map(|link| link.get("href").to_owned()).collect()
     }

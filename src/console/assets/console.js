@@ -55,10 +55,24 @@ if (sessionStorage.getItem("slider")) {
   sessionStorage.removeItem("slider");
   one(".slider input[type=range]")?.focus();
 }
-if (location.hash === "#filter") one(".filter")?.focus();
+function toFilter() {
+  const filter = one(".filter");
+  // A narrow page folds its filters.
+  if (filter?.closest("details")) filter.closest("details").open = true;
+  filter?.focus();
+}
+if (location.hash === "#filter") toFilter();
 
 // Tables that are wider than their place can be scrolled with keys.
 function reachScrollers() {
+  // The head of a table that fits stays in view, below the bar of the moment.
+  const bar = one(".time");
+  const height = bar && getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
+  document.documentElement.style.setProperty("--bar", `${height}px`);
+  for (const box of document.querySelectorAll(".tall")) {
+    box.classList.remove("fits");
+    box.classList.toggle("fits", box.scrollWidth <= box.clientWidth);
+  }
   for (const box of document.querySelectorAll(".scroll:not([role])")) {
     if (box.scrollWidth <= box.clientWidth) continue;
     box.tabIndex = 0;
@@ -117,17 +131,56 @@ function tell() {
   const state = one(".state");
   if (state.textContent !== text) [state.className, state.textContent] = [`state ${tone}`, text];
 }
+// An element is known again by its id, by where it leads, or by what it says, and by its number among those alike.
+const REACHED = "a[href], summary, button, [tabindex='0']";
+function known(selector) {
+  const alike = new Map();
+  return [...document.querySelectorAll(selector)].map((element) => {
+    const says = () => (element.querySelector(":scope > summary") ?? element).textContent.trim();
+    const name = element.id || element.getAttribute("href") || element.getAttribute("aria-label") || says();
+    const number = alike.get(name) ?? 0;
+    alike.set(name, number + 1);
+    return [`${number} ${name}`, element];
+  });
+}
+// Returns what a reader has in hand: the element with the focus and its part, opened details, scrolled tables.
+function inHand() {
+  const focused = document.activeElement;
+  const row = focused?.closest("tr[data-href]");
+  return {
+    // A link to the last price leads elsewhere after the next one: its row and place find it.
+    row: row && [row.dataset.href, [...row.querySelectorAll("a[href]")].indexOf(focused)],
+    focus: known(REACHED).find(([, element]) => element === focused)?.[0],
+    part: focused?.closest("[data-part]")?.dataset.part,
+    opened: new Map(known("details").map(([name, details]) => [name, details.open])),
+    scrolled: [...document.querySelectorAll(".scroll")].map((box) => [box.scrollLeft, box.scrollTop]),
+  };
+}
+function handBack({ row, focus, part, opened, scrolled }) {
+  for (const [name, details] of known("details")) details.open = opened.get(name) ?? details.open;
+  document.querySelectorAll(".scroll").forEach((box, place) => box.scrollTo(...(scrolled[place] ?? [0, 0])));
+  const is = document.activeElement;
+  if (part === undefined || (is && is !== document.body && is.isConnected)) return;
+  const inRow = row && rows().find((of) => of.dataset.href === row[0])?.querySelectorAll("a[href]")[row[1]];
+  const again = inRow ?? known(REACHED).find(([name]) => name === focus)?.[1];
+  const place = again ?? document.querySelector(`[data-part="${CSS.escape(part)}"]`);
+  // The next Tab goes on from the part if its element is gone.
+  if (place && !again) place.tabIndex = -1;
+  place?.focus({ preventScroll: true });
+}
 function apply() {
   tell();
-  if (isBusy()) return;
+  if (isBusy() || parts.size === 0) return;
   const isInRow = document.activeElement?.closest("tr.at");
+  const hand = inHand();
   for (const [name, html] of parts) {
     const part = document.querySelector(`[data-part="${CSS.escape(name)}"]`);
     if (part) part.innerHTML = html;
   }
   parts.clear();
-  mark(isInRow);
   reachScrollers();
+  handBack(hand);
+  mark(isInRow && !document.activeElement?.closest("tr[data-href] a"));
   tell();
 }
 function received() {
@@ -234,9 +287,9 @@ document.addEventListener("keydown", (event) => {
   const follow = (selector) => one(selector)?.click();
   const keys = {
     // A page without a filter leads to that of the positions.
-    "/": () => one(".filter") ? one(".filter").focus() : location.assign(`${document.querySelectorAll("nav a")[1].href}#filter`),
+    "/": () => one(".filter") ? toFilter() : location.assign(`${document.querySelectorAll("nav a")[1].href}#filter`),
     "?": () => one("#keys").showModal(),
-    t: () => one("#at")?.focus(),
+    t: () => { one("#at")?.focus(); one("#at")?.select(); },
     "[": () => follow(".steps a[rel=prev]"),
     "]": () => follow(".steps a[rel=next]"),
     ArrowDown: () => go(1),

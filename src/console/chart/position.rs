@@ -9,6 +9,7 @@ use super::rungs::is_taken;
 use super::scale::{self, Scale};
 use super::svg::{Svg, at};
 use crate::codec::time;
+use crate::console::format;
 use crate::drive::life::{HoldPoint, Obstacle, PricePoint, thinned};
 
 /// A rung as a line.
@@ -75,6 +76,8 @@ pub enum Size {
 /// Lanes for holds; further ones share the last. [1]
 const LANES_MAX: usize = 8;
 const LANE_HEIGHT: f64 = 26.0;
+/// Height of a name below a narrow chart. [units of the drawing]
+const LIST_STEP: f64 = 17.0;
 /// A rung that is further away than this share of the range of prices is named at the edge and not drawn. [1]
 const FAR: f64 = 1.5;
 
@@ -101,16 +104,19 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
     let lanes = lanes(chart.holds);
     let top = 20.0;
     let bottom = top + plot_height;
-    let height = bottom + 26.0 + LANE_HEIGHT * lanes.len() as f64 + 4.0;
+    let list_top = bottom + 26.0 + LANE_HEIGHT * lanes.len() as f64 + 4.0;
     let (from_ms, to_ms) = (chart.range_ms.0, chart.range_ms.1.max(chart.range_ms.0 + 1000));
-    let (low, high) = range(chart);
+    let range = range(chart);
+    let (low, high) = range.unwrap_or((0.0, 1.0));
     // Both axes reserve as much room for their values as the longest of them needs.
-    let axis = Axes::of(chart, (low, high), size);
+    let axis = range.map_or_else(Axes::default, |range| Axes::of(chart, range, size));
     let room = |values: &[(f64, String)], least: f64| {
         values.iter().map(|(_, text)| 11.0 + LETTER * text.chars().count() as f64).fold(least, f64::max)
     };
     let (left, right) = (room(&axis.prices, left_margin), width - room(&axis.r, right_margin));
-    let names = names(chart, (low, high), size);
+    let names = names(chart, (low, high));
+    let list = if size == Size::Wide { Vec::new() } else { listed(chart, (low, high)) };
+    let height = list_top + LIST_STEP * list.len() as f64;
     let longest = names.iter().map(|name| name.text.chars().count()).max().unwrap_or(0);
     let end = if size == Size::Wide { right - 8.0 - LETTER * longest as f64 } else { right };
     let area = Area {
@@ -134,8 +140,15 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
         let columns = (end - left) as usize;
         svg.path("price", &price_path(&thinned(chart.prices, columns / 4), &area, x, to_ms), "");
     }
-    lines(&mut svg, &names, &area, x(chart.lines.since_ms));
-    far_rungs(&mut svg, chart, &area, size);
+    lines(&mut svg, &names, &area, x(chart.lines.since_ms), size);
+    if size == Size::Wide {
+        far_rungs(&mut svg, chart, &area);
+    }
+    for (place, name) in list.iter().enumerate() {
+        let y = list_top + LIST_STEP * (place as f64 + 0.5);
+        svg.line(name.line, (left, y), (left + 24.0, y));
+        svg.titled_text(name.label, (left + 32.0, y + 4.0), "start", &name.text, &name.title);
+    }
     if chart.prices.is_empty() {
         // The entry price may be in the middle.
         svg.text("label none", (f64::midpoint(left, end), top + 24.0), "middle", "no price was seen");
@@ -145,8 +158,9 @@ pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
     svg.finish()
 }
 
-/// Returns the range of prices: all prices, the entry, and the rungs that are not far away.
-fn range(chart: &PositionChart<'_>) -> (f64, f64) {
+/// Returns the range of prices: all prices, the entry, and the rungs that are not far away; `None` if there is nothing
+/// with a price.
+fn range(chart: &PositionChart<'_>) -> Option<(f64, f64)> {
     let prices = chart.prices.iter().filter_map(|point| point.price.to_f64());
     let entry = chart.lines.entry.as_ref().map(|(price, _)| *price);
     let marks = chart.marks.iter().filter_map(|mark| mark.price);
@@ -157,7 +171,7 @@ fn range(chart: &PositionChart<'_>) -> (f64, f64) {
         (low, high) = rungs.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p), high.max(p)));
     }
     if low > high {
-        return (0.0, 1.0);
+        return None;
     }
     let reach = (high - low).max(high.abs() * 0.002) * FAR;
     let near = chart.lines.rungs.iter().map(|rung| rung.price).filter(|p| *p <= high + reach && *p >= low - reach);
@@ -166,7 +180,7 @@ fn range(chart: &PositionChart<'_>) -> (f64, f64) {
         (low, high) = (low.min(price), high.max(price));
     }
     let margin = ((high - low) * 0.07).max(high.abs() * 0.0005);
-    (low - margin, high + margin)
+    Some((low - margin, high + margin))
 }
 
 fn price_path(prices: &[PricePoint], area: &Area, x: impl Fn(u64) -> f64, to_ms: u64) -> String {
@@ -192,6 +206,7 @@ fn obstacles(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u
 }
 
 /// The values that the axes of price and R name, each with its text.
+#[derive(Default)]
 struct Axes {
     prices: Vec<(f64, String)>,
     /// By price.
@@ -230,7 +245,9 @@ fn axes(svg: &mut Svg, axis: &Axes, area: &Area, range_ms: (u64, u64), size: Siz
     if !axis.r.is_empty() {
         svg.text("label unit", (area.right + 7.0, area.top - 6.0), "start", "R");
     }
-    svg.text("label unit", (area.left - 6.0, area.top - 6.0), "end", "price");
+    if !axis.prices.is_empty() {
+        svg.text("label unit", (area.left - 6.0, area.top - 6.0), "end", "price");
+    }
     let (times, are_days) = scale::times(range_ms, if size == Size::Wide { 9 } else { 3 });
     for ms in times {
         let x = area.x.at(ms.saturating_sub(range_ms.0) as f64);
@@ -246,19 +263,43 @@ fn axes(svg: &mut Svg, axis: &Axes, area: &Area, range_ms: (u64, u64), size: Siz
 struct Named {
     price: f64,
     text: String,
+    /// The same with all digits.
+    title: String,
     line: &'static str,
     label: &'static str,
 }
 
 /// Returns a rung as text, with a sign for its state.
 fn rung_text(rung: &RungLine) -> String {
-    format!("{} {} R  {}", if is_taken(&rung.state) { "●" } else { "○" }, rung.r_text, rung.price_text)
+    rung_with(rung, &format::name(&rung.price_text))
 }
 
-fn names(chart: &PositionChart<'_>, (low, high): (f64, f64), size: Size) -> Vec<Named> {
+fn rung_with(rung: &RungLine, price: &str) -> String {
+    format!("{} {} R  {price}", if is_taken(&rung.state) { "●" } else { "○" }, rung.r_text)
+}
+
+/// Returns the entry price and all rungs, as a narrow chart lists them below.
+fn listed(chart: &PositionChart<'_>, (low, high): (f64, f64)) -> Vec<Named> {
+    let mut list = names(chart, (f64::NEG_INFINITY, f64::INFINITY));
+    for name in &mut list {
+        let arrow = if name.price > high {
+            "↑ "
+        } else if name.price < low {
+            "↓ "
+        } else {
+            ""
+        };
+        name.text.insert_str(0, arrow);
+        name.title.insert_str(0, arrow);
+    }
+    list
+}
+
+fn names(chart: &PositionChart<'_>, (low, high): (f64, f64)) -> Vec<Named> {
     let entry = chart.lines.entry.iter().map(|(price, text)| Named {
         price: *price,
-        text: format!("entry {text}"),
+        text: format!("entry {}", format::name(text)),
+        title: format!("entry {text}"),
         line: "entry",
         label: "label entry",
     });
@@ -267,11 +308,8 @@ fn names(chart: &PositionChart<'_>, (low, high): (f64, f64), size: Size) -> Vec<
         let taken = is_taken(&rung.state);
         Named {
             price: rung.price,
-            text: match size {
-                Size::Wide => format!("{}  {}", rung_text(rung), rung.state),
-                // The sign has to do: a longer name would cover prices and marks.
-                Size::Narrow => rung_text(rung).replace("  ", " "),
-            },
+            text: format!("{}  {}", rung_text(rung), rung.state),
+            title: format!("{}  {}", rung_with(rung, &rung.price_text), rung.state),
             line: if taken { "rung taken" } else { "rung" },
             label: if taken { "label rung taken" } else { "label rung" },
         }
@@ -279,38 +317,38 @@ fn names(chart: &PositionChart<'_>, (low, high): (f64, f64), size: Size) -> Vec<
     entry.chain(rungs).collect()
 }
 
-/// Draws entry and rungs from a coordinate on, each with its price. Labels that would cover each other move apart.
-fn lines(svg: &mut Svg, names: &[Named], area: &Area, from: f64) {
+/// Draws entry and rungs from a coordinate on, in a wide chart each with its price. Labels that would cover each other
+/// move apart. A narrow chart lists them below, where they cover nothing.
+fn lines(svg: &mut Svg, names: &[Named], area: &Area, from: f64, size: Size) {
     let mut labels: Vec<(f64, &Named)> = names.iter().map(|name| (area.y.at(name.price), name)).collect();
     for (y, name) in &labels {
         svg.line(name.line, (from, *y), (area.right, *y));
+    }
+    if size == Size::Narrow {
+        return;
     }
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut last, step) = (f64::NEG_INFINITY, 13.0);
     for (y, name) in labels {
         let y = (y - 4.0).max(last + step).max(area.top + 10.0);
         last = y;
-        svg.text(name.label, (area.right - 4.0, y), "end", &name.text);
+        svg.titled_text(name.label, (area.right - 4.0, y), "end", &name.text, &name.title);
     }
 }
 
-fn far_rungs(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, size: Size) {
+fn far_rungs(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area) {
     let far_ones = chart.lines.rungs.iter().filter(|rung| !area.y.contains(rung.price));
     let (above, below): (Vec<&RungLine>, Vec<&RungLine>) = far_ones.partition(|rung| rung.price > area.y.to);
-    let texts = |rungs: Vec<&RungLine>| rungs.into_iter().map(rung_text).collect();
-    far(svg, "↑", texts(above), (area.right - 4.0, area.top - 6.0), size);
-    far(svg, "↓", texts(below), (area.right - 4.0, area.bottom - 6.0), size);
+    let texts = |rungs: Vec<&RungLine>| rungs.into_iter().map(rung_text).collect::<Vec<_>>();
+    far(svg, "↑", &texts(above), (area.right - 4.0, area.top - 6.0));
+    far(svg, "↓", &texts(below), (area.right - 4.0, area.bottom - 6.0));
 }
 
-/// Names the rungs that are far away in one line at the edge; a narrow chart names the first one.
-fn far(svg: &mut Svg, arrow: &str, rungs: Vec<String>, place: (f64, f64), size: Size) {
-    let text = match (rungs.as_slice(), size) {
-        ([], _) => return,
-        ([only], _) => only.clone(),
-        ([first, rest @ ..], Size::Narrow) => format!("{first}, {} more", rest.len()),
-        (all, Size::Wide) => all.join(", "),
-    };
-    svg.text("label rung", place, "end", &format!("{arrow} {}", text.replace("  ", " ")));
+/// Names the rungs that are far away in one line at the edge.
+fn far(svg: &mut Svg, arrow: &str, rungs: &[String], place: (f64, f64)) {
+    if !rungs.is_empty() {
+        svg.text("label rung", place, "end", &format!("{arrow} {}", rungs.join(", ").replace("  ", " ")));
+    }
 }
 
 fn marks(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u64) -> f64) {

@@ -98,6 +98,15 @@ impl Svg {
         );
     }
 
+    /// Writes a text with a title that says more; a title that says the same is left out.
+    pub fn titled_text(&mut self, class: &str, place: (f64, f64), anchor: &str, text: &str, title: &str) {
+        self.text(class, place, anchor, text);
+        if title != text {
+            self.out.truncate(self.out.len() - "</text>".len());
+            let _ = write!(self.out, "<title>{}</title></text>", escaped(title));
+        }
+    }
+
     /// Begins a link that reads as `label`, up to [`Self::end_link`].
     pub fn begin_link(&mut self, href: &str, label: &str) {
         let _ = write!(self.out, "<a href=\"{}\" aria-label=\"{}\">", escaped(href), escaped(label));

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Link;
 use super::decisions::Differences;
+use super::{Link, book_of};
 use crate::codec::plural::plural;
 use crate::codec::view::PositionView;
+use crate::console::address::Address;
 use crate::console::frame::PageContext;
 use crate::domain::exit::{Flag, Hold};
 use crate::drive::film::Origin;
@@ -40,13 +41,15 @@ impl Severity {
 pub struct Need {
     pub severity: Severity,
     pub what: String,
+    /// The books or pages that it is about.
     pub who: Vec<Link>,
     /// The page of the console that shows more about it.
     pub here: Option<Link>,
-    /// How many further symbols are not named. [1]
-    pub more: usize,
-    /// A command. It changes nothing as it is written: a command that changes something is given without `--yes`, as a
-    /// dry run. `None` where no command can help: a plain history has no service and no store.
+    /// The list with those that are not named.
+    pub more: Option<Link>,
+    /// A command that runs as it is written. It changes nothing: a command that changes something is given without
+    /// `--yes`, as a dry run. `None` where no command can help: a plain history has no service and no store, and a
+    /// running service holds its store, so that only its pages show what the store has.
     pub next: Option<String>,
 }
 
@@ -80,11 +83,23 @@ struct List<'a> {
     needs: Vec<Need>,
 }
 
-impl List<'_> {
+impl<'a> List<'a> {
     fn add(&mut self, severity: Severity, what: String, who: Vec<Link>, next: impl Into<Option<String>>) {
-        let more = who.len().saturating_sub(NAMED_MAX);
-        let who = who.into_iter().take(NAMED_MAX).collect();
-        self.needs.push(Need { severity, what, who, here: None, more, next: next.into() });
+        self.needs.push(Need { severity, what, who, here: None, more: None, next: next.into() });
+    }
+
+    /// Adds something about open positions. `list` is the page with all of them.
+    fn add_open(
+        &mut self,
+        (severity, what): (Severity, String),
+        open: &[&PositionView],
+        list: Address,
+        next: impl Into<Option<String>>,
+    ) {
+        let named = open.iter().take(NAMED_MAX).map(|position| self.link_to(position)).collect();
+        let left = open.len().saturating_sub(NAMED_MAX);
+        let more = (left > 0).then(|| Link { text: format!("and {left} more"), href: list });
+        self.needs.push(Need { severity, what, who: named, here: None, more, next: next.into() });
     }
 
     /// Adds the findings of the running service.
@@ -104,18 +119,34 @@ impl List<'_> {
         }
     }
 
-    /// Returns a command that reads a store; `None` for a plain history.
+    /// Returns a command that reads a store; `None` for other sources. A running service holds its store.
     fn of_store(&self, command: &str) -> Option<String> {
         match &self.context.film.origin {
-            Origin::Histories(_) => None,
-            Origin::Journal(_) => Some(format!("{command} --store DIR")),
+            Origin::Histories(_) | Origin::Journal(_) => None,
             Origin::Store(dir) => Some(format!("{command} --store {}", dir.display())),
         }
     }
 
-    /// Returns the command that explains a symbol of this source.
-    fn explain(&self) -> String {
-        format!("harvester explain SYMBOL {}", self.source)
+    /// Returns the command that compares the positions with the exchange; `None` for a history or a journal alone.
+    fn reconcile(&self) -> Option<String> {
+        let of_service = self.context.present.map(|present| format!("harvester reconcile --url {}", present.url));
+        of_service.or_else(|| self.of_store("harvester reconcile"))
+    }
+
+    /// Returns the command that explains the first of some positions.
+    fn explain(&self, open: &[&PositionView]) -> Option<String> {
+        let at = match self.context.parameter("at") {
+            "" => String::new(),
+            at => format!(" --at \"{at}\""),
+        };
+        Some(format!("harvester explain {}{at} {}", book_of(open.first()?), self.source))
+    }
+
+    /// Returns the command that accepts the gap of the first of some positions.
+    fn accept(open: &[&PositionView]) -> Option<String> {
+        let first = open.first()?;
+        let account = first.account.as_ref().map_or_else(String::new, |name| format!(" --account {name}"));
+        Some(format!("harvester control gap-accept {}{account} --reason \"…\"", first.symbol))
     }
 
     fn kill_switch(&mut self) {
@@ -166,81 +197,84 @@ impl List<'_> {
 
     /// Adds the flags of open positions.
     fn flags(&mut self) {
-        let explain = Some(self.explain());
-        let whatif = Some(match &self.context.film.origin {
-            Origin::Store(_) => "harvester whatif --policy FILE HISTORY".to_owned(),
-            Origin::Journal(dir) => format!("harvester whatif --policy FILE {}", dir.display()),
-            Origin::Histories(_) => format!("harvester whatif --policy FILE {}", self.source),
-        });
-        let accept = Some("harvester control gap-accept SYMBOL --reason \"…\"".to_owned());
-        let reconcile = self.of_store("harvester reconcile").or_else(|| explain.clone());
-        for (flag, severity, what, next) in [
-            (Flag::Diverged, Severity::Act, "The exchange reports another quantity", &reconcile),
-            (Flag::ResultUnknown, Severity::Act, "An order has no result, and its time is up", &explain),
-            (Flag::HistoryGap, Severity::Act, "Entries of the history are missing", &accept),
-            (Flag::RungFailed, Severity::Check, "A rung was refused too often and is given up", &explain),
-            (Flag::RiskTooLarge, Severity::Check, RISK_TOO_LARGE, &whatif),
-            (
-                Flag::RiskTooSmall,
-                Severity::Check,
-                "The risk per unit is very small: its ATR may be in another unit",
-                &explain,
-            ),
-            (Flag::EntryPriceDisagrees, Severity::Check, "Exchange and fills state different entry prices", &explain),
+        for (flag, severity, what) in [
+            (Flag::Diverged, Severity::Act, "The exchange reports another quantity"),
+            (Flag::ResultUnknown, Severity::Act, "An order has no result, and its time is up"),
+            (Flag::HistoryGap, Severity::Act, "Entries of the history are missing"),
+            (Flag::RungFailed, Severity::Check, "A rung was refused too often and is given up"),
+            (Flag::RiskTooLarge, Severity::Check, RISK_TOO_LARGE),
+            (Flag::RiskTooSmall, Severity::Check, "The risk per unit is very small: its ATR may be in another unit"),
+            (Flag::EntryPriceDisagrees, Severity::Check, "Exchange and fills state different entry prices"),
         ] {
-            let who = self.open(|position| position.flags.iter().any(|of| of == flag.name()));
-            if who.is_empty() {
+            let open = self.open(|position| position.flags.iter().any(|of| of == flag.name()));
+            if open.is_empty() {
                 continue;
             }
-            self.add(severity, format!("{what} ({}).", who.len()), who, next.clone());
+            let next = match flag {
+                Flag::Diverged => self.reconcile().or_else(|| self.explain(&open)),
+                Flag::HistoryGap => Self::accept(&open),
+                _ => self.explain(&open),
+            };
+            let list = self.context.to("/console/positions").with("flag", flag.name());
+            self.add_open((severity, format!("{what} ({}).", open.len())), &open, list, next);
             if flag == Flag::RiskTooLarge && self.context.film.has_past() {
                 let href = self.context.to("/console/whatif").with("b", super::whatif::EXAMPLE);
-                let here = Link { text: "Compare it in What if".to_owned(), href };
-                self.needs.last_mut().expect("one was added").here = Some(here);
+                self.point("Compare it in What if", href);
             }
         }
     }
 
+    /// Adds a link to the need that was added last.
+    fn point(&mut self, text: &str, href: Address) {
+        let need = self.needs.last_mut().expect("one was added");
+        need.here = Some(Link { text: text.to_owned(), href });
+    }
+
     /// Adds the fields that open positions lack.
     fn missing(&mut self) {
-        let mut missing: BTreeMap<&str, Vec<Link>> = BTreeMap::new();
+        let mut missing: BTreeMap<&str, Vec<&PositionView>> = BTreeMap::new();
         for position in self.sheet.positions.iter().filter(|position| position.closed.is_none()) {
             for field in &position.missing {
-                missing.entry(field).or_default().push(self.link_to(position));
+                missing.entry(field).or_default().push(position);
             }
         }
-        let next = self.of_store("harvester needs").unwrap_or_else(|| self.explain());
-        for (field, who) in missing {
-            let what = format!("{field} is missing: {}.", plural(who.len(), "open position"));
-            self.add(Severity::Act, what, who, next.clone());
+        for (field, open) in missing {
+            let what = format!("{field} is missing: {}.", plural(open.len(), "open position"));
+            let list = self.context.to("/console/positions").with("missing", field);
+            let next = self.of_store("harvester needs").or_else(|| self.explain(&open));
+            self.add_open((Severity::Act, what), &open, list.clone(), next);
+            self.point("Show them", list);
         }
     }
 
     /// Adds the holds that do not end by themselves, and those that need a second price.
     fn holds(&mut self) {
-        for (hold, what) in [
-            (Hold::StalePrice, "have a price that is too old"),
-            (Hold::StalePosition, "were not confirmed for too long"),
+        for (hold, one, more) in [
+            (Hold::StalePrice, "has a price that is too old", "have a price that is too old"),
+            (Hold::StalePosition, "was not confirmed for too long", "were not confirmed for too long"),
         ] {
-            let who = self.held_by(hold);
-            if !who.is_empty() {
-                let what = format!("{} open positions {what}.", who.len());
-                let next = self.of_service("harvester doctor").unwrap_or_else(|| self.explain());
-                self.add(Severity::Act, what, who, next);
+            let open = self.held_by(hold);
+            if !open.is_empty() {
+                let is = if open.len() == 1 { one } else { more };
+                let what = format!("{} {is}.", plural(open.len(), "open position"));
+                let next = self.of_service("harvester doctor").or_else(|| self.explain(&open));
+                self.add_open((Severity::Act, what), &open, self.list_of(hold), next);
             }
         }
-        let who = self.held_by(Hold::PriceJump);
-        if !who.is_empty() {
-            let held = plural(who.len(), "position");
+        let open = self.held_by(Hold::PriceJump);
+        if !open.is_empty() {
+            let held = plural(open.len(), "position");
             let what = format!("The last price jumped, and a second one must confirm it: {held}.");
-            self.add(Severity::Know, what, who, self.explain());
+            let next = self.explain(&open);
+            self.add_open((Severity::Know, what), &open, self.list_of(Hold::PriceJump), next);
         }
     }
 
     fn quarantine(&mut self, quarantined: u64) {
         if quarantined > 0 {
             let next = self.of_store("harvester quarantine list");
-            let link = Link { text: "quarantine".to_owned(), href: self.context.to("/console/streams") };
+            let href = self.context.to("/console/streams").at_part("quarantine");
+            let link = Link { text: "quarantine".to_owned(), href };
             let what = format!("In quarantine: {}.", plural(quarantined, "entry"));
             self.add(Severity::Check, what, vec![link], next);
         }
@@ -251,22 +285,27 @@ impl List<'_> {
         if !unconfirmed.is_empty() {
             let named = unconfirmed.join(" ");
             let what = format!("Seen once and not confirmed: {} ({named}).", plural(unconfirmed.len(), "position"));
-            self.add(Severity::Know, what, Vec::new(), self.of_store("harvester reconcile"));
+            self.add(Severity::Know, what, Vec::new(), self.reconcile());
         }
     }
 
-    fn held_by(&self, hold: Hold) -> Vec<Link> {
+    fn list_of(&self, hold: Hold) -> Address {
+        self.context.to("/console/positions").with("hold", hold.name())
+    }
+
+    fn held_by(&self, hold: Hold) -> Vec<&'a PositionView> {
         self.open(|position| position.hold.as_deref() == Some(hold.name()))
     }
 
-    /// Returns links to the open positions that are meant.
-    fn open(&self, is_meant: impl Fn(&PositionView) -> bool) -> Vec<Link> {
+    /// Returns the open positions that are meant.
+    fn open(&self, is_meant: impl Fn(&PositionView) -> bool) -> Vec<&'a PositionView> {
         let open = self.sheet.positions.iter().filter(|position| position.closed.is_none());
-        open.filter(|position| is_meant(position)).map(|position| self.link_to(position)).collect()
+        open.filter(|position| is_meant(position)).collect()
     }
 
+    /// Returns a link to a position, with the name of its book: account and side of the position, where there are any.
     fn link_to(&self, position: &PositionView) -> Link {
-        Link { text: position.symbol.clone(), href: self.context.position(&position.position_id) }
+        Link { text: book_of(position).to_owned(), href: self.context.position(&position.position_id) }
     }
 }
 

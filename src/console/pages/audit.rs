@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use super::Made;
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::auditor::{Audited, Stage};
@@ -52,7 +53,7 @@ struct AuditFile<'a> {
 }
 
 /// Makes the page. An audit begins on request (`?run=1235`: an audit of the history that has so many entries).
-pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<String, PageError> {
+pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<Made, PageError> {
     let auditor = context.auditor.filter(|_| context.film.has_past());
     let wanted = asked.value("run").filter(|name| !name.is_empty());
     let stage = auditor.zip(wanted).map(|(auditor, name)| auditor.stage(&name, &context.film.origin));
@@ -75,10 +76,10 @@ pub fn audit(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<Strin
         at: context.parameter("at").to_owned(),
         is_recorded: context.film.source != DecisionSource::MadeHere,
         command: context.audit_command(),
-        frame: Frame { time: None, refresh_s: running.as_ref().map(|_| REFRESH_S), ..frame },
+        frame: Frame { time: None, ..frame },
         running,
     };
-    Ok(page.render()?)
+    Ok(Made { body: page.render()?, refresh_s: page.running.as_ref().map(|_| REFRESH_S) })
 }
 
 impl Running {

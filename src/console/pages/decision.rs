@@ -4,7 +4,8 @@
 use askama::Template;
 
 use super::Link;
-use super::decisions::{Row, rows};
+use super::Made;
+use super::decisions::{Row, outcome_word, rows};
 use super::message::not_yet;
 use crate::codec::time;
 use crate::console::address::Address;
@@ -40,7 +41,7 @@ struct DecisionPage {
     bar: String,
     fields: Vec<FieldRow>,
     ages_of_then: bool,
-    outcome: Option<(&'static str, String, bool)>,
+    outcome: Option<(&'static str, String)>,
     events: Vec<OutcomeRow>,
     others: Vec<HeldBy>,
     payload: String,
@@ -49,14 +50,14 @@ struct DecisionPage {
 }
 
 /// Makes the page.
-pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let Some(row) = rows(context).into_iter().find(|row| row.decision_id == wanted) else {
         let later = context.film.all_decisions().find(|link| link.decision_id() == wanted);
         let later = later.ok_or_else(|| PageError::NotFound(format!("No decision has the id {wanted}.")))?;
         let at = later.cause().map_or(later.id, |(_, cause)| cause);
         let says = format!("This decision of {} was made later, at {}.", later.text("symbol"), time::iso(at.ms));
-        return Ok(not_yet(context, &says, Some(later.text("symbol")))?);
+        return Ok(not_yet(context, &says, Some(later.text("symbol")))?.into());
     };
     let (film, config) = (context.film, &*context.film.config);
     let mut explanation = match &film.origin {
@@ -89,7 +90,7 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
         bar: view.map_or_else(String::new, super::positions::bar),
         fields: view.map_or_else(Vec::new, |view| fields(context, view, origins.as_ref().unwrap_or(&none), decided_ms)),
         ages_of_then: true,
-        outcome: decided.outcome.as_ref().map(|outcome| (outcome.state, outcome.plan_id.clone(), outcome.expired)),
+        outcome: decided.outcome.as_ref().map(|outcome| (outcome_word(outcome), outcome.plan_id.clone())),
         events: decided.outcome.map_or_else(Vec::new, |outcome| {
             let of = |event: crate::drive::explain::OutcomeEvent| OutcomeRow {
                 what: event.what,
@@ -106,5 +107,5 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
         frame: Frame::of(context, format!("Decision {} {}", row.seq, row.symbol), Some(&row.symbol)),
         row,
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use askama::Template;
 use rust_decimal::Decimal;
 
+use super::Made;
 use super::book_beside;
 use crate::codec::chain::Link;
 use crate::codec::plural::plural;
@@ -187,7 +188,12 @@ pub fn faults(context: &PageContext<'_>) -> usize {
 
 /// Returns the result of the verification as one word and one sentence.
 pub fn verdict(context: &PageContext<'_>) -> (&'static str, String) {
-    match (context.film.decisions.links.len(), faults(context)) {
+    let film = context.film;
+    match (film.decisions.links.len(), faults(context)) {
+        (0, 0) if film.source == DecisionSource::MadeHere => ("not recorded", "No decision was made here.".to_owned()),
+        (made, 0) if film.source == DecisionSource::MadeHere => {
+            ("not recorded", format!("{} made here, sealed right.", plural(made, "decision")))
+        }
         (0, 0) => ("empty", "No decision was made.".to_owned()),
         (links, 0) => {
             let of = if context.at.is_some() { " of the whole history" } else { "" };
@@ -199,7 +205,7 @@ pub fn verdict(context: &PageContext<'_>) -> (&'static str, String) {
 }
 
 /// Makes the page.
-pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<String, PageError> {
+pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Made, PageError> {
     let chain = &context.film.decisions;
     let all = rows(context);
     let (verdict, verdict_text) = verdict(context);
@@ -257,7 +263,7 @@ pub fn decisions(context: &PageContext<'_>, _: &Asked, _: &Stop) -> Result<Strin
         audit: context.audit_command(),
         frame: Frame::of(context, "Decisions", None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 impl Row {
@@ -286,10 +292,10 @@ impl Row {
             qty: Number::of(link.text("qty")),
             share: link.text("close_fraction").to_owned(),
             rungs: link.object.rungs().join(", "),
-            r: Number::of(link.text("r_net")),
+            r: Number::of_r(link.text("r_net")),
             mark: Number::of(link.text("mark_price")),
             mode: link.text("mode").to_owned(),
-            outcome: outcome.map_or("none", |outcome| outcome.state).to_owned(),
+            outcome: outcome.map_or("none", outcome_word).to_owned(),
             delay: delay.map_or_else(String::new, time::span),
             slippage: outcome.and_then(|outcome| slippage(link, outcome)),
             hash: !has(&["payload", "hash", "unreadable", "outside"]),
@@ -306,6 +312,16 @@ impl Row {
     }
 }
 
+/// Returns the outcome of a decision. Its rung may be armed again; the decision itself expired, or was given up.
+pub fn outcome_word(outcome: &Outcome) -> &'static str {
+    let is_rearmed = outcome.events.iter().any(|event| event.what == "rearmed");
+    match outcome.state {
+        "armed" if outcome.expired => "expired",
+        "armed" if is_rearmed => "rearmed",
+        state => state,
+    }
+}
+
 /// Returns how much worse than the mark of the decision the first fill was. [basis points]
 fn slippage(link: &Link, outcome: &Outcome) -> Option<Decimal> {
     let mark = format::decimal(link.text("mark_price"))?;
@@ -313,4 +329,23 @@ fn slippage(link: &Link, outcome: &Outcome) -> Option<Decimal> {
     let fill = format::decimal(fill?)?;
     let worse = if link.text("side") == "SELL" { mark.checked_sub(fill)? } else { fill.checked_sub(mark)? };
     Some(worse.checked_div(mark)?.checked_mul(Decimal::from(10_000))?.round_dp(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::explain::OutcomeEvent;
+
+    #[test]
+    fn a_decision_whose_rung_is_armed_again_is_not_armed_itself() {
+        let event = |what| OutcomeEvent { what, entry: String::new(), time: String::new(), fill: None };
+        let of = |state, expired, what: &[&'static str]| {
+            let events = what.iter().map(|what| event(*what)).collect();
+            outcome_word(&Outcome { state, expired, plan_id: String::new(), events })
+        };
+        assert_eq!(of("armed", true, &["expired"]), "expired");
+        assert_eq!(of("armed", false, &["accepted", "rearmed"]), "rearmed");
+        assert_eq!(of("filled", false, &["rearmed", "filled"]), "filled", "a late fill counts");
+        assert_eq!(of("requested", false, &["accepted"]), "requested");
+    }
 }

@@ -3,6 +3,7 @@
 use askama::Template;
 use serde_json::Value;
 
+use super::Made;
 use crate::codec::shown;
 use crate::console::address::Address;
 use crate::console::error::PageError;
@@ -35,7 +36,7 @@ struct EntryPage {
 }
 
 /// Makes the page.
-pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let id: EntryId = wanted.parse().map_err(|error| PageError::NotFound(format!("{error}.")))?;
     let mut lines = context.film.lines(id, stop)?;
@@ -62,7 +63,7 @@ pub fn entry(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<St
         as_of: context.film.has_past().then(|| context.to("/").with("at", &id.to_string())),
         frame: Frame::of(context, format!("Entry {id}"), None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 impl Written {

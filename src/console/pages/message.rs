@@ -22,3 +22,18 @@ pub fn message(title: &str, says: &str, status: u16, (base, source): (&str, &str
 pub fn not_yet(context: &PageContext<'_>, says: &str, symbol: Option<&str>) -> Result<String, askama::Error> {
     MessagePage { frame: Frame::of(context, "Not yet", symbol), status: 0, says }.render()
 }
+
+/// Makes a page with a message about the address, with the field for the moment as it was typed.
+pub fn refused(
+    context: &PageContext<'_>,
+    title: &str,
+    says: &str,
+    status: u16,
+    typed: &str,
+) -> Result<String, askama::Error> {
+    let mut frame = Frame::of(context, title, None);
+    if let Some(time) = &mut frame.time {
+        typed.clone_into(&mut time.typed);
+    }
+    MessagePage { frame, status, says }.render()
+}

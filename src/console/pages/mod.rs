@@ -16,7 +16,7 @@ pub use audit::{audit, audit_file};
 pub use decision::decision;
 pub use decisions::decisions;
 pub use entry::entry;
-pub use message::message;
+pub use message::{message, refused};
 pub use now::now;
 pub use position::{chart_of, position};
 pub use positions::positions;
@@ -30,6 +30,19 @@ use crate::codec::view::{PositionView, Sourced};
 use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::{Hold, HoldSeverity};
+
+/// A page as it is sent.
+pub struct Made {
+    pub body: String,
+    /// The time after which a browser loads it again. [s]
+    pub refresh_s: Option<u32>,
+}
+
+impl From<String> for Made {
+    fn from(body: String) -> Self {
+        Self { body, refresh_s: None }
+    }
+}
 
 /// A text with a link.
 #[derive(Clone, Debug)]

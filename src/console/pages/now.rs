@@ -1,5 +1,6 @@
 //! Now: what needs a person, the open positions by hold, the inputs, the last decisions.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use askama::Template;
@@ -7,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::attention::{Need, needs};
 use super::decisions::{Differences, Row, faults, rows, verdict};
-use super::{meaning_of, percent_of, tone_of};
+use super::{Made, meaning_of, percent_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
@@ -94,8 +95,9 @@ struct NowPage {
     holds: Vec<HoldRow>,
     inputs: Vec<InputRow>,
     recent: Vec<Row>,
-    quarantine: Vec<(&'static str, u64)>,
+    quarantine: Vec<(String, u64)>,
     quarantine_href: Address,
+    streams_href: Address,
     gaps: usize,
     service: Option<Service>,
     accounts: Vec<AccountRow>,
@@ -144,13 +146,12 @@ impl AccountRow {
 }
 
 /// Makes the page.
-pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let sheet = context.sheet(false)?;
     let (engine, film) = (&context.engine, context.film);
     let all = rows(context);
     let differences = Differences::of(context);
-    let quarantine: Vec<(&'static str, u64)> =
-        engine.counters.quarantined.iter().map(|(reason, n)| (reason.name(), *n)).collect();
+    let quarantine = quarantine(context);
     let quarantined = quarantine.iter().map(|(_, n)| n).sum();
     let policy = engine.policy();
     let page = NowPage {
@@ -169,13 +170,28 @@ pub fn now(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, 
         inputs: inputs(context, stop)?,
         recent: all.into_iter().rev().take(DECISIONS_SHOWN).collect(),
         quarantine,
-        quarantine_href: context.to("/console/streams"),
+        quarantine_href: context.to("/console/streams").at_part("quarantine"),
+        streams_href: context.to("/console/streams"),
         gaps: engine.globals().gaps.len(),
         service: context.present.map(Service::of),
         accounts: AccountRow::all(context),
         frame: Frame::of(context, "Now", None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
+}
+
+/// Returns the quarantined entries up to the moment by reason, the most frequent first. A store keeps the entries, and not their counts. [1]
+fn quarantine(context: &PageContext<'_>) -> Vec<(String, u64)> {
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    if context.film.has_past() {
+        let by_reason = context.engine.counters.quarantined.iter();
+        counted.extend(by_reason.map(|(reason, n)| (reason.name().to_owned(), *n)));
+    } else {
+        context.film.quarantined.iter().for_each(|entry| *counted.entry(entry.reason.clone()).or_default() += 1);
+    }
+    let mut counted: Vec<(String, u64)> = counted.into_iter().collect();
+    counted.sort_by_key(|(_, n)| Reverse(*n));
+    counted
 }
 
 /// Returns the state of the chain: a word, its subject, and its tone.

@@ -13,7 +13,7 @@ pub use self::drawing::chart_of;
 use self::drawing::{draw, rung_lines};
 use self::story::{StoryRow, story};
 use super::message::not_yet;
-use super::{Field, Link, book_of, meaning_of, tone_of};
+use super::{Field, Link, Made, book_of, meaning_of, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::codec::view::{Fill, PositionView, Rung, named_one};
@@ -121,12 +121,14 @@ struct PositionPage {
     qty: Number,
     pnl: Option<Number>,
     realized: Option<Number>,
+    /// Fills without a price: what they realized is unknown. [1]
+    unpriced: usize,
     risk: Option<Number>,
     r: Option<Number>,
 }
 
 /// Makes the page.
-pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let wanted = asked.name.as_deref().unwrap_or_default();
     let sheet = context.sheet(true)?;
     // The name of a symbol leads to its open position, else to the last one.
@@ -179,12 +181,13 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
         qty: Number::of(&view.qty),
         pnl: Number::of_option(view.unrealized_pnl.as_ref()),
         realized: Number::of_option(view.realized_pnl.as_ref()),
+        unpriced: view.fills.iter().filter(|fill| fill.price.is_none()).count(),
         risk: Number::of_option(view.entry_risk_usdt.as_ref()),
         r: Number::of_option(view.r_net.as_ref()),
         frame: Frame::of(context, format!("{} {}", view.symbol, view.side), Some(&view.symbol)),
         view,
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 /// Returns why no decision was made although no hold applies: the fold only compares its own decisions up to the last
@@ -207,7 +210,7 @@ fn undecided(context: &PageContext<'_>, view: &PositionView) -> Option<String> {
 }
 
 /// Makes the page of a position that was opened after the moment. Errors if there is none.
-fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> Result<String, PageError> {
+fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> Result<Made, PageError> {
     let end = context.film.state(None, stop)?;
     let all = Sheet::of(&end, &context.film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
     let symbol = wanted.trim().to_uppercase();
@@ -215,7 +218,7 @@ fn opened_later(context: &PageContext<'_>, wanted: &str, stop: &Stop) -> Result<
     let later = later.ok_or_else(|| PageError::NotFound(format!("There is no position {wanted}.")))?;
     let opened = When::of_text(&later.opened).unwrap_or_default();
     let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
-    Ok(not_yet(context, &says, Some(&later.symbol))?)
+    Ok(not_yet(context, &says, Some(&later.symbol))?.into())
 }
 
 fn rung_rows(context: &PageContext<'_>, view: &PositionView, lines: &[RungLine]) -> Vec<RungRow> {

@@ -7,7 +7,7 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::position::state_of;
-use super::{Field, age_ms, book_of, meaning_of, tone_of};
+use super::{Field, Made, age_ms, book_of, meaning_of, tone_of};
 use crate::codec::view::{PositionView, Rung};
 use crate::console::address::Address;
 use crate::console::chart::{self, Tick};
@@ -22,21 +22,21 @@ use crate::shell::web::Asked;
 /// Rows of one part of the table. [1]
 const ROWS_SHOWN: usize = 80;
 
-/// The columns: key in the address, head, and true if it is a number.
+/// The columns: key in the address, head, and true if it is a number. A narrow page shows the first ones.
 const COLUMNS: [(&str, &str, bool); 14] = [
     ("symbol", "Symbol", false),
     ("side", "Side", false),
-    ("qty", "Qty, base", true),
-    ("entry", "Entry", true),
-    ("mark", "Mark", true),
-    ("age", "Age", true),
-    ("pnl", "PnL, quote", true),
     ("r", "R net", true),
     ("", "Ladder", false),
-    ("next", "Next rung at", true),
-    ("away", "Away", true),
     ("hold", "Held by", false),
     ("since", "For", true),
+    ("mark", "Mark", true),
+    ("age", "Age", true),
+    ("next", "Next rung at", true),
+    ("away", "Away", true),
+    ("qty", "Qty, base", true),
+    ("entry", "Entry", true),
+    ("pnl", "PnL, quote", true),
     ("flags", "Missing, flags", false),
 ];
 
@@ -117,7 +117,7 @@ struct PositionsPage {
 }
 
 /// Makes the page.
-pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<String, PageError> {
+pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<Made, PageError> {
     let closed = asked.is_on("closed");
     let sheet = context.sheet(closed)?;
     let since = held_since(&context.engine, context.now_ms());
@@ -134,7 +134,7 @@ pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<S
     let filters = ["q", "account", "side", "hold", "flag", "missing", "source", "within"];
     let is_filtered = filters.iter().any(|name| !context.parameter(name).is_empty());
     let kept = context.here.query().iter().filter(|(name, _)| matches!(&**name, "at" | "sort" | "dir"));
-    let is_open = |name: &String| sheet.positions.iter().any(|p| p.symbol == *name && p.closed.is_none());
+    let is_open = |name: &String| sheet.positions.iter().any(|p| book_of(p) == name && p.closed.is_none());
     let page = PositionsPage {
         columns: columns(context, by, is_descending),
         part: Part::of(context, &mut rows, ROWS_SHOWN),
@@ -152,7 +152,7 @@ pub fn positions(context: &PageContext<'_>, asked: &Asked, _: &Stop) -> Result<S
         rows,
         frame: Frame::of(context, "Positions", None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 /// Returns the filters, each with the values that the rows have.
@@ -245,8 +245,8 @@ impl Row {
             entry: entry.map(|field| Field::of(context, field)),
             mark: mark.map(|field| Field::of(context, field)),
             age: marked.map(|id| Age::of(id, context.now_ms())),
-            pnl: Number::of_option(pnl),
-            r: Number::of_option(position.r_net.as_ref()),
+            pnl: pnl.map(|text| Number::of_money(text)),
+            r: position.r_net.as_ref().map(|text| Number::of_r(text)),
             bar: bar(position),
             next: next.map(|next| (next.r.clone(), Number::of_option(next.price.as_ref()))),
             away: mark.zip(next_price).and_then(|(mark, price)| format::away(&mark.value, price)),

@@ -1,10 +1,12 @@
 //! Streams and quarantine: the cursor of each stream, the shapes of its entries, gaps, and the entries that could not
 //! be read, with the result of the present decoder for each.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use askama::Template;
 
+use super::Made;
 use super::percent_of;
 use crate::codec::shown;
 use crate::codec::state::Quarantined;
@@ -72,11 +74,13 @@ struct StreamsPage {
     reason: String,
     duplicates: u64,
     applied: u64,
+    /// False if the source is a store, which keeps no counts.
+    has_counts: bool,
     all: Address,
 }
 
 /// Makes the page.
-pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let (engine, film) = (&context.engine, context.film);
     let past: Vec<_> = film.quarantined.iter().filter(|entry| entry.id <= context.until()).cloned().collect();
     let total = past.len();
@@ -98,10 +102,11 @@ pub fn streams(context: &PageContext<'_>, _: &Asked, stop: &Stop) -> Result<Stri
         reason: wanted,
         duplicates: engine.counters.duplicates,
         applied: engine.counters.applied,
+        has_counts: film.has_past(),
         all: context.here.clone().with("part", "").with("reason", ""),
         frame: Frame::of(context, "Streams and quarantine", None),
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 fn stream_rows(context: &PageContext<'_>, stop: &Stop) -> Result<Vec<StreamRow>, PageError> {
@@ -143,7 +148,7 @@ fn gaps(context: &PageContext<'_>) -> Vec<GapRow> {
     gaps.collect()
 }
 
-/// Returns the reasons of quarantined entries with their numbers, and true for the one that is selected. [1]
+/// Returns the reasons of quarantined entries with their numbers, the most frequent first, and true for the one that is selected. [1]
 fn reasons(
     context: &PageContext<'_>,
     quarantined: &[Quarantined],
@@ -154,7 +159,9 @@ fn reasons(
     let row = |(reason, n): (&str, usize)| {
         (reason.to_owned(), n, context.here.clone().with("part", "").with("reason", reason), reason == wanted)
     };
-    reasons.into_iter().map(row).collect()
+    let mut rows: Vec<_> = reasons.into_iter().map(row).collect();
+    rows.sort_by_key(|(_, n, ..)| Reverse(*n));
+    rows
 }
 
 impl QuarantineRow {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use askama::Template;
 use serde_json::{Map, Value};
 
+use super::Made;
 use crate::codec::policy;
 use crate::console::address::Address;
 use crate::console::chart::{self, Series, Size};
@@ -93,7 +94,7 @@ struct WhatifFile {
 }
 
 /// Makes the page. Without policies in the address it shows the form alone.
-pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<String, PageError> {
+pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<Made, PageError> {
     let film = context.film;
     let is_asked = ["a", "b", "compare"].into_iter().any(|name| asked.value(name).is_some());
     let text = |name: &str| asked.value(name).unwrap_or_default();
@@ -126,7 +127,7 @@ pub fn whatif(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result<S
         at: context.parameter("at").to_owned(),
         frame: Frame { time: None, ..Frame::of(context, "What if", None) },
     };
-    Ok(page.render()?)
+    Ok(page.render()?.into())
 }
 
 /// Makes one self-contained file of a comparison.
@@ -184,15 +185,15 @@ impl Outcome {
             mode: result.mode,
             decisions: result.total.decisions,
             filled: result.total.filled,
-            pnl: Number::of(&result.total.pnl.to_string()),
-            r: Number::of(&result.total.r.to_string()),
+            pnl: Number::of_money(&result.total.pnl.to_string()),
+            r: Number::of_r(&result.total.r.to_string()),
             only_here: result.only_here.len(),
             only_in_first: result.only_in_the_first.len(),
         });
         let names: BTreeSet<&String> = document.policies.iter().flat_map(|result| result.symbols.keys()).collect();
         let sums = |result: &PolicyResult<'_>, name: &String| {
             let sums = result.symbols.get(name)?.sums;
-            Some((sums.decisions, Number::of(&sums.pnl.to_string()), Number::of(&sums.r.to_string())))
+            Some((sums.decisions, Number::of_money(&sums.pnl.to_string()), Number::of_r(&sums.r.to_string())))
         };
         let symbols = names.into_iter().map(|name| SymbolRow {
             name: name.clone(),
@@ -217,8 +218,8 @@ impl Outcome {
                     book: super::book_beside(text("position_id"), text("symbol")),
                     side: text("side").to_owned(),
                     qty: Number::of(text("qty")),
-                    r: Number::of(text("r_net")),
-                    pnl: decision.fill.and_then(|fill| Some(Number::of(&fill.pnl?.to_string()))),
+                    r: Number::of_r(text("r_net")),
+                    pnl: decision.fill.and_then(|fill| Some(Number::of_money(&fill.pnl?.to_string()))),
                     href: entry(cause),
                 });
             }

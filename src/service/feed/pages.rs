@@ -59,7 +59,7 @@ fn health(states: &[State]) -> Page {
 
 fn metrics(states: &[State]) -> Page {
     match text(states) {
-        Ok(body) => Page { status: 200, content_type: CONTENT_TYPE, body },
+        Ok(body) => Page { content_type: CONTENT_TYPE, ..Page::text(200, body) },
         Err(error) => Page::refusal(500, "cannot_write", &error.to_string()),
     }
 }

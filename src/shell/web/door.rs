@@ -27,8 +27,8 @@ pub const STREAMS_MAX: usize = 64;
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit of a connection, which includes its request, the answer, and the client's reading of it.
 pub(super) const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
-/// Maximum length of the head of a request. [bytes]
-pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Maximum length of the head of a request. A page refuses a shorter query with a sentence. [bytes]
+pub(super) const HEAD_BYTES_MAX: usize = 80 * 1024;
 /// Maximum number of headers of a request. [1]
 pub(super) const HEADERS_MAX: usize = 64;
 

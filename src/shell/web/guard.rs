@@ -12,6 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::server::Page;
 
+/// The sentence of a request without the token.
+pub const NEEDS_TOKEN: &str = "The console needs its token, as the password.";
+
 /// Who may read the protected pages.
 #[derive(Clone, Debug, Default)]
 pub enum Guard {
@@ -25,15 +28,19 @@ pub enum Guard {
 }
 
 impl Guard {
-    /// Returns the refusal of a request; `None` if it may read the page.
-    pub(super) fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
+    /// Returns the refusal of a request; `None` if it may read the page. `asks` is the page of a request without the
+    /// token.
+    pub(super) fn refusal(&self, headers: &HeaderMap, asks: Option<&str>) -> Option<Response> {
         match self {
             Self::Open => None,
             Self::Closed(says) => Some(Page::text(403, format!("{says}\n")).into_response()),
             Self::Token(token) if knows(token, headers) => None,
             Self::Token(_) => {
-                let mut refused =
-                    Page::text(401, "The console needs its token, as the password.\n".to_owned()).into_response();
+                let page = match asks {
+                    Some(html) => Page::html(401, html.to_owned()),
+                    None => Page::text(401, format!("{NEEDS_TOKEN}\n")),
+                };
+                let mut refused = page.into_response();
                 *refused.status_mut() = StatusCode::UNAUTHORIZED;
                 let asks = HeaderValue::from_static("Basic realm=\"harvester console\", charset=\"UTF-8\"");
                 refused.headers_mut().insert(header::WWW_AUTHENTICATE, asks);
@@ -75,7 +82,7 @@ mod tests {
             for value in values {
                 headers.append(header::AUTHORIZATION, value.parse().expect("a header"));
             }
-            guard.refusal(&headers)
+            guard.refusal(&headers, None)
         };
         let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
         for given in [
@@ -103,8 +110,8 @@ mod tests {
             assert!(refused.headers()[header::WWW_AUTHENTICATE].to_str().expect("text").starts_with("Basic realm="));
         }
         assert!(refused(&[]).is_some() && refused(&["Bearer a token: of sixteen"; 2]).is_some());
-        assert!(Guard::Open.refusal(&HeaderMap::new()).is_none());
-        let closed = Guard::Closed("no".to_owned()).refusal(&HeaderMap::new()).expect("a refusal");
+        assert!(Guard::Open.refusal(&HeaderMap::new(), None).is_none());
+        let closed = Guard::Closed("no".to_owned()).refusal(&HeaderMap::new(), None).expect("a refusal");
         assert_eq!(closed.status(), StatusCode::FORBIDDEN);
         assert!(!format!("{guard:?}").contains("sixteen"), "it is never shown");
     }

@@ -16,5 +16,5 @@ mod server;
 
 pub use client::{Client, ClientError, get, path_part};
 pub use door::STREAMS_MAX;
-pub use guard::Guard;
+pub use guard::{Guard, NEEDS_TOKEN};
 pub use server::{Asked, Events, Page, Site, WebError, WebServer};

@@ -75,6 +75,11 @@ impl Asked {
         pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| (decoded(n), decoded(v))).collect()
     }
 
+    /// Returns the length of the query. [bytes]
+    pub fn query_bytes(&self) -> usize {
+        self.query.len()
+    }
+
     /// Returns true if a switch of the query is on: `?all=1`.
     pub fn is_on(&self, switch: &str) -> bool {
         self.query
@@ -88,15 +93,17 @@ pub struct Page {
     pub status: u16,
     pub content_type: &'static str,
     pub body: String,
+    /// The time after which a browser loads the page again. [s]
+    pub refresh_s: Option<u32>,
 }
 
 impl Page {
     pub fn json(status: u16, body: String) -> Self {
-        Self { status, content_type: "application/json", body }
+        Self { status, content_type: "application/json", body, refresh_s: None }
     }
 
     pub fn html(status: u16, body: String) -> Self {
-        Self { status, content_type: "text/html; charset=utf-8", body }
+        Self { status, content_type: "text/html; charset=utf-8", body, refresh_s: None }
     }
 
     /// Creates a page of one JSON document, with the keys of each object in alphabetical order.
@@ -119,7 +126,7 @@ impl Page {
     }
 
     pub fn text(status: u16, body: String) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body }
+        Self { status, content_type: "text/plain; charset=utf-8", body, refresh_s: None }
     }
 }
 
@@ -157,7 +164,11 @@ impl IntoResponse for Page {
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         ];
-        (status, headers, self.body).into_response()
+        let mut response = (status, headers, self.body).into_response();
+        if let Some(seconds) = self.refresh_s {
+            response.headers_mut().insert(header::REFRESH, seconds.into());
+        }
+        response
     }
 }
 
@@ -171,6 +182,8 @@ pub struct Site {
     /// Host names of the server in addition to its own.
     hosts: Vec<String>,
     guard: Guard,
+    /// The page of a request without the token of the guard.
+    asks: Option<Arc<str>>,
 }
 
 impl Site {
@@ -178,6 +191,12 @@ impl Site {
     #[must_use]
     pub fn guarded(self, guard: Guard) -> Self {
         Self { guard, ..self }
+    }
+
+    /// Sets the page of a request without the token of the guard. Everybody can read it.
+    #[must_use]
+    pub fn asking(self, html: &str) -> Self {
+        Self { asks: Some(html.into()), ..self }
     }
 
     /// Adds a page, or a stream of events: the result of `make` becomes the answer.
@@ -188,7 +207,7 @@ impl Site {
         A: Future<Output = R> + Send + 'static,
         R: IntoResponse,
     {
-        let (handler, guard) = (handler(make), self.guard.clone());
+        let (handler, guard) = (handler(make), (self.guard.clone(), self.asks.clone()));
         let answer = async move |name: Result<Option<Path<String>>, PathRejection>, uri: Uri, headers: HeaderMap| {
             // A name that is not UTF-8 is the name of nothing: the page answers, as for any other unknown name.
             let name = name.map_or_else(|_| Some("\u{fffd}".to_owned()), |name| name.map(|Path(name)| name));
@@ -205,7 +224,7 @@ impl Site {
         A: Future<Output = R> + Send + 'static,
         R: IntoResponse,
     {
-        let (handler, guard) = (handler(make), self.guard.clone());
+        let (handler, guard) = (handler(make), (self.guard.clone(), self.asks.clone()));
         let answer = async move |uri: Uri, headers: HeaderMap| {
             answer_of(&handler, &guard, &headers, Some(uri.path().to_owned()), &uri).await
         };
@@ -232,8 +251,14 @@ where
     })
 }
 
-async fn answer_of(handler: &Handler, guard: &Guard, headers: &HeaderMap, name: Option<String>, uri: &Uri) -> Response {
-    match guard.refusal(headers) {
+async fn answer_of(
+    handler: &Handler,
+    (guard, asks): &(Guard, Option<Arc<str>>),
+    headers: &HeaderMap,
+    name: Option<String>,
+    uri: &Uri,
+) -> Response {
+    match guard.refusal(headers, asks.as_deref()) {
         Some(refused) => refused,
         None => handler(Asked { name, query: uri.query().unwrap_or_default().to_owned() }).await,
     }

@@ -51,3 +51,16 @@ fn the_policy_of_one_account_is_not_that_of_all() {
     assert!(!general.contains("general policy") && general.contains("configured"), "{general}");
     assert_eq!(own, [""; 0]);
 }
+
+/// A gap is of a book, which has the name of its account.
+#[test]
+fn an_open_position_of_an_account_with_a_gap_is_not_called_closed() {
+    let console = case("s4_gap_accepted_by_account");
+    let page = console.page("/console/positions?at=1770163203000-0");
+    let rows = page.rows();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row.iter().any(|cell| cell.contains("history_gap"))), "{rows:?}");
+    let text = &page.all("main").next().expect("a page").text;
+    let closed = text.split_once("nothing open:").map_or("", |(_, names)| names);
+    assert!(closed.split_whitespace().all(|name| !name.contains('/')), "{closed}");
+}

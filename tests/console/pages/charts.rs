@@ -93,6 +93,17 @@ fn the_names_of_a_chart_are_not_cut_off() {
             assert!(x + 7.0 <= names_begin, "{place}: a decision at {x}, names begin at {names_begin}");
             marks += 1;
         }
+        // A narrow chart lists the names below its plot.
+        let start = body.find("<svg class=\"chart narrow\"").expect("a narrow chart");
+        let narrow =
+            Document::read(&body[start..body[start..].find("</svg>").expect("its end") + start + "</svg>".len()]);
+        let names: Vec<_> =
+            narrow.all("text").filter(|text| text.has_class("entry") || text.has_class("rung")).collect();
+        assert!(names.len() > 1, "{place}: entry and rungs are named");
+        for name in names {
+            assert!(number(name, "y") > 260.0, "{place}: {} is in the plot", name.text);
+            assert!(number(name, "x") + wide(&name.text) <= 380.0, "{place}: {} is cut off", name.text);
+        }
         if let Some(none) = chart.all("text").find(|text| text.text == "no price was seen") {
             let entry = chart.all("line").find(|line| line.has_class("entry")).expect("the entry price");
             assert!((number(none, "y") - number(entry, "y1")).abs() > 20.0, "{place}: the line crosses the text");
@@ -133,6 +144,13 @@ fn charts_and_pages_as_files_need_no_other_file() {
             }
         }
         assert!(text.len() < PAGE_BYTES_MAX, "{file}");
+        // Wide parts can be scrolled with keys, though a file has no script.
+        let wide: Vec<_> = read.with_class("scroll").chain(read.with_class("report")).collect();
+        assert!(file.ends_with(".svg") || !wide.is_empty(), "{file}");
+        for part in wide {
+            let names = ["tabindex", "role", "aria-label"].map(|name| part.get(name));
+            assert!(names[0] == "0" && names[1] == "region" && !names[2].is_empty(), "{file}: {names:?}");
+        }
     }
 }
 
@@ -260,4 +278,30 @@ fn a_closed_position_lacks_nothing_and_its_lines_begin_with_its_last_entry_price
     let begins: Vec<f64> = chart.map(|x| x.parse().expect("a coordinate")).collect();
     // The second fill was in the middle of the life: 74 is the left edge of the wide chart.
     assert!(!begins.is_empty() && begins[0] > 300.0, "{begins:?}");
+}
+
+/// Without any price there is nothing that an axis could name.
+#[test]
+fn a_chart_without_prices_has_no_axis_of_prices() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lines = [
+        ("apply.result", 1, r#""symbol":"AUSDT","side":"BUY","orderId":"1","status":"FILLED","executedQty":"100""#),
+        ("market.tick", 9_000, r#""symbol":"BUSDT","price":"1""#),
+    ];
+    let console = Served::of(film_of(&[history(folder.path(), &lines)], &config(None)), "");
+    let page = console.page("/console/position/AUSDT");
+    let labels: Vec<&str> = page.all("text").map(|text| &*text.text).collect();
+    assert!(labels.contains(&"no price was seen"), "{labels:?}");
+    assert!(!labels.iter().any(|text| *text == "price" || text.starts_with("0.")), "{labels:?}");
+    let lines = [
+        (
+            "apply.result",
+            1,
+            r#""symbol":"AUSDT","side":"BUY","orderId":"1","status":"FILLED","executedQty":"9","avgPrice":"1""#,
+        ),
+        ("apply.result", 9_000, r#""symbol":"AUSDT","side":"SELL","orderId":"2","status":"FILLED","executedQty":"9""#),
+    ];
+    let console = Served::of(film_of(&[history(folder.path(), &lines)], &config(None)), "");
+    let all = console.page("/console/position/AUSDT").text().to_owned();
+    assert!(all.contains("unknown1 fill without a price"), "{all}");
 }

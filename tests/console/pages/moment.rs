@@ -34,13 +34,18 @@ fn a_page_at_a_moment_shows_the_state_of_that_moment() {
         let rows = console.page(&format!("/console/positions?at={spelling}")).rows();
         assert_eq!(rows.len(), sheet.positions.len(), "{spelling}");
         for (row, position) in rows.iter().zip(&sheet.positions) {
-            let of = |text: Option<&String>| text.map_or_else(|| "–".to_owned(), |text| short(text));
+            let of = |text: Option<&String>, places| text.map_or_else(|| "–".to_owned(), |text| rounded(text, places));
             assert_eq!(row[0], position.symbol, "{spelling}");
             assert_eq!(row[1], position.side, "{spelling}");
-            assert_eq!(row[2], short(&position.qty), "{spelling} {}", position.symbol);
-            assert_eq!(row[6], of(position.unrealized_pnl.as_ref()), "{spelling} {}: all are open", position.symbol);
-            assert_eq!(row[7], of(position.r_net.as_ref()), "{spelling} {}", position.symbol);
-            assert_eq!(row[11], position.hold.clone().unwrap_or_else(|| "nothing".to_owned()), "{spelling}");
+            assert_eq!(row[10], short(&position.qty), "{spelling} {}", position.symbol);
+            assert_eq!(
+                row[12],
+                of(position.unrealized_pnl.as_ref(), 2),
+                "{spelling} {}: all are open",
+                position.symbol
+            );
+            assert_eq!(row[2], of(position.r_net.as_ref(), 3), "{spelling} {}", position.symbol);
+            assert_eq!(row[4], position.hold.clone().unwrap_or_else(|| "nothing".to_owned()), "{spelling}");
         }
         // The same state, to the last bit.
         let state = console.film.state(Some(at), &Stop::never()).expect("the state of then");
@@ -51,6 +56,11 @@ fn a_page_at_a_moment_shows_the_state_of_that_moment() {
         assert_eq!(status, 400, "{wrong}");
         assert!(expect_sound(wrong, &body).all("p").any(|p| p.text.contains("how long ago (90m ago")), "{body}");
     }
+}
+
+fn rounded(text: &str, places: u32) -> String {
+    let number: rust_decimal::Decimal = text.parse().expect("a number");
+    number.round_dp(places).normalize().to_string()
 }
 
 fn short(text: &str) -> String {
@@ -140,14 +150,14 @@ fn a_hold_that_time_has_caused_is_shown_since_that_time() {
     fs::write(&history, lines.join("\n") + "\n").expect("a history is written");
     let console = Served::of(film_of(&[history], &config(None)), "");
     let rows = console.page("/console/positions").rows();
-    assert_eq!((&*rows[0][11], &*rows[0][12]), ("stale_price", "7.0s"), "{rows:?}");
+    assert_eq!((&*rows[0][4], &*rows[0][5]), ("stale_price", "7.0s"), "{rows:?}");
     let now = console.page("/").rows();
     let held = now.iter().find(|row| row[0] == "stale_price").expect("the hold");
     assert_eq!(held.last().map(String::as_str), Some("7.0s"), "{held:?}");
     // Before that, the entry counts that caused the hold.
     let path = format!("/console/positions?at={}", begin + 6_000);
     let rows = console.page(&path).rows();
-    assert_eq!((&*rows[0][11], &*rows[0][12]), ("below_min_r", "5.0s"), "{rows:?}");
+    assert_eq!((&*rows[0][4], &*rows[0][5]), ("below_min_r", "5.0s"), "{rows:?}");
 }
 
 /// The moment is the requested one, which may be later than the last entry before it.

@@ -9,9 +9,12 @@ use super::judged::decisions_of_the_night;
 use super::{Served, expect_sound, film_of};
 use crate::night;
 use crate::support::binary::{name, run_with};
-use crate::support::{config, root};
+use crate::support::{cases, config, root};
+use harvester::console::{Console, Finding, Present};
+use harvester::domain::event::ids::EntryId;
 use harvester::drive::film::{Film, Origin};
 use harvester::drive::stop::Stop;
+use harvester::shell::journal::{Journal, Limits};
 
 /// The night in a store.
 pub fn store_of_the_night(folder: &Path) -> PathBuf {
@@ -33,6 +36,23 @@ fn with_decisions(folder: &Path, change: impl Fn(usize, String) -> Option<String
     let lines: Vec<String> = decisions.filter_map(|(at, line)| change(at, line)).collect();
     fs::write(&path, lines.join("\n")).expect("the decisions are written");
     Served::of(film_of(&[night(), path], &config(None)), "")
+}
+
+/// Writes the night and one unreadable entry, which is in `junk.jsonl` of the folder, to a store.
+fn store_with_quarantine(folder: &Path) -> PathBuf {
+    let (store, junk) = (folder.join("with-quarantine"), folder.join("junk.jsonl"));
+    fs::write(&junk, UNREADABLE).expect("a history is written");
+    let ran = run_with(&["replay", name(&night()), name(&junk), "--store", name(&store)]);
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    store
+}
+
+fn night_and_unreadable() -> String {
+    fs::read_to_string(night()).expect("the night") + UNREADABLE
+}
+
+fn case_of(name: &str) -> PathBuf {
+    cases().into_iter().find(|case| case.ends_with(name)).expect("a case of the repository")
 }
 
 fn case(name: &str) -> Served {
@@ -192,30 +212,104 @@ fn every_link_of_a_store_leads_to_a_page() {
     assert!(kinds.contains_key("/console/position") && kinds.contains_key("/console/decision"), "{kinds:?}");
 }
 
-/// The pages show only commands that the command line has: each is parsed by it.
+/// Serves a journal with some lines, as a running service does.
+fn served_service(folder: &Path, lines: &[&str]) -> Served {
+    let dir = folder.join(format!("journal-{}", lines.len()));
+    let mut journal = Journal::open(&dir, Limits { rotate_bytes: 1_000_000 }).expect("a journal");
+    for line in lines {
+        let head: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let id: EntryId = head["id"].as_str().expect("an id").parse().expect("an id");
+        journal.append(line, id.ms);
+    }
+    journal.commit().expect("a commit");
+    let film = Film::read(Origin::Journal(dir), Arc::new(config(None)), &Stop::never()).expect("the journal reads");
+    // By its clock all prices are too old.
+    let now_ms = film.last.ms + 86_400_000;
+    let finding = |name| Finding { name, about: None, says: "something is wrong".to_owned() };
+    let findings = ["no_leader", "policy_differs", "input_silent"].map(finding).to_vec();
+    let present = Present { url: "http://127.0.0.1:9464".to_owned(), now_ms, findings, ..Present::default() };
+    Served::by(film, |film| Console::new(film, "a service", "").of_service(Arc::new(move || present.clone())))
+}
+
+const UNREADABLE: &str = r#"{"stream":"quantum:stream:apply.result","id":"1770170999000-0","fields":{"symbol":"ADAUSDT","executed":"maybe"}}"#;
+
+/// The pages show only commands that the command line has: each is parsed by it. None has a name that the reader would
+/// have to fill in, and none asks for the store that a running service holds.
 #[test]
 fn every_command_of_the_pages_exists() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = served_store(&store_of_the_night(folder.path()));
-    let junk = folder.path().join("junk.jsonl");
-    let line = r#"{"stream":"quantum:stream:apply.result","id":"1770170999000-0","fields":{"symbol":"ADAUSDT","executed":"maybe"}}"#;
-    fs::write(&junk, line).expect("a history is written");
-    let history = Served::of(film_of(&[night(), junk], &config(None)), "");
+    let store = served_store(&store_with_quarantine(folder.path()));
+    let history = Served::of(film_of(&[night(), folder.path().join("junk.jsonl")], &config(None)), "");
+    let text = night_and_unreadable();
+    let service = served_service(folder.path(), &text.lines().collect::<Vec<_>>());
+    let case = fs::read_to_string(case_of("s4_divergence_ends_by_agreement").join("events.jsonl")).expect("a case");
+    let diverged = served_service(folder.path(), &case.lines().take(4).collect::<Vec<_>>());
     let mut tried = BTreeSet::new();
-    for (console, of_histories) in [(&store, false), (&history, true)] {
-        for path in ["/", "/console/decisions", "/console/audit", "/console/position/ARCUSDT"] {
+    for (console, source) in [(&store, "store"), (&history, "history"), (&service, "service"), (&diverged, "service")] {
+        let position = console.page("/console/positions").links();
+        let position = position.iter().find(|link| link.starts_with("/console/position/")).expect("a position").clone();
+        for path in ["/", "/?at=02:06", "/console/decisions", "/console/audit", &position] {
+            if console.get(path).0 == 400 && source == "store" {
+                continue;
+            }
             for command in console.page(path).with_class("command") {
                 let words: Vec<&str> =
                     command.text.split_whitespace().skip(1).map(|word| word.trim_matches('"')).collect();
+                let place = format!("{source} {path}: {}", command.text);
                 let ran = run_with(&[&words[..], &["--help"]].concat());
-                assert_eq!(ran.code, Some(0), "{path}: {}: {}", command.text, ran.log);
+                assert_eq!(ran.code, Some(0), "{place}: {}", ran.log);
+                let left_open = ["SYMBOL", "DIR", "FILE", "HISTORY", "URL"];
+                assert!(words.iter().all(|word| !left_open.contains(word)), "{place}: a name is left open");
+                assert!(source == "store" || !words.contains(&"--store"), "{place}: the service holds its store");
                 let of_service = ["doctor", "quarantine", "needs", "reconcile"].contains(&words[0]);
-                assert!(!of_histories || !of_service, "{path}: {} needs a service or a store", command.text);
+                assert!(source != "history" || !of_service, "{place} needs a service or a store");
+                if words[0] == "explain" {
+                    let ran = run_with(&words);
+                    assert_eq!(ran.code, Some(0), "{place}: {}", ran.log);
+                }
                 tried.insert(words[0].to_owned());
             }
         }
     }
-    for command in ["audit", "whatif", "explain"] {
-        assert!(tried.contains(command), "{tried:?}");
+    for command in ["audit", "explain", "doctor", "status", "config", "reconcile", "quarantine"] {
+        assert!(tried.contains(command), "{command}: {tried:?}");
     }
+}
+
+/// What only the store could show is on a page of the service.
+#[test]
+fn a_need_of_a_running_service_leads_to_the_page_that_shows_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = night_and_unreadable();
+    let console = served_service(folder.path(), &text.lines().collect::<Vec<_>>());
+    let now = console.page("/");
+    let links = now.links();
+    assert!(links.iter().any(|link| link == "/console/streams#quarantine"), "{links:?}");
+    let more = now.all("a").find(|link| link.text == "and 37 more");
+    let more = more.unwrap_or_else(|| panic!("{}", needs_of(&console))).get("href").to_owned();
+    assert_eq!(more, "/console/positions?hold=stale_price");
+    assert_eq!(console.page(&more).rows().len(), 43);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.jsonl");
+    let line = r#"{"stream":"quantum:stream:apply.result","id":"1770163201000-0","fields":{"symbol":"SOLUSDT","side":"BUY","executedQty":"10","orderId":"1","status":"FILLED","executed":"True","account":"a"}}"#;
+    fs::write(&path, line).expect("the history is written");
+    let console = Served::of(film_of(&[path], &config(None)), "");
+    let now = console.page("/");
+    let all = now.all("a").find(|link| link.text == "Show them").expect("a way to them").get("href").to_owned();
+    assert!(all.starts_with("/console/positions?missing="), "{all}");
+    assert_eq!(console.page(&all).rows().len(), 1);
+    assert!(needs_of(&console).contains("a/SOLUSDT"), "a finding names the account: {}", needs_of(&console));
+}
+
+/// A store keeps the quarantined entries, but not the counts.
+#[test]
+fn a_store_counts_its_quarantine_and_denies_no_entry() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let console = served_store(&store_with_quarantine(folder.path()));
+    assert!(needs_of(&console).contains("In quarantine: 1 entry."), "{}", needs_of(&console));
+    let now = console.page("/").all("main").next().expect("a page").text.clone();
+    assert!(!now.contains("Every entry could be read"), "{now}");
+    let streams = console.page("/console/streams").all("main").next().expect("a page").text.clone();
+    assert!(streams.contains("A store does not keep the numbers of entries"), "{streams}");
+    assert!(!streams.contains("0 entries applied") && !streams.contains("None so far"), "{streams}");
 }
