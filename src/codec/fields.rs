@@ -2,11 +2,13 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
+use crate::domain::book::change::{Cause, PositionChange};
+use crate::domain::book::hold_log::HoldChange;
 use crate::domain::book::intents::Intents;
 use crate::domain::book::position::Position;
 use crate::domain::book::view::BookView;
 use crate::domain::engine::{Engine, Globals};
+use crate::domain::event::ids::EntryId;
 use crate::domain::exit;
 
 use super::checksum::hex;
@@ -23,18 +25,60 @@ pub struct Field {
     pub of: String,
     pub name: String,
     pub value: String,
+    /// The value without the entry that it came from; `None` if it names no such entry.
+    gist: Option<String>,
+}
+
+impl Field {
+    /// Returns the part of the value whose change is news. A newer entry with the same value is none.
+    fn gist(&self) -> &str {
+        self.gist.as_deref().unwrap_or(&self.value)
+    }
 }
 
 /// The owner of fields that belong to no symbol.
 pub const WHOLE: &str = "all";
 
 fn field(of: &str, name: impl Into<String>, value: impl ToString) -> Field {
-    Field { of: of.to_owned(), name: name.into(), value: value.to_string() }
+    Field { of: of.to_owned(), name: name.into(), value: value.to_string(), gist: None }
+}
+
+/// Returns a field whose value came from an entry. `value` lacks its closing bracket.
+fn sourced(of: &str, name: &str, value: Option<(String, EntryId)>) -> Field {
+    match value {
+        Some((value, entry)) => Field { gist: Some(value.clone()), ..field(of, name, format!("{value} {entry})")) },
+        None => field(of, name, NONE),
+    }
+}
+
+/// Returns true if an entry caused a decision of a position. Without its stream, only the id is compared.
+pub fn is_cause(position: &Position, stream: Option<&str>, id: EntryId) -> bool {
+    let id = id.to_string();
+    position.decisions.iter().any(|decision| {
+        let cause = decision.cause.rsplit_once('/');
+        cause.is_some_and(|(of, cause)| cause == id && stream.is_none_or(|stream| of == stream))
+    })
+}
+
+/// Returns the text of the last hold. Without a hold, the rules decided: up to the last recorded decision only recorded
+/// decisions take effect, and there may be none. `stream` is that of the entry that changed the hold, if it is known.
+fn hold(position: &Position, stream: Option<&str>) -> &'static str {
+    match position.holds.last() {
+        None => NONE,
+        Some(HoldChange { hold: Some(hold), .. }) => hold.name(),
+        Some(HoldChange { hold: None, since }) if is_cause(position, stream, since) => "none: decision made",
+        Some(HoldChange { hold: None, .. }) => "none: these rules decide, and no decision is recorded",
+    }
 }
 
 /// Returns the fields of a position that only entries about the position change, in the order of a story: not its
-/// price.
-pub fn of_position_fields(engine: &Engine, book: BookView<'_>, position: &Position) -> Vec<Field> {
+/// price. `held_by` is the stream of the entry that changed its hold, if it is known.
+pub fn of_position_fields(
+    engine: &Engine,
+    book: BookView<'_>,
+    position: &Position,
+    held_by: Option<&str>,
+) -> Vec<Field> {
     let position_id = book.position_id(position);
     let policy = engine.policy_of(book.account);
     let of = |name: &str, value: String| field(&position_id, name, value);
@@ -44,19 +88,17 @@ pub fn of_position_fields(engine: &Engine, book: BookView<'_>, position: &Positi
         changes.enumerate().map(|(n, change)| field(&position_id, format!("fill {}", n + 1), fill(change))).collect();
     fields.push(of("side", position.direction.name().to_owned()));
     fields.push(of("qty", totals.qty.abs().to_string()));
-    fields.push(of("entry_price", or_none(totals.entry.map(entry_price))));
-    fields.push(of(
-        "risk",
-        or_none(position.risk.as_ref().map(|risk| {
-            let atr = exit::atr_value(position, policy).unwrap_or(risk.atr_value);
-            format!("{atr} × {} ({} {})", risk.volatility_factor, risk.source.name(), risk.entry.id)
-        })),
-    ));
+    let entry_price = totals.entry.map(|entry| (format!("{} ({}", entry.price, entry.source.name()), entry.entry.id));
+    fields.push(sourced(&position_id, "entry_price", entry_price));
+    let risk = position.risk.as_ref().map(|risk| {
+        let atr = exit::atr_value(position, policy).unwrap_or(risk.atr_value);
+        (format!("{atr} × {} ({}", risk.volatility_factor, risk.source.name()), risk.entry.id)
+    });
+    fields.push(sourced(&position_id, "risk", risk));
     fields.push(of("realized_pnl", or_none(totals.realized.map(|realized| realized.to_string()))));
     let flags: Vec<&str> = exit::flags(book, position, policy).iter().map(|flag| flag.name()).collect();
     fields.push(of("flags", if flags.is_empty() { NONE.to_owned() } else { flags.join(", ") }));
-    let hold = position.holds.last().map(|change| change.hold.map_or("none: decision made", |hold| hold.name()));
-    fields.push(of("hold", hold.unwrap_or(NONE).to_owned()));
+    fields.push(of("hold", hold(position, held_by).to_owned()));
     for decision in &position.decisions {
         let rungs: Vec<String> = decision.rungs.iter().map(ToString::to_string).collect();
         let text = format!("{} of {} R, {}", decision.qty, rungs.join(", "), decision.state.name());
@@ -78,7 +120,7 @@ pub fn of_book(engine: &Engine, book: BookView<'_>) -> Vec<Field> {
     let name = &*book.name;
     let mut fields = Vec::new();
     for position in book.positions() {
-        fields.extend(of_position_fields(engine, book, position));
+        fields.extend(of_position_fields(engine, book, position, None));
     }
     let latest = |intent: &Option<crate::domain::event::Intent>| or_none(intent.as_ref().map(|i| i.id.to_string()));
     let symbol = book.symbol;
@@ -140,18 +182,29 @@ pub fn or_null<S: Serializer>(value: &str, to: S) -> Result<S::Ok, S::Error> {
 
 /// Returns the fields that differ.
 pub fn differing(a: &[Field], b: &[Field]) -> Vec<FieldDifference> {
-    let value = |fields: &[Field], of: &Field| {
-        let found = fields.iter().find(|field| field.of == of.of && field.name == of.name);
-        found.map_or_else(|| NONE.to_owned(), |field| field.value.clone())
+    differing_in(a, b, |field| &field.value)
+}
+
+/// Returns the fields with news: those that differ in more than the entry that a value came from.
+pub fn news(before: &[Field], now: &[Field]) -> Vec<FieldDifference> {
+    differing_in(before, now, Field::gist)
+}
+
+fn differing_in(a: &[Field], b: &[Field], part: impl Fn(&Field) -> &str) -> Vec<FieldDifference> {
+    let find = |fields: &'_ [Field], of: &Field| fields.iter().position(|f| f.of == of.of && f.name == of.name);
+    let only_b = b.iter().filter(|field| find(a, field).is_none());
+    let difference = |field: &Field| {
+        let (of_a, of_b) = (find(a, field).map(|at| &a[at]), find(b, field).map(|at| &b[at]));
+        let text = |found: Option<&Field>| found.map_or_else(|| NONE.to_owned(), |field| field.value.clone());
+        let is_same = of_a.map_or(NONE, &part) == of_b.map_or(NONE, &part);
+        (!is_same).then(|| FieldDifference {
+            of: field.of.clone(),
+            field: field.name.clone(),
+            a: text(of_a),
+            b: text(of_b),
+        })
     };
-    let only_b = b.iter().filter(|field| a.iter().all(|other| other.of != field.of || other.name != field.name));
-    let all = a.iter().chain(only_b).map(|field| FieldDifference {
-        of: field.of.clone(),
-        field: field.name.clone(),
-        a: value(a, field),
-        b: value(b, field),
-    });
-    all.filter(|difference| difference.a != difference.b).collect()
+    a.iter().chain(only_b).filter_map(difference).collect()
 }
 
 fn fill(change: &PositionChange) -> String {
@@ -169,10 +222,6 @@ fn fill(change: &PositionChange) -> String {
         format!("; {} told by order {} at {price}", fill.qty, fill.order.text())
     });
     format!("{side} {} at {price}, {what}{}", change.delta.abs(), explained.collect::<String>())
-}
-
-fn entry_price(entry: EntryPrice) -> String {
-    format!("{} ({} {})", entry.price, entry.source.name(), entry.entry.id)
 }
 
 fn or_none(value: Option<String>) -> String {

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use super::film::{Film, FilmError, STATES_KEPT};
 use super::stop::Stop;
 use super::story::{Change, Watch};
-use crate::codec::view;
+use crate::codec::{fields, view};
 use crate::domain::book::position::Position;
 use crate::domain::book::state::parts_of_name;
 use crate::domain::book::view::BookView;
@@ -18,6 +18,7 @@ use crate::domain::engine::Engine;
 use crate::domain::event::Entry;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
+use crate::domain::exit::Hold;
 
 /// Prices that are kept before they are thinned. [1]
 const PRICES_MAX: usize = 200_000;
@@ -35,7 +36,7 @@ pub struct PricePoint {
     pub price: Decimal,
 }
 
-/// A hold of the position that begins with an entry.
+/// A hold of the position that begins with an entry. Two can begin with the same id, each in its own stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldPoint {
     pub since: EntryId,
@@ -44,17 +45,6 @@ pub struct HoldPoint {
     /// True if a decision was made or adopted there. Without a hold and without a decision, the rules decided and the
     /// history has no such decision: up to its last decision entry only recorded decisions take effect.
     pub is_decided: bool,
-}
-
-/// The text of a story for an evaluation without a hold.
-const DECIDED: &str = "none: decision made";
-/// The same if no decision took effect.
-const NOT_RECORDED: &str = "none: these rules decide, and no decision is recorded";
-
-/// Returns true if a position has a decision that an entry caused.
-fn is_decided(position: &Position, cause: EntryId) -> bool {
-    let end = format!("/{cause}");
-    position.decisions.iter().any(|decision| decision.cause.ends_with(&end))
 }
 
 /// A time in which something kept the position from being evaluated as usual, such as a gap or a price in doubt.
@@ -84,6 +74,9 @@ pub struct Life {
     /// The number of prices before they were thinned. [1]
     pub prices_seen: u64,
     pub holds: Vec<HoldPoint>,
+    /// The hold that an entry has brought without an evaluation of the position, if it still applies: entries of other
+    /// symbols, and of control, can do that.
+    pub unevaluated: Option<HoldPoint>,
     pub obstacles: Vec<Obstacle>,
     pub entries: Vec<NamingEntry>,
     pub story: Vec<Change>,
@@ -129,10 +122,15 @@ fn read(
     let symbol = parts_of_name(book).1;
     let mut reader = LifeReader::new(book, position_id);
     film.fold(Some(opened), Some(until), stop, |engine, entry, line, _| {
-        reader.add_changes(engine, entry);
+        reader.watch.look(engine, entry);
         let is_of_symbol = entry.symbol.is_some_and(|id| *engine.symbol(id).name == *symbol);
-        if is_of_symbol && entry.id >= opened {
-            reader.add_entry(engine, entry, line);
+        if entry.id < opened || (!is_of_symbol && entry.kind == StreamKind::Price) {
+            return;
+        }
+        let Some(found) = view::named_one(engine, book) else { return };
+        reader.add_holds(engine, entry, &found);
+        if is_of_symbol {
+            reader.add_entry(engine, entry, line, &found);
         }
     })?;
     Ok(reader.ended(until))
@@ -140,48 +138,32 @@ fn read(
 
 /// A life that is being read.
 struct LifeReader<'a> {
-    book: &'a str,
     position_id: &'a str,
     life: Life,
     watch: Watch<'a>,
     /// Obstacles that have begun, each with its beginning. [ms since 1970]
     begun: Vec<(&'static str, u64)>,
-    /// True if the last evaluation without a hold led to no decision.
-    is_undecided: bool,
+    /// Changes of the hold that are known. [1]
+    holds_noted: u64,
 }
 
 impl<'a> LifeReader<'a> {
     fn new(book: &'a str, position_id: &'a str) -> Self {
         let (watch, begun) = (Watch::new(book), Vec::new());
-        Self { book, position_id, life: Life::default(), watch, begun, is_undecided: false }
+        Self { position_id, life: Life::default(), watch, begun, holds_noted: 0 }
     }
 
-    /// Adds the changes of an entry to the story. An evaluation without a hold and without a decision is named as such.
-    fn add_changes(&mut self, engine: &Engine, entry: &Entry) {
-        let known = self.watch.changes.len();
-        self.watch.look(engine, entry);
-        for change in &mut self.watch.changes[known..] {
-            if change.field != "hold" || change.position_id != self.position_id {
-                continue;
-            }
-            if change.from == DECIDED && self.is_undecided {
-                change.from = NOT_RECORDED.to_owned();
-            }
-            if change.to == DECIDED {
-                let found = view::named_one(engine, self.book);
-                let position = found.as_ref().and_then(|of| position_of(of, self.position_id));
-                self.is_undecided = position.is_some_and(|position| !is_decided(position, entry.id));
-                if self.is_undecided {
-                    change.to = NOT_RECORDED.to_owned();
-                }
-            }
-        }
+    /// Adds the changes of the hold since the last entry, and the hold after it.
+    fn add_holds(&mut self, engine: &Engine, entry: &Entry, found: &BookView<'_>) {
+        let Some(position) = position_of(found, self.position_id) else { return };
+        self.life.hold(engine, entry, position, &mut self.holds_noted);
+        let hold = engine.hold_at(*found, entry.id.ms).filter(|_| position.is_open());
+        self.life.without_evaluation(entry.id, hold);
     }
 
-    /// Adds an entry of the symbol: its price or its line, and the obstacles and the hold after it.
-    fn add_entry(&mut self, engine: &Engine, entry: &Entry, line: &[u8]) {
-        let Some(found) = view::named_one(engine, self.book) else { return };
-        if let Some(mark) = found.symbol.mark.filter(|mark| mark.entry == entry.id) {
+    /// Adds an entry of the symbol: its price or its line, and the obstacles after it.
+    fn add_entry(&mut self, engine: &Engine, entry: &Entry, line: &[u8], found: &BookView<'_>) {
+        if let Some(mark) = found.symbol.mark.filter(|mark| mark.is_of(entry)) {
             self.life.price(PricePoint { ms: entry.id.ms, price: mark.price.get() });
         }
         if entry.kind != StreamKind::Price {
@@ -189,14 +171,6 @@ impl<'a> LifeReader<'a> {
         }
         for (what, is_on) in [("history_gap", found.hot.history_gap), ("diverged", found.hot.diverged)] {
             self.add_obstacle(what, is_on, entry.id.ms);
-        }
-        let holds = &mut self.life.holds;
-        if let Some(position) = position_of(&found, self.position_id)
-            && let Some(last) = position.holds.last()
-            && holds.last().is_none_or(|known| known.since != last.since)
-        {
-            let is_decided = last.hold.is_none() && is_decided(position, last.since);
-            holds.push(HoldPoint { since: last.since, hold: last.hold.map(|hold| hold.name()), is_decided });
         }
     }
 
@@ -231,6 +205,29 @@ fn position_of<'a>(book: &BookView<'a>, position_id: &str) -> Option<&'a Positio
 }
 
 impl Life {
+    /// Adds the changes of the hold since the last entry. `noted` is the number of those that are known. [1]
+    fn hold(&mut self, engine: &Engine, entry: &Entry, position: &Position, noted: &mut u64) {
+        let new = position.holds.noted().saturating_sub(std::mem::replace(noted, position.holds.noted()));
+        let kept = position.holds.changes().count() as u64;
+        let skipped = usize::try_from(kept.saturating_sub(new)).unwrap_or(usize::MAX);
+        for change in position.holds.changes().skip(skipped) {
+            // An older change is of an entry that was not read, so its stream is not known.
+            let stream = (change.since == entry.id).then(|| &*engine.streams().get(entry.stream).name);
+            let is_decided = change.hold.is_none() && fields::is_cause(position, stream, change.since);
+            self.holds.push(HoldPoint { since: change.since, hold: change.hold.map(Hold::name), is_decided });
+        }
+    }
+
+    /// Notes the hold after an entry, if the last evaluation had another one.
+    fn without_evaluation(&mut self, since: EntryId, hold: Option<Hold>) {
+        let hold = hold.map(Hold::name);
+        if hold.is_none() || self.holds.last().is_none_or(|last| last.hold == hold) {
+            self.unevaluated = None;
+        } else if self.unevaluated.is_none_or(|known| known.hold != hold) {
+            self.unevaluated = Some(HoldPoint { since, hold, is_decided: false });
+        }
+    }
+
     fn price(&mut self, point: PricePoint) {
         self.prices_seen += 1;
         self.prices.push(point);

@@ -1,5 +1,7 @@
 //! The story of a symbol: every change of its positions, in order, with the entry that caused it.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 
 use super::driver::Driver;
@@ -9,11 +11,11 @@ use super::scope::{self, ScopesDiffer};
 use crate::codec::fields::{self, Field, FieldDifference};
 use crate::codec::{time, view};
 use crate::config::Config;
+use crate::domain::book::position::Position;
 use crate::domain::book::state::Book;
-use crate::domain::book::view::BookView;
 use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::Entry;
-use crate::domain::event::ids::EntryId;
+use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::exit::policy::Policy;
 use crate::shell::history::{History, HistoryError, Input, Options};
 
@@ -32,7 +34,8 @@ pub enum StoryError {
     NoSymbol { wanted: String },
 }
 
-/// One field that an entry changed.
+/// One field that an entry changed: its value, the kind of its source, a flag or a hold. A newer entry of the same kind
+/// with the same value changes nothing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
     /// `stream/id` of the entry.
@@ -69,18 +72,40 @@ pub fn changes(
     Ok(watch.changes)
 }
 
+/// The last change of a position's hold.
+struct Held {
+    /// Number of changes so far. [1]
+    noted: u64,
+    /// The stream of the entry that changed it; `None` if that entry was not seen. Entries of two streams can have the
+    /// same id, and a position keeps only the id.
+    by: Option<StreamId>,
+}
+
 /// The books after the last entry.
 pub(super) struct Watch<'a> {
     wanted: &'a str,
     books: Vec<Book>,
     policy: Option<Policy>,
     fields: Vec<Field>,
+    /// By position id.
+    held: BTreeMap<String, Held>,
     pub(super) changes: Vec<Change>,
 }
 
 impl<'a> Watch<'a> {
     pub(super) fn new(wanted: &'a str) -> Self {
-        Self { wanted, books: Vec::new(), policy: None, fields: Vec::new(), changes: Vec::new() }
+        Self { wanted, books: Vec::new(), policy: None, fields: Vec::new(), held: BTreeMap::new(), changes: Vec::new() }
+    }
+
+    /// Returns the stream of the entry that changed the hold of a position, if it is known. Call it after each entry.
+    fn held_by(&mut self, position_id: String, position: &Position, entry: &Entry) -> Option<StreamId> {
+        let noted = position.holds.noted();
+        let held = self.held.entry(position_id).or_insert(Held { noted: 0, by: None });
+        if held.noted != noted {
+            let is_by_entry = position.holds.last().is_some_and(|last| last.since == entry.id);
+            *held = Held { noted, by: is_by_entry.then_some(entry.stream) };
+        }
+        held.by
     }
 
     /// Notes the changes of an entry. Most entries change only a price, and cost one comparison.
@@ -100,12 +125,17 @@ impl<'a> Watch<'a> {
         }
         self.books = books.iter().map(|book| book.book.clone()).collect();
         self.policy = Some(engine.policy().clone());
-        let of_book = |book: &BookView<'_>| -> Vec<Field> {
-            book.book.positions().flat_map(|i| fields::of_position_fields(engine, *book, i)).collect()
-        };
-        let fields: Vec<Field> = books.iter().flat_map(of_book).collect();
+        let mut fields = Vec::new();
+        for book in &books {
+            for position in book.book.positions() {
+                let held_by = self.held_by(book.position_id(position), position, entry);
+                let held_by = held_by.map(|stream| &*engine.streams().get(stream).name);
+                fields.extend(fields::of_position_fields(engine, *book, position, held_by));
+            }
+        }
+        self.held.retain(|id, _| fields.iter().any(|field| field.of == *id));
         let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
-        for FieldDifference { of, field, a, b } in fields::differing(&self.fields, &fields) {
+        for FieldDifference { of, field, a, b } in fields::news(&self.fields, &fields) {
             // The engine forgets closed positions after a week. That is not a change.
             if fields.iter().all(|field| field.of != of) {
                 continue;

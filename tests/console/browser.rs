@@ -277,10 +277,10 @@ fn keys_move_to_filter_rows_help_and_changes() {
     browser.until("document.documentElement.classList.contains('scripted')");
     browser.press("/");
     browser.until("document.activeElement.name === 'q'");
-    for key in ["e", "t", "h", "\u{e007}"] {
+    for key in ["n", "e", "a", "r", "\u{e007}"] {
         browser.press(key);
     }
-    browser.until("location.search.includes('q=eth') && document.readyState === 'complete'");
+    browser.until("location.search.includes('q=near') && document.readyState === 'complete'");
     assert_eq!(browser.eval("document.querySelectorAll('tbody tr').length"), json!(1));
     assert_eq!(browser.eval("new URLSearchParams(location.search).get('at')"), json!("02:08"), "the moment is kept");
     assert_eq!(
@@ -295,7 +295,7 @@ fn keys_move_to_filter_rows_help_and_changes() {
     browser.press("\u{e015}");
     browser.until("document.querySelector('tr.at') !== null");
     browser.press("\u{e007}");
-    browser.until("location.pathname.startsWith('/console/position/ETHUSDT') && document.readyState === 'complete'");
+    browser.until("location.pathname.startsWith('/console/position/NEARUSDT') && document.readyState === 'complete'");
     let before = browser.eval("document.querySelector('.moment time').dateTime");
     browser.press("]");
     browser.until(&format!("document.querySelector('.moment time')?.dateTime > {before}"));

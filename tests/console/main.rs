@@ -11,6 +11,7 @@ mod observability;
 mod pages;
 mod producer;
 mod refused;
+mod story;
 mod time;
 mod top;
 

@@ -294,7 +294,7 @@ fn without_an_answer_the_view_names_the_reason_and_keeps_the_last_rows() {
     let screen = screen_of(&top);
     golden("top_unreachable_120x24.txt", &screen);
     assert!(
-        screen.contains("! no answer for 60s; shown is the state of")
+        screen.contains("! no answer for 90s; shown is the state of")
             && screen.contains("DOGEUSDT")
             && screen.contains(why),
         "{screen}"

@@ -1,6 +1,6 @@
 //! The loop: asks the service, reads keys, draws.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -17,6 +17,9 @@ use crate::shell::process;
 use crate::shell::terminal::{Whole, events, has_colour, is_terminal};
 use crate::shell::web::{Client, ClientError};
 
+/// Time for an answer. After it the screen shows that there is none, and the question goes on: a service with much to
+/// catch up with answers late.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval at which the ages on the screen are drawn again.
 const AGES_GROW: Duration = Duration::from_secs(1);
 
@@ -47,7 +50,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     );
     let client = Client::new(&url, config.console.token()?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(show(Top::new(&url), client, Duration::from_secs(args.every)))
+    runtime.block_on(show(&url, client, Duration::from_secs(args.every)))
 }
 
 /// Signals that end a program at a terminal.
@@ -69,8 +72,10 @@ impl Ends {
     }
 }
 
-async fn show(mut top: Top, client: Client, every: Duration) -> anyhow::Result<()> {
+async fn show(url: &str, client: Client, every: Duration) -> anyhow::Result<()> {
     let mut ends = Ends::listen()?;
+    let mut top = Top::new(url);
+    top.asked(wall_ms());
     let mut answers = answers(client, every);
     let mut ages = tokio::time::interval(AGES_GROW);
     let colour = has_colour();
@@ -108,16 +113,36 @@ fn pressed(top: &mut Top, event: Option<Event>) -> Effect {
     }
 }
 
-/// Asks again and again. Each question is sent after the answer to the one before.
+/// Asks again and again. Each question is sent after the answer to the one before. While an answer is late, each
+/// [`PATIENCE`] sends the reason why there is none.
 fn answers(client: Client, every: Duration) -> UnboundedReceiver<Answer> {
     let (sender, answers) = unbounded_channel();
-    let client = Arc::new(client);
+    let url = client.address();
     tokio::spawn(async move {
-        while sender.send(ask(&client).await).is_ok() {
+        loop {
+            let mut question = pin!(ask(&client));
+            let answer = loop {
+                match tokio::time::timeout(PATIENCE, &mut question).await {
+                    Ok(answer) => break answer,
+                    Err(_) if sender.send(late(&url)).is_err() => return,
+                    Err(_) => {}
+                }
+            };
+            if sender.send(answer).is_err() {
+                return;
+            }
             tokio::time::sleep(every).await;
         }
     });
     answers
+}
+
+fn late(url: &str) -> Answer {
+    let why = format!(
+        "the service at {url} has not answered within {}s: it is suspended or very busy, or the network lost the question",
+        PATIENCE.as_secs()
+    );
+    Answer { report: Err(why), sheet: None }
 }
 
 async fn ask(client: &Client) -> Answer {

@@ -23,7 +23,7 @@ const ROWS_A_LEAP: usize = 10;
 /// Maximum length of a filter. [characters]
 const FILTER_LETTERS_MAX: usize = 80;
 
-/// The answer of a service to one round of questions, or the reason why it did not answer.
+/// The answer of a service to one round of questions, or the reason why it did not answer, or has not yet.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub report: Result<Box<Report>, String>,
@@ -59,7 +59,7 @@ struct Opened {
     scrolled: usize,
 }
 
-/// The time since which something fails, and the reason.
+/// The time of the last answer before something failed, and the reason.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub since_ms: u64,
@@ -78,6 +78,8 @@ pub struct Top {
     sheet: Option<Box<Sheet>>,
     /// The time at which the report on the screen came. [ms since 1970]
     answered_ms: Option<u64>,
+    /// The time of the last answer with all that was asked for, or else of the first question. [ms since 1970]
+    whole_ms: Option<u64>,
     /// Why the report or the positions are missing.
     failure: Option<Failure>,
 }
@@ -95,8 +97,14 @@ impl Top {
             report: None,
             sheet: None,
             answered_ms: None,
+            whole_ms: None,
             failure: None,
         }
+    }
+
+    /// Notes the time of the first question. [ms since 1970]
+    pub fn asked(&mut self, now_ms: u64) {
+        self.whole_ms.get_or_insert(now_ms);
     }
 
     /// Applies an answer. After a failure, keeps the last report on the screen and shows the reason. [ms since 1970]
@@ -114,10 +122,11 @@ impl Top {
             Some(Err(error)) => why = why.or(Some(error)),
             None => {}
         }
-        self.failure = why.map(|why| {
-            let since_ms = self.failure.take().map_or(now_ms, |failure| failure.since_ms);
-            Failure { since_ms, why }
-        });
+        if why.is_none() {
+            self.whole_ms = Some(now_ms);
+        }
+        let since_ms = self.whole_ms.unwrap_or(now_ms);
+        self.failure = why.map(|why| Failure { since_ms, why });
         self.keep_selected();
     }
 

@@ -10,7 +10,7 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 pub use self::drawing::chart_of;
-use self::drawing::{draw, rung_lines};
+use self::drawing::{draw, rung_lines, since_of};
 use self::story::{StoryRow, story};
 use super::message::not_yet;
 use super::{Field, Link, Made, book_of, meaning_of, tone_of};
@@ -24,7 +24,7 @@ use crate::console::format::{self, Age, Number, When};
 use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
 use crate::drive::explain::{Explanation, Later, Origins, Subject, origins};
-use crate::drive::film::{DecisionSource, held_since};
+use crate::drive::film::DecisionSource;
 use crate::drive::life::{Life, life};
 use crate::drive::sheet::Sheet;
 use crate::drive::stop::Stop;
@@ -149,7 +149,7 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
     let seen = seen.ok_or_else(|| PageError::failed(format!("{} has no explanation", view.symbol)))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
     let none = Origins::new();
-    let since = held_since(&context.engine, context.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
+    let since = since_of(context, &view, &lived).filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
     let rung_rows = rung_rows(context, &view, &rungs);
     let (story, story_cut) = story(context, &lived);

@@ -66,6 +66,11 @@ impl HoldLog {
         self.changes.iter()
     }
 
+    /// Returns the number of all changes so far. [1]
+    pub fn noted(&self) -> u64 {
+        self.dropped + self.changes.len() as u64
+    }
+
     /// Returns the number of changes that are no longer kept. [1]
     pub fn dropped(&self) -> u64 {
         self.dropped

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::intents::{INTENT_MEMORY_MS, Intents};
 use super::rescale::Rescale;
 use crate::domain::event::ids::{AccountId, EntryId};
-use crate::domain::event::{Direction, ExitIntent, Instrument, Intent, PriceSource};
+use crate::domain::event::{Direction, Entry, ExitIntent, Instrument, Intent, PriceSource};
 use crate::domain::units::{Price, Qty};
 
 /// A price in use.
@@ -17,6 +17,13 @@ pub struct Mark {
     pub price: Price,
     pub source: PriceSource,
     pub entry: EntryId,
+}
+
+impl Mark {
+    /// Returns true if an entry reported the price. Entries of other streams can have the same id.
+    pub fn is_of(&self, entry: &Entry) -> bool {
+        self.entry == entry.id && self.source.is_of(entry.stream, entry.kind)
+    }
 }
 
 /// The state of a symbol that belongs to none of its books alone.

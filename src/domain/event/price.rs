@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::StreamId;
+use super::streams::StreamKind;
 use super::time::EventTime;
 use crate::domain::units::Price;
 
@@ -21,6 +22,14 @@ impl PriceSource {
     pub const REDIS_TICKER: &str = "redis_ticker";
     pub const REDIS_MARKET: &str = "redis_market";
     pub const API: &str = "api";
+
+    /// Returns true if a stream of a kind reports its prices.
+    pub fn is_of(self, stream: StreamId, kind: StreamKind) -> bool {
+        match self {
+            Self::Stream(own) => own == stream,
+            Self::RedisTicker | Self::RedisMarket | Self::Api => kind == StreamKind::Observation,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

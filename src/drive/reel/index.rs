@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::density::Density;
 use super::id_of;
 use crate::codec::state::Quarantined;
+use crate::domain::book::change::Cause;
 use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::ids::{EntryId, SymbolId};
 use crate::domain::event::streams::StreamKind;
@@ -163,7 +164,13 @@ fn signature(engine: &Engine, symbol: SymbolId) -> u64 {
         let open = book.hot.open.as_ref();
         let hold = open.and_then(|open| open.holds.last());
         hold.map(|change| (change.since, change.hold.map(|hold| hold.name()))).hash(&mut hasher);
-        open.map_or(0, |open| open.changes.len()).hash(&mut hasher);
+        if let Some(open) = open {
+            // A newer entry with the same entry price is no change.
+            let is_set = open.changes.last().is_some_and(|change| change.cause == Cause::EntrySet);
+            (open.changes.len() - usize::from(is_set)).hash(&mut hasher);
+            open.totals.entry.map(|entry| (entry.price.get(), entry.source.name())).hash(&mut hasher);
+            open.risk.as_ref().map(|risk| (risk.factor.get(), risk.source.name())).hash(&mut hasher);
+        }
         for record in open.into_iter().flat_map(|open| &open.decisions) {
             record.outcomes.len().hash(&mut hasher);
         }

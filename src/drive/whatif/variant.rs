@@ -96,7 +96,7 @@ impl Variant {
     /// Fills the waiting decisions at an accepted price.
     fn fill(&mut self, entry: &Entry) {
         let (Some(id), Ok(Event::Price(_))) = (entry.symbol, &entry.content) else { return };
-        let mark = self.engine.symbol(id).mark.filter(|mark| mark.entry == entry.id);
+        let mark = self.engine.symbol(id).mark.filter(|mark| mark.is_of(entry));
         let Some(mark) = mark else { return };
         for place in self.waiting.remove(&id).unwrap_or_default() {
             let made = &mut self.made[place];

@@ -206,9 +206,7 @@ impl GapDetector {
             StreamFinding::Forgotten => {
                 let kept = match stream_stats.fault {
                     Some(StreamFault::NotAStream) => None,
-                    Some(StreamFault::IdsExhausted) | None => {
-                        consumer.last_until(index, at.read)?
-                    }
+                    Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read)?,
                 };
                 let kept = kept.unwrap_or_default();
                 Some(Missing {

@@ -97,6 +97,11 @@ impl Client {
         Ok(Self { base: base.trim_end_matches('/').to_owned(), http, token, is_token_wanted: AtomicBool::new(false) })
     }
 
+    /// Returns the address of the service for messages, without parts that may be a password.
+    pub fn address(&self) -> String {
+        said(&self.base)
+    }
+
     /// Returns the body of a page if its status is a success.
     pub async fn get(&self, path: &str) -> Result<String, ClientError> {
         let is_wanted = self.is_token_wanted.load(Ordering::Relaxed);

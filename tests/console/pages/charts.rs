@@ -305,3 +305,24 @@ fn a_chart_without_prices_has_no_axis_of_prices() {
     let all = console.page("/console/position/AUSDT").text().to_owned();
     assert!(all.contains("unknown1 fill without a price"), "{all}");
 }
+
+/// No price comes, so no evaluation notes the hold that the unreadable result brings.
+#[test]
+fn a_hold_without_an_evaluation_has_a_time_and_a_lane() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("events.jsonl");
+    let lines = [
+        r#"{"stream":"quantum:stream:apply.result","id":"1770163201000-0","fields":{"symbol":"LTCUSDT","executed":"true","executedQty":"10","orderId":"501","order_status":"FILLED","side":"BUY"}}"#,
+        r#"{"stream":"quantum:stream:apply.result","id":"1770163202000-0","fields":{"payload":"{\"symbol\": \"XRP<b>USDT</b>\", \"executedQty\": 1}"}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1770163260000-0","fields":{"event_type":"market.tick","payload":"{\"symbol\": \"SOLUSDT\", \"price\": 100.3}"}}"#,
+    ];
+    fs::write(&path, lines.join("\n")).expect("the history is written");
+    let console = Served::of(film_of(&[path], &config(None)), "");
+    let page = console.page("/console/position/LTCUSDT");
+    let head = page.with_class("hold-line").next().expect("a headline").text.clone();
+    assert!(head.contains("history_gap for 58s, since 00:00:02"), "{head}");
+    let lanes: Vec<String> = page.all("title").map(|title| title.text.clone()).collect();
+    for lane in ["missing_entry_price for 1.0s", "history_gap for 58s"] {
+        assert!(lanes.iter().any(|title| title.starts_with(lane)), "{lane}: {lanes:?}");
+    }
+}

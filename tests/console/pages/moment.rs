@@ -115,7 +115,7 @@ fn step_links_lead_from_change_to_change_up_to_the_end() {
         let link = page.all("a").find(|link| link.get("rel") == rel).map(|link| link.get("href").to_owned());
         (page.with_class("moment").next().expect("a moment").text.clone(), link)
     };
-    let mut path = "/console/position/DOGEUSDT?at=02:06".to_owned();
+    let mut path = "/console/position/NEARUSDT?at=02:06".to_owned();
     let mut moments = Vec::new();
     while let (moment, Some(next)) = step(&path, "next") {
         moments.push(moment);

@@ -1,12 +1,14 @@
 //! The view in a real terminal, with a real service.
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
 
 use super::{Guarded, TOKEN};
 use crate::night;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::service::{Place, import, open_position, price, until, until_leader};
+use harvester::shell::terminal::Whole;
 
 /// A terminal on a tmux server of its own.
 struct Tmux {
@@ -118,10 +120,17 @@ fn a_real_terminal_shows_a_real_service_and_is_restored() {
     tmux.until("ended 7");
     assert!(!tmux.screen().contains("45 open"));
 
-    // The service ends: the last known rows stay, with the reason.
+    // The service hangs: the screen shows it, and is as before when the service goes on.
     tmux.run("clear");
     tmux.run(&top);
     tmux.until("45 open");
+    service.signal(rustix::process::Signal::STOP);
+    tmux.until("has not answered");
+    assert!(tmux.screen().contains("! no answer for") && tmux.screen().contains("45 open"), "{}", tmux.screen());
+    service.signal(rustix::process::Signal::CONT);
+    until("it answers again", || !tmux.screen().contains("no answer for"));
+
+    // The service ends: the last known rows stay, with the reason.
     service.stop();
     tmux.until("no answer for");
     tmux.until("Connection refused");
@@ -157,4 +166,43 @@ fn a_real_terminal_reports_a_missing_token_and_sends_a_given_one() {
     tmux.until("DOGEUSDT");
     assert!(!tmux.screen().contains(TOKEN));
     tmux.press(&["q"]);
+}
+
+#[test]
+fn a_service_that_never_answers_is_named_while_it_is_asked() {
+    let Some(tmux) = Tmux::start((100, 30)) else { return };
+    // The kernel accepts connections, and nobody reads from them.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    tmux.run(&format!("{} top --url {url}", env!("CARGO_BIN_EXE_harvester")));
+    tmux.until(&format!("the service at {url} has not answered"));
+    tmux.until("! no answer for");
+    tmux.press(&["q"]);
+}
+
+/// Set for the process that [`panics_in_a_terminal`] ends.
+const PANICS: &str = "HARVESTER_TEST_PANICS";
+
+/// Takes the terminal and panics, in a process of its own.
+#[test]
+fn panics_in_a_terminal() {
+    if std::env::var_os(PANICS).is_none() {
+        return;
+    }
+    let mut terminal = Whole::take().expect("a terminal");
+    terminal.draw(|frame| frame.render_widget("the whole screen", frame.area())).expect("it draws");
+    panic!("a panic of the test");
+}
+
+#[test]
+fn a_panic_is_readable_and_leaves_the_terminal_as_it_was() {
+    let Some(tmux) = Tmux::start((120, 30)) else { return };
+    let program = std::env::current_exe().expect("the program of the tests");
+    let only = "--exact top::terminal::panics_in_a_terminal --nocapture";
+    tmux.run(&format!("clear; {PANICS}=1 {} {only}; echo ended $((3 + 4))", program.display()));
+    tmux.until("ended 7");
+    let screen = tmux.screen();
+    assert!(screen.contains("a panic of the test") && !screen.contains("the whole screen"), "{screen}");
+    tmux.run("clear; stty -a | tr ';' '\\n' | grep -o -- '-*icanon\\|-*echo ' | tr '\\n' ,; echo");
+    until("the terminal is as before", || tmux.screen().contains("icanon,echo"));
 }

@@ -117,15 +117,23 @@ fn lines_since(lived: &Life, opened_ms: u64) -> u64 {
     moved.map(|change| change.at.ms).max().unwrap_or(opened_ms)
 }
 
-/// Returns the holds of a life, with the one that time alone has brought since the last evaluation.
+/// Returns since when a position has the hold of its headline: an evaluation, the time alone, or an entry that does not
+/// name the position brought it.
+pub fn since_of(context: &PageContext<'_>, view: &PositionView, lived: &Life) -> Option<EntryId> {
+    let known = held_since(&context.engine, context.now_ms()).get(&view.position_id).copied();
+    let brought = || lived.unevaluated.filter(|brought| brought.hold == view.hold.as_deref());
+    known.or_else(|| Some(brought()?.since))
+}
+
+/// Returns the holds of a life, with the one that came since the last evaluation.
 fn holds_to_the_end(context: &PageContext<'_>, view: &PositionView, lived: &Life) -> Vec<HoldPoint> {
     let mut holds = lived.holds.clone();
     let hold = view.hold.as_deref().and_then(Hold::of_name).map(Hold::name);
     if hold.is_some()
         && holds.last().is_none_or(|last| last.hold != hold)
-        && let Some(since) = held_since(&context.engine, context.now_ms()).get(&view.position_id)
+        && let Some(since) = since_of(context, view, lived)
     {
-        holds.push(HoldPoint { since: *since, hold, is_decided: false });
+        holds.push(HoldPoint { since, hold, is_decided: false });
     }
     holds
 }
