@@ -11,7 +11,7 @@ mod reasons;
 
 pub use document::{
     Decided, Emission, Emitted, Explanation, HoldSince, Holds, Later, Origin, Origins, Outcome, OutcomeEvent,
-    OutcomeFill, PolicyInForce, PositionAtTime, Subject,
+    OutcomeFill, PolicyInForce, PositionAtTime, Subject, name_of_fill,
 };
 pub use origin::origins;
 pub use position_at_time::{AuditedState, UnknownSymbol, arithmetic, fold, quantity_line};

@@ -110,6 +110,41 @@ fn the_last_lane_is_the_hold_of_the_headline() {
     assert!(chart.contains("history_gap for 58s, from 2026-02-04T00:00:02.000Z"), "{chart}");
 }
 
+/// Three streams have the id. Each field has come from one of them.
+#[test]
+fn a_field_names_only_the_stream_that_it_came_from() {
+    let told = Told::of(&[
+        (INTENT, "1770163200000-0", intent("SOLUSDT")),
+        (RESULT, "1770163200000-0", bought("SOLUSDT")),
+        (TICK, "1770163200000-0", price("SOLUSDT", 100.1)),
+    ]);
+    let screen = told.run(&["explain", "SOLUSDT"]).out;
+    let streams_of = |field: &str| -> Vec<&str> {
+        let row = screen.lines().find(|line| line.trim_start().starts_with(field)).expect("a row of the field");
+        row.split_whitespace().filter(|word| word.starts_with("quantum:")).collect()
+    };
+    for (field, stream) in [
+        ("entry_price", RESULT),
+        ("atr_value", INTENT),
+        ("volatility_factor", INTENT),
+        ("mark_price", TICK),
+        ("fill BUY 10", RESULT),
+    ] {
+        assert_eq!(streams_of(field), [format!("quantum:stream:{stream}")], "{field}: {screen}");
+    }
+    let document = told.run(&["explain", "SOLUSDT", "--json"]).json();
+    let origins = document["origins"]["1770163200000-0"].as_array().expect("lines of the entry");
+    let named: Vec<_> = origins.iter().map(|origin| (origin["stream"].clone(), origin["fields"].clone())).collect();
+    assert_eq!(
+        named,
+        [
+            (json!("quantum:stream:trade.intent"), json!(["atr_value", "volatility_factor"])),
+            (json!("quantum:stream:apply.result"), json!(["entry_price", "fill 1"])),
+            (json!("quantum:stream:market.tick"), json!(["mark_price"])),
+        ]
+    );
+}
+
 /// Up to the last recorded decision the rules only compare. The decision about ADAUSDT is missing at its first cause.
 #[test]
 fn a_history_states_no_decision_where_none_was_made() {

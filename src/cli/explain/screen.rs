@@ -3,7 +3,7 @@
 use crate::codec::time;
 use crate::codec::view::PositionView;
 use crate::domain::event::ids::EntryId;
-use crate::drive::explain::{Decided, Explanation, Outcome, PositionAtTime, Subject};
+use crate::drive::explain::{Decided, Explanation, Origin, Outcome, PositionAtTime, Subject, name_of_fill};
 use crate::shell::terminal::{Screen, Tone};
 
 pub(super) fn show(explanation: &Explanation, screen: &mut Screen<'_>) -> anyhow::Result<()> {
@@ -41,7 +41,7 @@ pub(super) fn show(explanation: &Explanation, screen: &mut Screen<'_>) -> anyhow
     if let Some(at_time) = at_time {
         around(at_time, screen)?;
     }
-    let origins = explanation.origins.iter().flat_map(|origins| origins.values()).flatten();
+    let origins = explanation.origins.iter().flat_map(|origins| origins.0.values()).flatten();
     let raw: Vec<String> = origins.filter_map(|origin| origin.raw.clone()).collect();
     section("The entries", &raw, screen)
 }
@@ -94,21 +94,25 @@ fn decision(Decided { decision, emission, .. }: &Decided, screen: &mut Screen<'_
     Ok(())
 }
 
+/// Value, source and entry of a field, as far as they are known.
+type Values<'a> = (Option<&'a String>, Option<&'a String>, Option<&'a String>);
+
 fn position(explanation: &Explanation, position: &PositionView, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let PositionView { position_id, side, qty, opened, .. } = position;
     screen.line("")?;
     screen.heading(&format!("{position_id} {side} {qty}, open since {}", when(opened)))?;
     let dash = || "-".to_owned();
-    let row = |name: String, value: Option<&String>, source: Option<&String>, entry: Option<&String>| {
-        let origins = entry.zip(explanation.origins.as_ref()).and_then(|(entry, origins)| origins.get(entry));
+    let row = |name: &str, shown: String, (value, source, entry): Values<'_>| {
+        let origins = entry.zip(explanation.origins.as_ref());
+        let origins: Vec<&Origin> = origins.map_or_else(Vec::new, |(entry, of)| of.of_field(entry, name).collect());
         let listed = |mut names: Vec<&str>| {
             names.dedup();
             if names.is_empty() { dash() } else { names.join(" ") }
         };
-        let streams = origins.into_iter().flatten().map(|origin| &*origin.stream).collect();
-        let shapes = origins.into_iter().flatten().map(|origin| origin.shape).collect();
+        let streams = origins.iter().map(|origin| &*origin.stream).collect();
+        let shapes = origins.iter().map(|origin| origin.shape).collect();
         vec![
-            (name, Tone::Plain),
+            (format!("  {shown}"), Tone::Plain),
             value.map_or(("missing".to_owned(), Tone::Bad), |value| (value.clone(), Tone::Plain)),
             (source.cloned().unwrap_or_else(dash), Tone::Plain),
             (listed(streams), Tone::Dim),
@@ -117,12 +121,12 @@ fn position(explanation: &Explanation, position: &PositionView, screen: &mut Scr
         ]
     };
     let fields = position.inputs().map(|(name, field)| {
-        let field = field.map(|field| (&field.value, &field.source, &field.entry));
-        row(format!("  {name}"), field.map(|of| of.0), field.map(|of| of.1), field.map(|of| of.2))
+        let values = (field.map(|of| &of.value), field.map(|of| &of.source), field.map(|of| &of.entry));
+        row(name, name.to_owned(), values)
     });
-    let fills = position.fills.iter().map(|fill| {
-        let name = format!("  fill {} {}", fill.side, fill.qty);
-        row(name, fill.price.as_ref(), fill.source.as_ref(), Some(&fill.entry))
+    let fills = position.fills.iter().enumerate().map(|(at, fill)| {
+        let values = (fill.price.as_ref(), fill.source.as_ref(), Some(&fill.entry));
+        row(&name_of_fill(at), format!("fill {} {}", fill.side, fill.qty), values)
     });
     let rows = fields.into_iter().chain(fills).collect();
     screen.table(&["  FIELD", "VALUE", "SOURCE", "STREAM", "ENTRY", "SHAPE"], &[1], rows)?;

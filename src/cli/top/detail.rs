@@ -108,7 +108,7 @@ fn of_position(sheet: &Sheet, position: &PositionView) -> Vec<Line> {
 }
 
 fn of_field(sheet: &Sheet, name: &str, field: Option<&Sourced>) -> Line {
-    let Some(Sourced { value, source, entry }) = field else { return marked(name, "missing", Tone::Bad) };
+    let Some(Sourced { value, source, entry, .. }) = field else { return marked(name, "missing", Tone::Bad) };
     let age = age_ms(sheet, field).map_or_else(String::new, |ms| format!(", {} ago", span(ms)));
     let mut line = named(name, &format!("{value:<14} "));
     line.push(piece(&format!("{source} {entry}{age}"), Tone::Dim));

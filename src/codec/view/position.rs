@@ -8,7 +8,9 @@ use crate::domain::book::position::Position;
 use crate::domain::book::state::book_of_position;
 use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
-use crate::domain::event::ids::EntryId;
+use crate::domain::event::PriceSource;
+use crate::domain::event::ids::EntryRef;
+use crate::domain::event::streams::StreamKind;
 use crate::domain::exit::{self, Valuation};
 use crate::domain::units::Ratio;
 
@@ -54,6 +56,10 @@ pub struct Sourced {
     pub value: String,
     pub source: String,
     pub entry: String,
+    /// The kind of the stream of the entry: entries of two streams can have the same id. `None` in a document that was
+    /// read.
+    #[serde(skip)]
+    pub kind: Option<StreamKind>,
 }
 
 /// The lowest armed rung, and the price that reaches it.
@@ -81,6 +87,9 @@ pub struct Fill {
     pub price: Option<String>,
     pub source: Option<String>,
     pub entry: String,
+    /// As that of [`Sourced`].
+    #[serde(skip)]
+    pub kind: Option<StreamKind>,
 }
 
 impl PositionView {
@@ -113,7 +122,7 @@ impl PositionView {
         let missing = if is_open { missing(book, position) } else { Vec::new() };
         let of_risk = |value: Option<Ratio>| {
             let risk = position.risk.as_ref()?;
-            Some(Sourced::of(value?.to_string(), risk.source.name(), risk.entry.id))
+            Some(Sourced::of(value?, risk.source.name(), risk.entry))
         };
         Self {
             symbol: book.symbol.name.to_string(),
@@ -123,10 +132,16 @@ impl PositionView {
             side: position.direction.name().to_owned(),
             qty: totals.qty.abs().to_string(),
             qty_initial: totals.qty_largest.to_string(),
-            entry_price: totals.entry.map(|entry| Sourced::of(entry.price, entry.source.name(), entry.entry.id)),
+            entry_price: totals.entry.map(|entry| Sourced::of(entry.price, entry.source.name(), entry.entry)),
             atr_value: of_risk(exit::atr_value(position, policy)),
             volatility_factor: of_risk(position.risk.as_ref().map(|risk| risk.volatility_factor)),
-            mark_price: mark.map(|mark| Sourced::of(mark.price, engine.source_name(mark.source), mark.entry)),
+            mark_price: mark.map(|mark| {
+                let kind = match mark.source {
+                    PriceSource::Stream(stream) => engine.streams().kind(stream),
+                    PriceSource::RedisTicker | PriceSource::RedisMarket | PriceSource::Api => StreamKind::Observation,
+                };
+                Sourced::of(mark.price, engine.source_name(mark.source), EntryRef::new(kind, mark.entry))
+            }),
             risk_price: text(risk.map(|risk| risk.risk_price)),
             entry_risk_usdt: text(entry_risk),
             unrealized_pnl: text(pnl),
@@ -160,8 +175,9 @@ impl PositionView {
 }
 
 impl Sourced {
-    fn of(value: impl ToString, source: &str, entry: EntryId) -> Self {
-        Self { value: value.to_string(), source: source.to_owned(), entry: entry.to_string() }
+    fn of(value: impl ToString, source: &str, entry: EntryRef) -> Self {
+        let EntryRef { kind, id } = entry;
+        Self { value: value.to_string(), source: source.to_owned(), entry: id.to_string(), kind: Some(kind) }
     }
 }
 
@@ -179,6 +195,7 @@ fn fills(change: &PositionChange) -> Vec<Fill> {
         price: text(fill.price),
         source: Some("fill".to_owned()),
         entry: fill.entry.id.to_string(),
+        kind: Some(fill.entry.kind),
     });
     let mut fills: Vec<Fill> = explained.collect();
     let rest = change.unexplained().unwrap_or(change.delta);
@@ -199,6 +216,7 @@ fn fills(change: &PositionChange) -> Vec<Fill> {
         price: text(change.price.map(|price| price.price)),
         source: source.map(str::to_owned),
         entry: change.entry.id.to_string(),
+        kind: Some(change.entry.kind),
     });
     fills
 }

@@ -78,7 +78,7 @@ pub fn decision(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
     // The ages are those at the time of the decision, as in the arithmetic.
     let decided_ms = cause_id.parse().map_or_else(|_| context.now_ms(), |id: EntryId| id.ms);
     let emitted = decided.emission.and_then(|emission| emission.emitted);
-    let none = Origins::new();
+    let none = Origins::default();
     let view = seen.as_ref().and_then(|seen| seen.position.as_ref());
     let page = DecisionPage {
         cause_href: context.entry_link(&cause_id),

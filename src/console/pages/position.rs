@@ -23,7 +23,7 @@ use crate::console::error::PageError;
 use crate::console::format::{self, Age, Number, When};
 use crate::console::frame::{Frame, PageContext};
 use crate::domain::event::ids::EntryId;
-use crate::drive::explain::{Explanation, Later, Origins, Subject, origins};
+use crate::drive::explain::{Explanation, Later, Origin, Origins, Subject, origins};
 use crate::drive::film::DecisionSource;
 use crate::drive::life::{Life, life};
 use crate::drive::sheet::Sheet;
@@ -148,7 +148,7 @@ pub fn position(context: &PageContext<'_>, asked: &Asked, stop: &Stop) -> Result
     let Explanation { arithmetic, at_time: seen, origins, .. } = explanation;
     let seen = seen.ok_or_else(|| PageError::failed(format!("{} has no explanation", view.symbol)))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
-    let none = Origins::new();
+    let none = Origins::default();
     let since = since_of(context, &view, &lived).filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
     let rung_rows = rung_rows(context, &view, &rungs);
@@ -251,9 +251,9 @@ fn command(context: &PageContext<'_>, symbol: &str) -> String {
 /// Returns the fields that an evaluation uses, with their streams and shapes, and their ages at a time. [ms since 1970]
 pub fn fields(context: &PageContext<'_>, view: &PositionView, origins: &Origins, now_ms: u64) -> Vec<FieldRow> {
     let row = |(name, field): (&'static str, Option<&crate::codec::view::Sourced>)| {
-        let of = field.and_then(|field| origins.get(&field.entry));
-        let mut streams: Vec<&str> = of.into_iter().flatten().map(|origin| &*origin.stream).collect();
-        let mut shapes: Vec<&str> = of.into_iter().flatten().map(|origin| origin.shape).collect();
+        let of: Vec<&Origin> = field.map_or_else(Vec::new, |field| origins.of_field(&field.entry, name).collect());
+        let mut streams: Vec<&str> = of.iter().map(|origin| &*origin.stream).collect();
+        let mut shapes: Vec<&str> = of.iter().map(|origin| origin.shape).collect();
         streams.dedup();
         shapes.dedup();
         let id: Option<EntryId> = field.and_then(|field| field.entry.parse().ok());

@@ -10,6 +10,7 @@ use crate::codec::chain::{self, Link};
 use crate::codec::payload::Payload;
 use crate::codec::{seal, state, time, view};
 use crate::config::Config;
+use crate::domain::book::change::Cause;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionRecord, OutcomeKind};
 use crate::domain::book::state::book_of_position;
@@ -142,7 +143,9 @@ impl Outcome {
 
     fn of_record(position: &Position, record: &DecisionRecord) -> Self {
         let fill = |entry: EntryId| {
-            let change = position.changes.iter().find(|change| change.entry.id == entry)?;
+            // An entry of another stream can have the same id, such as a snapshot.
+            let mut fills = position.changes.iter().filter(|change| matches!(change.cause, Cause::Fill { .. }));
+            let change = fills.find(|change| change.entry.id == entry)?;
             let price = change.price.map(|price| price.price.to_string());
             Some(OutcomeFill { qty: change.delta.abs().to_string(), price })
         };

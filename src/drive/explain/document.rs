@@ -133,13 +133,30 @@ pub struct OutcomeFill {
     pub price: Option<String>,
 }
 
-/// The lines of each entry.
-pub type Origins = BTreeMap<String, Vec<Origin>>;
+/// The lines of each entry. Lines of several streams can have the same entry id.
+#[derive(Default, Serialize)]
+#[serde(transparent)]
+pub struct Origins(pub BTreeMap<String, Vec<Origin>>);
+
+impl Origins {
+    /// Returns the lines that supplied a field, by its entry and its name.
+    pub fn of_field(&self, entry: &str, name: &str) -> impl Iterator<Item = &Origin> {
+        let of_entry = self.0.get(entry).into_iter().flatten();
+        of_entry.filter(move |origin| origin.fields.iter().any(|field| field == name))
+    }
+}
+
+/// Returns the name of a fill by its index.
+pub fn name_of_fill(at: usize) -> String {
+    format!("fill {}", at + 1)
+}
 
 #[derive(Serialize)]
 pub struct Origin {
     pub stream: String,
     pub shape: &'static str,
+    /// The fields of the position that it supplied; a fill as `fill 1`, in the order of the fills.
+    pub fields: Vec<String>,
     /// The line itself, on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::ExplainError;
-use super::document::{Explanation, Origin, Origins};
+use super::document::{Explanation, Origin, Origins, name_of_fill};
 use crate::codec::line;
+use crate::codec::view::PositionView;
 use crate::config::Config;
 use crate::domain::book::state::parts_of_name;
 use crate::domain::engine::Decisions;
 use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::{Stream, StreamKind};
 use crate::drive::driver::Driver;
 use crate::drive::scope;
 use crate::drive::stop::Stop;
@@ -27,11 +29,9 @@ pub fn origins(
     let Some(position) = explanation.at_time.as_ref().and_then(|at_time| at_time.position.as_ref()) else {
         return Ok(None);
     };
-    let fields = position.inputs().into_iter().filter_map(|(_, field)| Some(&field?.entry));
-    let named = fields.chain(position.fills.iter().map(|fill| &fill.entry));
-    let mut wanted: BTreeMap<EntryId, Vec<Origin>> =
-        named.filter_map(|entry| Some((entry.parse().ok()?, Vec::new()))).collect();
-    let (Some(first), Some(last)) = (wanted.keys().next().copied(), wanted.keys().next_back().copied()) else {
+    let named = Named::all(position);
+    let mut found: BTreeMap<EntryId, Vec<Origin>> = named.iter().map(|named| (named.id, Vec::new())).collect();
+    let (Some(first), Some(last)) = (found.keys().next().copied(), found.keys().next_back().copied()) else {
         return Ok(None);
     };
     let inputs: Vec<Input> = sources.into_iter().map(Input::from).collect();
@@ -48,17 +48,52 @@ pub fn origins(
         if at.id < first || at.duplicate {
             continue;
         }
-        let Some(origins) = wanted.get_mut(&at.id) else { continue };
+        let stream = config.streams.get(at.stream);
+        let of_entry = named.iter().filter(|named| named.id == at.id && named.is_of(stream));
+        let supplied: Vec<String> = of_entry.map(|named| named.field.clone()).collect();
+        let Some(origins) = found.get_mut(&at.id).filter(|_| !supplied.is_empty()) else { continue };
         let Ok(fields) = line::fields(at.bytes) else { continue };
         let entry = driver.decode(at.stream, at.id, &fields);
         if entry.symbol != Some(of_symbol) {
             continue;
         }
         origins.push(Origin {
-            stream: config.streams.get(at.stream).name.clone(),
+            stream: stream.name.clone(),
             shape: entry.shape,
+            fields: supplied,
             raw: raw.then(|| String::from_utf8_lossy(at.bytes).into_owned()),
         });
     }
-    Ok(Some(wanted.into_iter().map(|(id, origins)| (id.to_string(), origins)).collect()))
+    Ok(Some(Origins(found.into_iter().map(|(id, origins)| (id.to_string(), origins)).collect())))
+}
+
+/// A field of a position, and the entry that supplied it.
+struct Named<'a> {
+    field: String,
+    id: EntryId,
+    kind: Option<StreamKind>,
+    /// The short name of its stream; `None` if it is not known.
+    stream: Option<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    fn all(position: &'a PositionView) -> Vec<Self> {
+        let inputs = position.inputs().into_iter().filter_map(|(name, field)| {
+            let field = field?;
+            // The source of a price is the name of its stream.
+            let is_price = name == "mark_price" && field.kind != Some(StreamKind::Observation);
+            let stream = is_price.then_some(&*field.source);
+            Some(Self { field: name.to_owned(), id: field.entry.parse().ok()?, kind: field.kind, stream })
+        });
+        let fills = position.fills.iter().enumerate().filter_map(|(at, fill)| {
+            let id = fill.entry.parse().ok()?;
+            Some(Self { field: name_of_fill(at), id, kind: fill.kind, stream: None })
+        });
+        inputs.chain(fills).collect()
+    }
+
+    /// Returns true if the entry can be of a stream.
+    fn is_of(&self, stream: &Stream) -> bool {
+        self.kind.is_none_or(|kind| kind == stream.kind) && self.stream.is_none_or(|name| name == stream.short_name())
+    }
 }
