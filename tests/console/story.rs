@@ -15,11 +15,11 @@ const TICK: &str = "market.tick";
 const SNAPSHOT: &str = "position.snapshot";
 
 /// A history in a file.
-struct Told {
+struct Events {
     folder: tempfile::TempDir,
 }
 
-impl Told {
+impl Events {
     /// Writes entries: short name of the stream, id, and fields.
     fn of(entries: &[(&str, &str, Value)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
@@ -82,30 +82,30 @@ fn unreadable_result() -> Value {
 /// The result opens the position without a price, and the price has the same id in its own stream.
 #[test]
 fn a_chart_has_a_hold_that_began_with_the_same_id_in_another_stream() {
-    let told = Told::of(&[
+    let events = Events::of(&[
         (INTENT, "1770163200000-0", intent("SOLUSDT")),
         (RESULT, "1770163201000-0", bought("SOLUSDT")),
         (TICK, "1770163201000-0", price("SOLUSDT", 100.1)),
         (TICK, "1770163260000-0", price("SOLUSDT", 103.0)),
     ]);
-    let chart = told.chart("SOLUSDT");
+    let chart = events.chart("SOLUSDT");
     assert!(chart.contains("below_min_r for 59s, from 2026-02-04T00:00:01.000Z"), "{chart}");
     assert!(!chart.contains("no_price for 59s"), "{chart}");
-    let story = told.run(&["history", "SOLUSDT"]).out;
+    let story = events.run(&["history", "SOLUSDT"]).out;
     assert!(story.contains("no_price → below_min_r"), "{story}");
 }
 
 /// No price evaluates the position, so the hold comes with an entry that does not name it.
 #[test]
 fn the_last_lane_is_the_hold_of_the_headline() {
-    let told = Told::of(&[
+    let events = Events::of(&[
         (RESULT, "1770163201000-0", bought_at_no_price("LTCUSDT")),
         (RESULT, "1770163202000-0", unreadable_result()),
         (TICK, "1770163260000-0", price("SOLUSDT", 100.3)),
     ]);
-    let headline = told.run(&["explain", "LTCUSDT"]).out;
+    let headline = events.run(&["explain", "LTCUSDT"]).out;
     assert!(headline.contains("not harvested: history_gap"), "{headline}");
-    let chart = told.chart("LTCUSDT");
+    let chart = events.chart("LTCUSDT");
     assert!(chart.contains("missing_entry_price for 1.0s, from 2026-02-04T00:00:01.000Z"), "{chart}");
     assert!(chart.contains("history_gap for 58s, from 2026-02-04T00:00:02.000Z"), "{chart}");
 }
@@ -113,12 +113,12 @@ fn the_last_lane_is_the_hold_of_the_headline() {
 /// Three streams have the id. Each field has come from one of them.
 #[test]
 fn a_field_names_only_the_stream_that_it_came_from() {
-    let told = Told::of(&[
+    let events = Events::of(&[
         (INTENT, "1770163200000-0", intent("SOLUSDT")),
         (RESULT, "1770163200000-0", bought("SOLUSDT")),
         (TICK, "1770163200000-0", price("SOLUSDT", 100.1)),
     ]);
-    let screen = told.run(&["explain", "SOLUSDT"]).out;
+    let screen = events.run(&["explain", "SOLUSDT"]).out;
     let streams_of = |field: &str| -> Vec<&str> {
         let row = screen.lines().find(|line| line.trim_start().starts_with(field)).expect("a row of the field");
         row.split_whitespace().filter(|word| word.starts_with("quantum:")).collect()
@@ -132,7 +132,7 @@ fn a_field_names_only_the_stream_that_it_came_from() {
     ] {
         assert_eq!(streams_of(field), [format!("quantum:stream:{stream}")], "{field}: {screen}");
     }
-    let document = told.run(&["explain", "SOLUSDT", "--json"]).json();
+    let document = events.run(&["explain", "SOLUSDT", "--json"]).json();
     let origins = document["origins"]["1770163200000-0"].as_array().expect("lines of the entry");
     let named: Vec<_> = origins.iter().map(|origin| (origin["stream"].clone(), origin["fields"].clone())).collect();
     assert_eq!(
@@ -164,7 +164,7 @@ fn a_newer_source_of_the_same_value_is_no_change() {
         json!({"event_type": "position.snapshot", "symbol": "SOLUSDT", "side": "LONG", "position_qty": "10",
             "entry_price": price})
     };
-    let told = Told::of(&[
+    let events = Events::of(&[
         (RESULT, "1770163201000-0", bought_at_no_price("SOLUSDT")),
         // The same value is no change.
         (SNAPSHOT, "1770163233000-0", snapshot("100")),
@@ -173,7 +173,7 @@ fn a_newer_source_of_the_same_value_is_no_change() {
         // Another value.
         (SNAPSHOT, "1770163236000-0", snapshot("100.2")),
     ]);
-    let document = told.run(&["history", "SOLUSDT", "--json"]).json();
+    let document = events.run(&["history", "SOLUSDT", "--json"]).json();
     let changes = document.as_array().expect("changes");
     let of_entry = changes.iter().filter(|change| change["field"] == "entry_price");
     let shown: Vec<_> = of_entry.map(|change| (change["from"].clone(), change["to"].clone())).collect();
@@ -221,13 +221,13 @@ fn a_decision_belongs_to_the_hold_of_its_own_stream_only() {
     fields["payload"] = json!(payload);
     decision["id"] = json!("1770163205060-1");
     lines.insert(at + 1, decision);
-    let told = Told { folder: tempfile::tempdir().expect("a folder") };
+    let events = Events { folder: tempfile::tempdir().expect("a folder") };
     let text: Vec<String> = lines.iter().map(Value::to_string).collect();
-    fs::write(told.file(), text.join("\n")).expect("the history is written");
+    fs::write(events.file(), text.join("\n")).expect("the history is written");
     let policy = case.join("policy.toml");
-    let story = told.run(&["history", "ADAUSDT", "--config", name(&policy)]).out;
+    let story = events.run(&["history", "ADAUSDT", "--config", name(&policy)]).out;
     assert!(story.contains("decision 783a14fba3482391f7d3e628c7888b49 2.5 of 0.5 R, shadowed"), "{story}");
     assert!(story.contains("no_price → none: these rules decide, and no decision is recorded"), "{story}");
-    let chart = told.chart_of("ADAUSDT", &["--config", name(&policy), "--at", "1770163204000-0"]);
+    let chart = events.chart_of("ADAUSDT", &["--config", name(&policy), "--at", "1770163204000-0"]);
     assert!(!chart.contains("class=\"decided\""), "{chart}");
 }
