@@ -252,7 +252,7 @@ mod tests {
         assert_eq!((unwritten(&delivery), delivery.has_doubts()), (vec!["ADAUSDT BOTH 0".to_owned()], true));
         assert!(delivery.is_consistent(), "it is not the socket's fault");
         write_all(&mut delivery);
-        // After a hole, all that REST or we have told is written again.
+        // After a hole, all that REST or we have stated is written again.
         delivery.look(at(80), rows(&[("BTCUSDT", "BOTH", 1)]), GRACE);
         write_all(&mut delivery);
         delivery.doubt_all();

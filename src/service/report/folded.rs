@@ -52,8 +52,13 @@ pub fn has_no_accounts(engine: &Engine, configured: &BTreeSet<String>, has_unnam
     let is_cell = !selection.is_all() && !configured.is_empty();
     let is_configured =
         || configured.iter().any(|name| selection.contains(name)) || (has_unnamed && selection.contains(""));
-    let is_seen =
-        || accounts.ids().any(|id| id.is_named() && !accounts.is_elsewhere(id)) || engine.books().next().is_some();
+    let is_named = || accounts.ids().any(|id| id.is_named() && !accounts.is_elsewhere(id));
+    // Each symbol has a book of the account without a name, whether or not an entry was for it.
+    let is_used = |book: BookView<'_>| {
+        let has_state = !book.book.orders.is_empty() || book.is_unconfirmed() || book.hot.history_gap;
+        has_state && !accounts.is_elsewhere(book.account)
+    };
+    let is_seen = || is_named() || engine.books().any(is_used);
     is_cell && !is_configured() && !is_seen()
 }
 

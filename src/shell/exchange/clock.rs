@@ -53,11 +53,11 @@ impl ServerClock {
         self.known.map(|(server_ms, at_ms)| server_ms.saturating_add(since_ms.saturating_sub(at_ms)))
     }
 
-    /// Returns the greatest age that a time of the server can have now. The server told its own time after the call was
+    /// Returns the greatest age that a time of the server can have now. The server stated its own time after the call was
     /// sent. [ms]
     pub(super) fn age_ms(&self, server_ms: u64, since_ms: u64) -> Option<u64> {
-        let (told_ms, _) = self.known?;
-        Some(told_ms.saturating_add(since_ms.saturating_sub(self.sent_ms)).saturating_sub(server_ms))
+        let (stated_ms, _) = self.known?;
+        Some(stated_ms.saturating_add(since_ms.saturating_sub(self.sent_ms)).saturating_sub(server_ms))
     }
 
     /// Returns how long ago the server was asked for its time. [ms]
@@ -81,7 +81,7 @@ mod tests {
         clock.learn(1_000_000, 10, 50, 999_000);
         assert_eq!(clock.now_ms(30), Some(1_000_000));
         assert_eq!(clock.now_ms(50), Some(1_000_020));
-        assert_eq!(clock.age_ms(999_990, 60), Some(60), "the server may have told its time at 10");
+        assert_eq!(clock.age_ms(999_990, 60), Some(60), "the server may have stated its time at 10");
         assert_eq!((clock.age_ms(2_000_000, 60), clock.asked_ago_ms(60)), (Some(0), Some(50)));
         assert_eq!(clock.offset_ms(), Some(1_020), "the wall clock stood at 998,980 in the middle");
     }

@@ -136,7 +136,7 @@ impl Gate {
         self.state().clock.age_ms(server_ms, now_ms)
     }
 
-    /// Returns how long ago the server was asked for its time, if it has told it. [ms]
+    /// Returns how long ago the server was asked for its time, if it has answered. [ms]
     pub(super) fn clock_asked_ago_ms(&self) -> Option<u64> {
         let now_ms = self.since.ms();
         self.state().clock.asked_ago_ms(now_ms)

@@ -69,10 +69,10 @@ impl Server {
         key: &str,
         left: impl Fn() -> Duration,
     ) -> Result<Option<u64>, ServerError> {
-        let told_ms = self.time_ms_at(key).await?;
+        let stated_ms = self.time_ms_at(key).await?;
         let left = left();
         let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        Ok((!left.is_zero()).then(|| told_ms.saturating_add(left_ms)))
+        Ok((!left.is_zero()).then(|| stated_ms.saturating_add(left_ms)))
     }
 
     /// Runs a script on the server of its first key.

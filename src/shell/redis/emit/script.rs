@@ -81,7 +81,7 @@ local function is_trimmed(id)
   return not (seq and first_seq) or first_seq > seq
 end
 -- Everything before this time was to be folded. [ms since 1970]
-local complete_to_ms = math.max(watermark_ms, cause_ms + 1)
+local facts_before_ms = math.max(watermark_ms, cause_ms + 1)
 -- An entry of before that time is there and not folded: another reader of the group took it. Or, of the entries that were
 -- added since, some are neither read nor there. A server before 7.0 does not count.
 local function lacks_facts(stream)
@@ -94,7 +94,7 @@ local function lacks_facts(stream)
   local next = redis.pcall('XRANGE', stream.key, '(' .. stream.after, '+', 'COUNT', unread + 1)
   if next.err then return false end
   local first_ms = next[1] and tonumber(string.match(next[1][1], '^%d+'))
-  return first_ms and first_ms < complete_to_ms or added and #next ~= unread
+  return first_ms and first_ms < facts_before_ms or added and #next ~= unread
 end
 local known, found, is_same, failed = remembered(decision_id, hash)
 if failed then return is_other_kind(failed.err) and {'unfit', memory, 'hash'} or failed end
