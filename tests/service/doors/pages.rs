@@ -186,9 +186,9 @@ fn endless_heads_and_bodies_are_cut_off() {
     let server = RedisServer::start();
     let service = Service::start(&server, "");
     let plain = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
-    let long = format!("{plain}X: {}\r\n\r\n", "x".repeat(64 << 10));
+    let long = format!("{plain}X: {}\r\n\r\n", "x".repeat(128 << 10));
     let many = format!("{plain}{}\r\n", "X: x\r\n".repeat(1000));
-    let path = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(64 << 10));
+    let path = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(128 << 10));
     for request in [&long, &many, &path] {
         let status = service.ask(request).map(|(status, _)| status);
         assert!(matches!(status, None | Some(400 | 414 | 431)), "{status:?}: {}…", &request[..60]);
