@@ -179,8 +179,9 @@ async fn an_order_ahead_of_the_clock_is_not_sent(server: &RedisServer) {
 async fn an_order_that_lacks_a_fact_which_is_gone_is_not_written(server: &RedisServer) {
     let mut emitter = emitter(server, 0).await;
     let result = || add(server, RESULT, &[("payload", "{}")]);
-    // Made before any of the results: they may all be unread.
+    // Made before any of the results, in an earlier millisecond: they may all be unread.
     let begun = order(server, 0);
+    server.until_later_ms();
     let after = |id: &str, seen: u64, seq: u64| {
         let made = order(server, seq);
         Offer {
