@@ -153,14 +153,14 @@ if info.err and not string.find(info.err, 'no such key', 1, true) then return in
 for at = 1, #info, 2 do
   if info[at] == 'last-generated-id' and info[at + 1] == greatest then return {'unfit', second, 'ids'} end
 end
--- So are the rights of our user, of which a server before 7.0 says nothing.
-local function lacks_right(key, ...) return redis.acl_check_cmd and not redis.acl_check_cmd(...) and {'unfit', key, 'right'} end
-for _, stream in ipairs({decisions, (refusal ~= '' or has_request) and control or decisions, has_request and requests or decisions}) do
-  local lacking = lacks_right(stream, 'XADD', stream, '*', 'name', 'value')
-  if lacking then return lacking end
+-- A right that our user lacks is found before the first write, too. A server before 7.0 cannot be asked.
+local writes = {{'XADD', decisions, '*', 'name', 'value'}}
+if refusal ~= '' or has_request then table.insert(writes, {'XADD', control, '*', 'name', 'value'}) end
+if has_request then table.insert(writes, {'XADD', requests, '*', 'name', 'value'}) end
+table.insert(writes, {'HSET', memory, decision_id, 'answer'})
+for _, write in ipairs(writes) do
+  if redis.acl_check_cmd and not redis.acl_check_cmd(unpack(write)) then return {'unfit', write[2], 'right'} end
 end
-local lacking = lacks_right(memory, 'HSET', memory, decision_id, 'answer')
-if lacking then return lacking end
 local written = append(decisions, true, begin + 1, begin + fields)
 if written.err then
   if string.find(written.err, 'exhausted the last possible ID', 1, true) then return {'unfit', decisions, 'ids'} end
