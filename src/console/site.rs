@@ -18,6 +18,7 @@ use super::pool::{NotAnswered, Pool};
 use super::running::{Present, Running};
 use crate::codec::causes::with_causes;
 use crate::codec::shown::shown;
+use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::drive::film::Film;
 use crate::drive::reel::Reel;
@@ -231,21 +232,23 @@ impl Console {
         let typed = asked.value("at").unwrap_or_default();
         let here = self.address_of(route, asked);
         let here = if at.is_none() { here.with("at", "") } else { here };
-        let context = PageContext {
-            film,
-            engine,
-            at,
-            here,
-            base: &self.base,
-            title: &self.title,
-            auditor: None,
-            present: None,
-            live: None,
-        };
+        let context = self.context(film, engine, at, here);
         match pages::refused(&context, title, &shown(says), status, &typed) {
             Ok(body) => Page::html(status, body),
             Err(_) => self.message(status, title, says),
         }
+    }
+
+    /// Returns the context of a page about a history, which neither follows nor asks a service.
+    fn context<'a>(
+        &'a self,
+        film: &'a Film,
+        engine: Arc<Engine>,
+        at: Option<EntryId>,
+        here: Address,
+    ) -> PageContext<'a> {
+        let (base, title) = (&*self.base, &*self.title);
+        PageContext { film, engine, at, here, base, title, auditor: None, present: None, live: None }
     }
 
     /// Returns the address of a page that was asked for.
@@ -278,17 +281,8 @@ impl Console {
                     |address, (name, value)| address.with(name, &value),
                 )
             });
-        let context = PageContext {
-            film,
-            engine,
-            at,
-            here,
-            base: &self.base,
-            title: &self.title,
-            auditor: self.auditor.as_deref(),
-            present: present.as_ref(),
-            live,
-        };
+        let auditor = self.auditor.as_deref();
+        let context = PageContext { auditor, present: present.as_ref(), live, ..self.context(film, engine, at, here) };
         (route.make)(&context, asked, stop)
     }
 
