@@ -182,6 +182,17 @@ impl Lab {
         trade_event(world.trades.last().expect("a trade"))
     }
 
+    /// Starts a feed that compares often, lets it write the purchase of ten, and keeps it without a socket from then on.
+    fn lose_the_socket_after_a_trade(&mut self) {
+        self.start("user", &[], "compare_ms = 500");
+        self.wait_connected();
+        let first = self.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
+        self.exchange.push_user(&first);
+        self.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
+        self.exchange.world().refuses_sockets = true;
+        self.exchange.close_sockets(false);
+    }
+
     fn wait_connected(&self) {
         self.wait_until("a healthy feed", |lab| lab.health().is_some_and(|(status, _)| status == 200));
     }

@@ -7,15 +7,15 @@ use crate::run::live_place;
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, add, entries, is_read, open_position, price, until,
-    until_leader,
+    CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, add, entries, gaps_reported, is_read, open_position, price,
+    until, until_leader,
 };
 use serde_json::Value;
 
-const SYMBOL: &str = "AAAUSDT";
+pub(crate) const SYMBOL: &str = "AAAUSDT";
 
 /// A live service with an open position, which leads.
-fn at_work<'a>(server: &RedisServer, place: &'a Place) -> Service<'a> {
+pub(crate) fn at_work<'a>(server: &RedisServer, place: &'a Place) -> Service<'a> {
     let service = place.start();
     until_leader(&service);
     until("the policy is adopted", || !entries(server, CONTROL).is_empty());
@@ -115,7 +115,7 @@ fn i34_a_live_leader_sends_no_order_while_another_reader_of_its_group_has_a_resu
     at_once.exec(&mut server.client()).expect("the server takes them");
     withdrawn(&server, "taken");
     service.until_logged(&["group_shared", RESULT]);
-    assert_eq!(crate::support::service::gaps_reported(&server), 0, "what was taken is read all the same");
+    assert_eq!(gaps_reported(&server), 0, "what was taken is read all the same");
     service.stop();
 }
 

@@ -4,15 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::paused::{SYMBOL, at_work};
 use crate::run::live_place;
 use crate::support::binary::run_with;
 use crate::support::proxy::Proxy;
 use crate::support::redis::{RedisServer, free_port};
-use crate::support::service::{
-    CONTROL, PLAN, PRICE, Place, RESULT, Service, entries, is_read, open_position, price, until, until_leader,
-};
-
-const SYMBOL: &str = "AAAUSDT";
+use crate::support::service::{PLAN, PRICE, Place, Service, entries, is_read, price, until, until_leader};
 
 /// The longest time until a connection without an answer is given up and made again, on a slow machine. It was half a
 /// minute and more.
@@ -37,13 +34,7 @@ impl Wired {
 
     /// Starts the service. It leads, and has read an open position.
     fn at_work(&self) -> Service<'_> {
-        let (service, server) = (self.place.start(), &self.server);
-        until_leader(&service);
-        until("the policy is adopted", || !entries(server, CONTROL).is_empty());
-        open_position(server, SYMBOL);
-        price(server, SYMBOL, "1.001");
-        until("the position is read", || is_read(server, &[PRICE, RESULT, CONTROL]));
-        service
+        at_work(&self.server, &self.place)
     }
 }
 

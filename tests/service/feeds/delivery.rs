@@ -113,13 +113,7 @@ fn i69_a_liquidation_is_a_fill_and_logged_as_one() {
 #[test]
 fn i69_a_gap_is_filled_only_after_all_symbols_were_fetched() {
     let mut lab = Lab::new();
-    lab.start("user", &[], "compare_ms = 500");
-    lab.wait_connected();
-    let first = lab.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
-    lab.exchange.push_user(&first);
-    lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
-    lab.exchange.world().refuses_sockets = true;
-    lab.exchange.close_sockets(false);
+    lab.lose_the_socket_after_a_trade();
     lab.wait_until("a feed that reports it", |lab| lab.health().is_some_and(|(status, _)| status == 503));
     let of_gone =
         |lab: &Lab| lab.exchange.calls(TRADES).iter().filter(|c| c.parameter("symbol") == Some("ADAUSDT")).count();

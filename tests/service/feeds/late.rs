@@ -96,13 +96,7 @@ fn a_feed_that_was_stopped_writes_no_position_of_the_past() {
 fn a_position_is_looked_up_again_after_the_trades_that_rest_returned_slowly() {
     let mut lab = Lab::new();
     lab.exchange.world().set_position("ADAUSDT", "10", "0.3");
-    lab.start("user", &[], "compare_ms = 500");
-    lab.wait_connected();
-    let first = lab.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
-    lab.exchange.push_user(&first);
-    lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
-    lab.exchange.world().refuses_sockets = true;
-    lab.exchange.close_sockets(false);
+    lab.lose_the_socket_after_a_trade();
     lab.wait_until("a feed without a socket", |lab| lab.exchange.open_sockets().is_empty());
     // An add without an event. While its trades are read, the position is closed.
     lab.trade("ADAUSDT", 2, "BUY", ("5", "0.3"));
